@@ -1,0 +1,149 @@
+"""Executables of this package as processes of their own, in a ROS domain that no other test uses."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+DOMAIN_IDS = range(1, 102)  # those whose UDP ports lie below Linux's ephemeral ones
+STOP_SEC = 10.0  # a process has this long to end after a signal; the node promises 5 s
+
+
+@contextmanager
+def claimed_domain_id() -> Iterator[int]:
+    """A ROS domain id that no other test process on this machine holds; the lock dies with its holder."""
+    for domain_id in DOMAIN_IDS:
+        path = Path(tempfile.gettempdir()) / f"sam_ros_domain_{domain_id}.lock"
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield domain_id
+            return
+    raise RuntimeError(f"all ROS domain ids in {DOMAIN_IDS} are taken by other tests")
+
+
+@dataclass(frozen=True)
+class RunningProcess:
+    """One executable, its output going to a file so that no full pipe can stall it."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log_path: Path
+
+    def output(self) -> str:
+        """Everything it has written so far, stdout and stderr together."""
+        return self.log_path.read_text(errors="replace")
+
+    def wait(self, timeout_sec: float = 30.0) -> int:
+        """The exit code, once it ends by itself."""
+        try:
+            return self.popen.wait(timeout_sec)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} still runs after {timeout_sec} s:\n{self.output()}") from None
+
+    def stop(self, with_signal: signal.Signals = signal.SIGINT, timeout_sec: float = STOP_SEC) -> int:
+        """Sends the signal and returns the exit code."""
+        self.popen.send_signal(with_signal)
+        return self.wait(timeout_sec)
+
+    def kill(self) -> None:
+        """Ends it for certain; for the tear-down only."""
+        self.popen.kill()
+        self.popen.wait()
+
+
+class RosSession:
+    """A domain with a node of the test's own in it, and the processes that were started in that domain."""
+
+    def __init__(self, domain_id: int, log_dir: Path) -> None:
+        self.domain_id = domain_id
+        self.processes: list[RunningProcess] = []
+        self._log_dir = log_dir
+        self._context = Context()
+        self._context.init(args=[], domain_id=domain_id)
+        self.node = Node("tester", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+
+    def start(self, module: str, *arguments: str) -> RunningProcess:
+        """Runs ``python -m module arguments...`` in this session's domain, on this machine only."""
+        log_path = self._log_dir / f"{len(self.processes)}_{module}.log"
+        environment = {**os.environ, **ros_environment(self.domain_id), "PYTHONUNBUFFERED": "1"}
+        with log_path.open("wb") as log:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        process = RunningProcess(module, popen, log_path)
+        self.processes.append(process)
+        return process
+
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout_sec: float = 30.0) -> None:
+        """Spins the tester node until the condition holds.
+
+        Raises:
+            AssertionError: the deadline has passed, or a process has died; with the output of all processes.
+        """
+        deadline = time.monotonic() + timeout_sec
+        while not condition():
+            dead = [process.name for process in self.processes if process.popen.poll() is not None]
+            if dead or time.monotonic() > deadline:
+                reason = f"{dead} ended" if dead else f"{timeout_sec} s have passed"
+                raise AssertionError(f"waiting for {what}: {reason}\n{self._outputs()}")
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def close(self) -> None:
+        """Ends what still runs and leaves the domain."""
+        for process in self.processes:
+            process.kill()
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def _outputs(self) -> str:
+        return "\n".join(f"--- {process.name}\n{process.output()}" for process in self.processes)
+
+
+def ros_environment(domain_id: int) -> dict[str, str]:
+    """The variables that keep a process inside the given domain and on this machine."""
+    return {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+@contextmanager
+def ros_session(log_dir: Path) -> Iterator[RosSession]:
+    """A session in a domain of its own; ``log_dir`` (pytest's ``tmp_path``) keeps the processes' output."""
+    with claimed_domain_id() as domain_id:
+        before = {name: os.environ.get(name) for name in ros_environment(domain_id)}
+        os.environ.update(ros_environment(domain_id))
+        session = RosSession(domain_id, log_dir)
+        try:
+            yield session
+        finally:
+            session.close()
+            _restore_environment(before)
+
+
+def _restore_environment(values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
