@@ -1,0 +1,254 @@
+"""The official checkpoints: their addresses and digests, how to verify them, the command that gets them."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+import requests
+
+from sam_ros.errors import WeightsError
+
+CHUNK_BYTES = 1 << 16  # what an interrupted download loses at most
+TIMEOUT_SEC = 30.0  # of silence, not of the whole download
+SHIPPED_MODEL_TYPE = "sam_tiny"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OfficialCheckpoint:
+    """One published file. ``size_bytes`` is None where it is not known for certain; the digest decides."""
+
+    file_name: str
+    url: str
+    sha256: str
+    size_bytes: int | None = None
+
+
+def _published(file_name: str, sha256: str, size_bytes: int | None = None) -> OfficialCheckpoint:
+    url = f"https://dl.fbaipublicfiles.com/segment_anything/{file_name}"
+    return OfficialCheckpoint(file_name, url, sha256, size_bytes)
+
+
+# The links are from segment_anything's README.md. The hex in a file's name begins its MD5, not its SHA-256.
+CHECKPOINTS: Mapping[str, OfficialCheckpoint] = {
+    "vit_b": _published(
+        "sam_vit_b_01ec64.pth",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        375_042_383,
+    ),
+    "vit_l": _published(
+        "sam_vit_l_0b3195.pth",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+    ),
+    "vit_h": _published(
+        "sam_vit_h_4b8939.pth",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        2_564_550_879,
+    ),
+}
+
+
+def cache_dir() -> Path:
+    """The folder of downloaded checkpoints: ``SAM_ROS_CACHE`` if set, else the user's cache folder."""
+    return Path(os.environ.get("SAM_ROS_CACHE") or pooch.os_cache("sam_ros"))
+
+
+def cached_path(model_type: str, *, checkpoints: Mapping[str, OfficialCheckpoint] = CHECKPOINTS) -> Path:
+    """Where ``download`` puts this model's checkpoint, whether or not it is there.
+
+    Raises:
+        WeightsError: there is no official checkpoint of that name.
+    """
+    return cache_dir() / _official(model_type, checkpoints).file_name
+
+
+def verify(
+    path: Path, model_type: str, *, checkpoints: Mapping[str, OfficialCheckpoint] = CHECKPOINTS
+) -> None:
+    """Returns if the file is the official checkpoint of that model, byte for byte.
+
+    Raises:
+        WeightsError: it is missing, of another size or of another digest; the message says what mends it.
+    """
+    problem = _problem(path, _official(model_type, checkpoints))
+    if problem is not None:
+        raise WeightsError(f"{path} {problem}. Get it with: {_mending_command(path, model_type)}")
+
+
+def download(
+    model_type: str,
+    directory: Path | None = None,
+    *,
+    progress: bool = True,
+    checkpoints: Mapping[str, OfficialCheckpoint] = CHECKPOINTS,
+) -> Path:
+    """Downloads a checkpoint unless a verified one is there already; returns its path.
+
+    What has arrived is kept beside it as ``.part``, from where the next attempt goes on after an
+    interruption; a file takes its final name only once it is verified.
+
+    Args:
+        model_type: a key of ``checkpoints``.
+        directory: where to put it; ``cache_dir()`` if None.
+        progress: whether to draw a progress bar on stderr.
+        checkpoints: the known checkpoints.
+
+    Raises:
+        WeightsError: the model is unknown, the download failed, the disk is full or the digest is wrong.
+    """
+    official = _official(model_type, checkpoints)
+    path = (directory or cache_dir()) / official.file_name
+    if _problem(path, official) is None:
+        _logger.info("%s is there already, verified", path)
+        return path
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        _fetch_verified(official, partial, progress)
+        partial.replace(path)
+    except OSError as error:  # the exceptions of requests are OSErrors too
+        raise WeightsError(_failure(error, official, path)) from error
+    _logger.info("%s is there, verified", path)
+    return path
+
+
+def main(
+    argv: Sequence[str] | None = None, *, checkpoints: Mapping[str, OfficialCheckpoint] = CHECKPOINTS
+) -> int:
+    """The ``weights`` command: downloads one checkpoint or lists them; returns the exit code."""
+    arguments = _parse_arguments(list(sys.argv[1:] if argv is None else argv), checkpoints)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    directory = arguments.directory or cache_dir()
+    try:
+        if arguments.list:
+            _list_checkpoints(directory, checkpoints)
+        elif arguments.model_type == SHIPPED_MODEL_TYPE:
+            print(f"{SHIPPED_MODEL_TYPE} ships with the package: there is nothing to download.")
+        else:
+            print(download(arguments.model_type, directory, checkpoints=checkpoints))
+    except WeightsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parse_arguments(argv: list[str], checkpoints: Mapping[str, OfficialCheckpoint]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="weights",
+        description="Download and verify the official Segment Anything checkpoints.",
+    )
+    parser.add_argument("model_type", nargs="?", choices=[SHIPPED_MODEL_TYPE, *checkpoints])
+    parser.add_argument("--list", action="store_true", help="show which are there and verified")
+    parser.add_argument("--directory", type=Path, help=f"instead of {cache_dir()}")
+    if "--ros-args" in argv:  # launch appends them to every executable
+        del argv[argv.index("--ros-args") :]
+    arguments = parser.parse_args(argv)
+    if arguments.list == bool(arguments.model_type):
+        parser.error("give either a model or --list")
+    return arguments
+
+
+def _list_checkpoints(directory: Path, checkpoints: Mapping[str, OfficialCheckpoint]) -> None:
+    print(f"{SHIPPED_MODEL_TYPE}  ships with the package\nIn {directory}:")
+    for model_type, official in checkpoints.items():
+        problem = _problem(directory / official.file_name, official)
+        print(f"{model_type:9} {official.file_name}  {'verified' if problem is None else problem}")
+
+
+def _official(model_type: str, checkpoints: Mapping[str, OfficialCheckpoint]) -> OfficialCheckpoint:
+    try:
+        return checkpoints[model_type]
+    except KeyError:
+        raise WeightsError(
+            f"no official checkpoint is called {model_type!r}; there are {', '.join(checkpoints)}"
+        ) from None
+
+
+def _problem(path: Path, official: OfficialCheckpoint) -> str | None:
+    """What is wrong with the file, or None if it is the official one."""
+    if not path.is_file():
+        return "is missing"
+    size_bytes = path.stat().st_size
+    if official.size_bytes not in (None, size_bytes):
+        return f"is damaged: it holds {size_bytes} bytes instead of {official.size_bytes}"
+    try:
+        sha256 = _sha256(path)
+    except OSError as error:
+        return f"cannot be read: {error}"
+    if sha256 != official.sha256:
+        return f"is not the official file: its SHA-256 is {sha256} instead of {official.sha256}"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _mending_command(path: Path, model_type: str) -> str:
+    elsewhere = "" if path.parent == cache_dir() else f" --directory {path.parent}"
+    command = f"weights {model_type}{elsewhere}"
+    return f"ros2 run sam_ros {command} (without ROS: python -m sam_ros.{command})"
+
+
+def _fetch_verified(official: OfficialCheckpoint, partial: Path, progress: bool) -> None:
+    """Completes ``partial``, from the start if what an earlier attempt left cannot be completed."""
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    resumed = partial.exists()
+    if _problem(partial, official) is not None:
+        _fetch(official, partial, progress)
+    problem = _problem(partial, official)
+    if problem is None:
+        return
+    partial.unlink()
+    if not resumed:
+        raise WeightsError(f"what came from {official.url} {problem}. Nothing of it was kept")
+    _logger.info("What an earlier attempt left is of no use; downloading from the start")
+    _fetch_verified(official, partial, progress)
+
+
+def _fetch(official: OfficialCheckpoint, partial: Path, progress: bool) -> None:
+    """Appends to ``partial`` what it lacks."""
+    start = partial.stat().st_size if partial.exists() else 0
+    _logger.info("Downloading %s%s", official.url, f" from byte {start}" if start else "")
+    downloader = pooch.HTTPDownloader(
+        progressbar=progress,
+        chunk_size=CHUNK_BYTES,
+        timeout=TIMEOUT_SEC,
+        headers={"Range": f"bytes={start}-"} if start else {},
+    )
+    try:
+        with partial.open("ab") as file:
+            downloader(official.url, file, None)
+    except requests.HTTPError as error:
+        if error.response.status_code != requests.codes.requested_range_not_satisfiable:
+            raise  # else there is nothing beyond what is here already: its digest decides
+
+
+def _failure(error: OSError, official: OfficialCheckpoint, path: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        size = f"{official.size_bytes} bytes" if official.size_bytes else "it"
+        return f"no space left in {path.parent} for {size}: make room there, or give --directory elsewhere"
+    return (
+        f"could not download {official.url} to {path}: {error}. Give the same command again: it goes on from "
+        "what has arrived. On a machine without a network, copy the file to that place from another one"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
