@@ -209,7 +209,7 @@ def _mending_command(path: Path, model_type: str) -> str:
 def _fetch_verified(official: OfficialCheckpoint, partial: Path, progress: bool) -> None:
     """Completes ``partial``, from the start if what an earlier attempt left cannot be completed."""
     partial.parent.mkdir(parents=True, exist_ok=True)
-    resumed = partial.exists()
+    resumed = _size_bytes(partial) > 0
     if _problem(partial, official) is not None:
         _fetch(official, partial, progress)
     problem = _problem(partial, official)
@@ -224,7 +224,7 @@ def _fetch_verified(official: OfficialCheckpoint, partial: Path, progress: bool)
 
 def _fetch(official: OfficialCheckpoint, partial: Path, progress: bool) -> None:
     """Appends to ``partial`` what it lacks."""
-    start = partial.stat().st_size if partial.exists() else 0
+    start = _size_bytes(partial)
     _logger.info("Downloading %s%s", official.url, f" from byte {start}" if start else "")
     downloader = pooch.HTTPDownloader(
         progressbar=progress,
@@ -238,6 +238,10 @@ def _fetch(official: OfficialCheckpoint, partial: Path, progress: bool) -> None:
     except requests.HTTPError as error:
         if error.response.status_code != requests.codes.requested_range_not_satisfiable:
             raise  # else there is nothing beyond what is here already: its digest decides
+
+
+def _size_bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _failure(error: OSError, official: OfficialCheckpoint, path: Path) -> str:
