@@ -2,20 +2,45 @@
 
 
 class SamRosError(Exception):
-    """Root of every error that sam_ros raises on purpose."""
+    """Root of every error that sam_ros raises on purpose.
+
+    Attributes:
+        kind: a few words for counting errors of one sort; the message has the values.
+    """
+
+    kind = "error"
+
+    def __init__(self, message: str, kind: str | None = None) -> None:
+        super().__init__(message)
+        if kind is not None:
+            self.kind = kind
 
 
 class InvalidPromptError(SamRosError, ValueError):
     """A prompt whose shape, dtype or values cannot be used; the message names the field and what came."""
 
+    kind = "invalid prompt"
+
 
 class InvalidImageError(SamRosError, ValueError):
     """An image that cannot be encoded; the message names what was expected and what came."""
+
+    kind = "invalid image"
+
+
+class InvalidParameterError(SamRosError, ValueError):
+    """A parameter outside its range; the message names it, its range and what came."""
+
+    kind = "invalid parameter"
 
 
 class WeightsError(SamRosError):
     """A checkpoint that is missing, damaged or of another model; the message says what to do next."""
 
+    kind = "weights"
+
 
 class ModelOutputError(SamRosError):
     """The model produced values that are not finite; nothing of that answer is usable."""
+
+    kind = "model output"

@@ -1,0 +1,138 @@
+"""Find, verify and load the weights of a model; nothing is executed that a file contains."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import safetensors
+import safetensors.torch
+import torch
+from segment_anything.modeling import Sam
+
+from sam_ros import weights
+from sam_ros.errors import WeightsError
+from sam_ros.model import OFFICIAL_ARCHITECTURES, PIXEL_MEAN, PIXEL_STD, Architecture, build_sam
+
+StateDict: TypeAlias = "dict[str, torch.Tensor]"
+
+MODEL_TYPES = ("sam_tiny", *OFFICIAL_ARCHITECTURES)
+SHIPPED_SAM_TINY = Path(__file__).with_name("sam_tiny.safetensors")
+ARCHITECTURE_KEY = "architecture"  # in the metadata of sam_tiny's file: Architecture.to_dict() as JSON
+
+# Older releases run code from a crafted file even with weights_only=True: CVE-2025-32434, CVE-2026-24747.
+SAFE_TORCH = (2, 10)
+
+
+def load_sam(model_type: str, checkpoint: str | Path | None = None) -> Sam:
+    """A ``Sam`` with its weights in float32 on the CPU, in evaluation mode.
+
+    Args:
+        model_type: one of MODEL_TYPES.
+        checkpoint: a file of one's own, accepted as it is if it fits the model; None or '' takes sam_tiny
+            from the package, and an official checkpoint from the cache, once its SHA-256 matches.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or of another model.
+    """
+    if model_type not in MODEL_TYPES:
+        raise WeightsError(f"unknown model_type {model_type!r}; known are {', '.join(MODEL_TYPES)}")
+    path = _find(model_type, checkpoint)
+    architecture = OFFICIAL_ARCHITECTURES.get(model_type) or read_architecture(path)
+    return _assemble(architecture, _read_state_dict(path), path)
+
+
+def save_sam(sam: Sam, architecture: Architecture, path: Path, **metadata: str) -> None:
+    """Write a ``Sam`` of any architecture in the format of sam_tiny: safetensors that describe themselves."""
+    described = {"format": "pt", ARCHITECTURE_KEY: json.dumps(architecture.to_dict()), **metadata}
+    tensors = {name: tensor.contiguous() for name, tensor in sam.state_dict().items()}
+    safetensors.torch.save_file(tensors, path, metadata=described)
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The architecture that a checkpoint of sam_tiny says it has.
+
+    Raises:
+        WeightsError: it is no safetensors file or lacks the description.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return Architecture.from_dict(json.loads(metadata[ARCHITECTURE_KEY]))
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is not a sam_tiny checkpoint: it needs to be a safetensors file with "
+            f"{ARCHITECTURE_KEY!r} in its metadata ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _find(model_type: str, checkpoint: str | Path | None) -> Path:
+    if checkpoint:
+        path = Path(checkpoint).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"checkpoint {path} does not exist; give the path of a {model_type} checkpoint")
+        return path
+    if model_type == "sam_tiny":
+        return SHIPPED_SAM_TINY
+    path = weights.cached_path(model_type)
+    weights.verify(path, model_type)
+    return path
+
+
+def _read_state_dict(path: Path) -> StateDict:
+    """The tensors of a safetensors or PyTorch file, in float32."""
+    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pytorch(path)
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _read_pytorch(path: Path) -> StateDict:
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < SAFE_TORCH:
+        raise WeightsError(
+            f"torch {torch.__version__} cannot read {path} safely; upgrade with: pip install 'torch>=2.10'"
+        )
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{path} is damaged or holds more than tensors; nothing in it was executed: {first_line}"
+        ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
+        raise WeightsError(f"{path} must hold a state dict (names to tensors), it holds {type(loaded).__name__}")
+    return loaded
+
+
+def _assemble(architecture: Architecture, state_dict: StateDict, path: Path) -> Sam:
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        sam = build_sam(architecture)
+    _check_fit(sam.state_dict(), state_dict, path)
+    sam.load_state_dict(state_dict, assign=True)
+    sam.pixel_mean = torch.tensor(PIXEL_MEAN).view(-1, 1, 1)  # not in state dicts, so still on meta
+    sam.pixel_std = torch.tensor(PIXEL_STD).view(-1, 1, 1)
+    return sam.requires_grad_(False)
+
+
+def _check_fit(expected: StateDict, found: StateDict, path: Path) -> None:
+    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    problems += [f"{name} is unknown" for name in found.keys() - expected.keys()]
+    problems += [
+        f"{name} is {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in expected.keys() & found.keys()
+        if found[name].shape != expected[name].shape
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:3])
+        raise WeightsError(
+            f"{path} does not fit the model ({len(problems)} differences: {shown}); "
+            "check that model_type and checkpoint belong together"
+        )

@@ -1,0 +1,115 @@
+"""The masks of one object, and pure functions between masks, boxes, label images and low-res logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+MASK_PROMPT_LOGIT = 8.0
+"""L: a mask image given as prompt becomes logits of +L inside and -L outside."""
+
+BoolMask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """What the model answers to one prompt: C masks, best first by unclamped predicted IoU. Host arrays.
+
+    Attributes:
+        masks: (C, H, W) bool, original image.
+        predicted_iou: (C,) float32, the model's own estimate, not clamped.
+        stability_score: (C,) float32 in [0, 1], see ``calculate_stability_score`` in segment_anything's
+            utils/amg.py, on logits of the original image's size with offset 1; 0/0 is 0.
+        low_res_logits: (C, S/4, S/4) float32 over the padded square, image at its top left.
+
+    Raises:
+        ValueError: the arrays do not agree in C.
+    """
+
+    masks: BoolMask
+    predicted_iou: npt.NDArray[np.float32]
+    stability_score: npt.NDArray[np.float32]
+    low_res_logits: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        counts = [len(a) for a in (self.masks, self.predicted_iou, self.stability_score, self.low_res_logits)]
+        if self.masks.ndim != 3 or len(set(counts)) != 1 or counts[0] < 1:
+            raise ValueError(f"Masks needs (C, H, W) masks and C >= 1 of everything, got counts {counts}")
+
+
+def tight_box_xyxy(mask: BoolMask) -> tuple[int, int, int, int] | None:
+    """The smallest box around the true pixels of an (H, W) mask: XYXY half-open pixel edges.
+
+    One pixel at column 3, row 5 gives (3, 5, 4, 6). None for an empty mask.
+    """
+    columns = np.flatnonzero(mask.any(axis=0))
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def union_image(masks: Sequence[BoolMask], size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """(H, W) uint8: 255 where any of the (H, W) masks is true, else 0; all 0 without masks."""
+    union = np.zeros(size_hw, np.uint8)
+    for mask in masks:
+        union[mask] = 255
+    return union
+
+
+def label_image(
+    masks: Sequence[BoolMask], scores: Sequence[float], size_hw: tuple[int, int]
+) -> npt.NDArray[np.uint16]:
+    """(H, W) uint16: k where masks[k-1] is true, 0 elsewhere; overlaps go to the higher score, ties to the
+    earlier mask.
+    """
+    labels = np.zeros(size_hw, np.uint16)
+    worst_first = sorted(range(len(masks)), key=lambda i: (scores[i], -i))
+    for index in worst_first:
+        labels[masks[index]] = index + 1
+    return labels
+
+
+def resized_hw(original_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
+    """The size (H, W) to which SAM resizes an image before padding it to ``image_size`` squared.
+
+    ResizeLongestSide.get_preprocess_shape in segment_anything/utils/transforms.py.
+    """
+    scale = image_size / max(original_hw)
+    return int(original_hw[0] * scale + 0.5), int(original_hw[1] * scale + 0.5)
+
+
+def logits_from_mask(
+    mask: npt.NDArray[np.generic], original_hw: tuple[int, int], image_size: int
+) -> npt.NDArray[np.float32]:
+    """A mask image as SAM's mask prompt: logits of +-L, area-resized, -L in the padding.
+
+    Args:
+        mask: (h, w), nonzero is foreground; covers the whole image, at the image's or any other resolution.
+        original_hw: size of the image that the mask covers.
+        image_size: S, the model's input size.
+
+    Returns:
+        (S/4, S/4) float32 in [-L, L], L being MASK_PROMPT_LOGIT: each value is the mean over its pixel's area.
+    """
+    input_h, input_w = resized_hw(original_hw, image_size)
+    foreground = (np.asarray(mask) != 0).astype(np.float32)
+    rows = _area_weights(foreground.shape[0], input_h, image_size // 4)  # (S/4, h)
+    columns = _area_weights(foreground.shape[1], input_w, image_size // 4)  # (S/4, w)
+    coverage = rows @ foreground @ columns.T  # (S/4, S/4) in [0, 1]
+    logits: npt.NDArray[np.float32] = (2 * coverage - 1) * np.float32(MASK_PROMPT_LOGIT)
+    return logits
+
+
+def _area_weights(length: int, input_length: int, low_res_length: int) -> npt.NDArray[np.float32]:
+    """(low_res_length, length): the share of each low-res cell that each of ``length`` samples covers, when
+    the samples together cover ``input_length`` of the low-res axis' 4 * low_res_length input pixels.
+    """
+    samples = np.arange(length + 1) * (input_length / length / 4)  # edges, in low-res cells
+    cells = np.arange(low_res_length + 1)
+    low = np.maximum(cells[:-1, None], samples[None, :-1])
+    high = np.minimum(cells[1:, None], samples[None, 1:])
+    return np.clip(high - low, 0, None).astype(np.float32)

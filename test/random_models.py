@@ -1,0 +1,57 @@
+"""Models with random weights, saved as files, so that tests load them through the real code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from segment_anything.modeling import Sam
+
+from sam_ros.checkpoint import save_sam
+from sam_ros.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
+
+SMALL = Architecture(
+    encoder_embed_dim=96,
+    encoder_depth=2,
+    encoder_num_heads=3,
+    encoder_global_attn_indexes=(1,),
+)
+"""One windowed and one global block, otherwise as the official models: 1024 px, 256 channels."""
+
+MINIATURE = Architecture(
+    encoder_embed_dim=32,
+    encoder_depth=2,
+    encoder_num_heads=2,
+    encoder_global_attn_indexes=(1,),
+    image_size=128,
+    window_size=3,
+    prompt_embed_dim=32,
+    decoder_mlp_dim=32,
+    iou_head_hidden_dim=16,
+)
+"""As little as possible, for tests that only need some model; 8 x 8 tokens in windows of 3 are padded."""
+
+
+def random_sam(architecture: Architecture, seed: int = 0) -> Sam:
+    """A Sam whose every parameter is random: upstream's zeros would hide errors in the position tables."""
+    torch.manual_seed(seed)
+    sam = build_sam(architecture)
+    with torch.no_grad():
+        for name, parameter in sam.named_parameters():
+            if parameter.ndim == 1 or "pos" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    return sam.requires_grad_(False)
+
+
+def save_random_sam(architecture: Architecture, path: Path, seed: int = 0) -> Sam:
+    """Save a random Sam in sam_tiny's format and return it, as an oracle."""
+    sam = random_sam(architecture, seed)
+    save_sam(sam, architecture, path)
+    return sam
+
+
+def save_random_vit_b(path: Path, seed: int = 0) -> Sam:
+    """Save a random ViT-B as the official checkpoints are saved, and return it, as an oracle."""
+    sam = random_sam(OFFICIAL_ARCHITECTURES["vit_b"], seed)
+    torch.save(sam.state_dict(), path)
+    return sam
