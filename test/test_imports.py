@@ -52,7 +52,7 @@ ALLOWED = {
 def imported_names(module: str) -> frozenset[str]:
     """Dotted names that the module's source imports, anywhere in it."""
     tree = ast.parse((PACKAGE_DIR / f"{module}.py").read_text())
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
