@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,17 +82,27 @@ class RosSession:
 
     def start(self, module: str, *arguments: str) -> RunningProcess:
         """Runs ``python -m module arguments...`` in this session's domain, on this machine only."""
-        log_path = self._log_dir / f"{len(self.processes)}_{module}.log"
-        environment = {**os.environ, **ros_environment(self.domain_id), "PYTHONUNBUFFERED": "1"}
+        return self.start_command(module, [sys.executable, "-m", module, *arguments])
+
+    def start_command(
+        self, name: str, command: Sequence[str], extra_environment: Mapping[str, str] | None = None
+    ) -> RunningProcess:
+        """Runs any program in this session's domain; ``name`` is what messages call it."""
+        log_path = self._log_dir / f"{len(self.processes)}_{name}.log"
+        environment = {
+            "PYTHONUNBUFFERED": "1",
+            **ros_environment(self.domain_id),
+            **(extra_environment or {}),
+        }
         with log_path.open("wb") as log:
             popen = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env={**os.environ, **environment},
             )
-        process = RunningProcess(module, popen, log_path)
+        process = RunningProcess(name, popen, log_path)
         self.processes.append(process)
         return process
 

@@ -37,9 +37,13 @@ ALLOWED = {
     "errors": set[str](),
     "prompt": VALUES,
     "masks": VALUES,
+    "objects": VALUES,
+    "statistics": set[str](),
     "model": CORE,
     "checkpoint": CORE,
     "predictor": CORE,
+    "frames": CORE,
+    "engine": CORE,
     "weights": DOWNLOAD,
     "conversions": EDGE,
     "parameters": ROS | {"numpy"},
@@ -99,7 +103,7 @@ def test_nothing_imports_the_executables() -> None:
 @pytest.mark.parametrize(
     ("modules", "blocked"),
     [
-        (["errors", "prompt", "masks", "model", "checkpoint", "predictor", "weights"], ROS),
+        (["errors", "prompt", "masks", "model", "checkpoint", "predictor", "engine", "weights"], ROS),
         (["errors", "prompt", "masks", "weights", "conversions"], TORCH),
     ],
     ids=["core without ROS", "edges without torch"],

@@ -1,0 +1,39 @@
+"""A camera made of a photograph, the node, and with view:=true a window to click in."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+SAM_LAUNCH = PathJoinSubstitution([FindPackageShare("sam_ros"), "launch", "sam.launch.py"])
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                "source", default_value="photograph:coffee", description="Picture, folder or video to show"
+            ),
+            DeclareLaunchArgument(
+                "view", default_value="false", description="Whether to open rqt_image_view"
+            ),
+            Node(
+                package="sam_ros",
+                executable="camera",
+                parameters=[{"source": LaunchConfiguration("source"), "rate": 10.0, "pan": 20}],
+                output="screen",
+            ),
+            # In the window's bar, switch on the publishing of mouse clicks.
+            IncludeLaunchDescription(
+                SAM_LAUNCH, launch_arguments={"click": "/sam/overlay_mouse_left"}.items()
+            ),
+            Node(
+                package="rqt_image_view",
+                executable="rqt_image_view",
+                arguments=["/sam/overlay"],
+                condition=IfCondition(LaunchConfiguration("view")),
+            ),
+        ]
+    )
