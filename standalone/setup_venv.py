@@ -1,9 +1,11 @@
-"""Make .venv at the repository root a machine's ROS 2 and sam_ros, then run its Python with the given arguments.
+"""Make .venv at the repository root hold ROS 2 and sam_ros, then run its Python with the given arguments.
 
 Each step leaves a stamp in .venv with the digest of what it was made from, and only after it has finished: a
-step is skipped while its stamp fits, and redone when its sources changed or it was interrupted. Only the
-standard library is used, and only syntax that an older Python can read, to say clearly what is missing.
+step is skipped while its stamp fits, and made again when its sources changed or it was interrupted. Nothing
+but the standard library is used, and no syntax that an older Python cannot read to the point of saying so.
 """
+
+from __future__ import annotations
 
 import fcntl
 import hashlib
@@ -15,14 +17,17 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMPS = VENV / "standalone"
-LOG = VENV / "standalone" / "setup.log"
+LOG = STAMPS / "setup.log"
 
 PYTHON_VERSIONS = ("3.12", "3.13", "3.11", "3.10")  # what the ROS wheels are built for, Jazzy's own first
 FREE_GIB_NEEDED = 12  # torch's CUDA libraries are most of it: downloaded, then unpacked
@@ -60,7 +65,7 @@ class Step:
 
     name: str
     doing: str
-    sources: Tuple[Path, ...]
+    sources: tuple[Path, ...]
     make: Callable[[], None]
 
 
@@ -69,8 +74,8 @@ def say(text: str) -> None:
     print("standalone: " + text, flush=True)
 
 
-def environment() -> Dict[str, str]:
-    """Return this process's environment without foreign ROS parts, the virtual environment's programs first."""
+def environment() -> dict[str, str]:
+    """Return this process's environment without foreign ROS parts, .venv's programs first."""
     env = {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
     if "AMENT_PREFIX_PATH" in os.environ:
         env.pop("LD_LIBRARY_PATH", None)  # points into the sourced ROS installation
@@ -81,23 +86,22 @@ def environment() -> Dict[str, str]:
 
 def base_python() -> str:
     """Return the Python to build on: .venv's where there is one, else this one, else one found on PATH."""
-    existing = [os.path.realpath(str(PYTHON))] if PYTHON.exists() else []
+    existing = [os.path.realpath(PYTHON)] if PYTHON.exists() else []
     this = os.path.realpath(getattr(sys, "_base_executable", sys.executable))  # not an activated .venv's
     others = [shutil.which("python" + version) for version in PYTHON_VERSIONS]
-    for python in existing + [this] + [os.path.realpath(other) for other in others if other]:
-        if python_answers(python, "'{}.{}'.format(*sys.version_info[:2]) in " + repr(PYTHON_VERSIONS)):
+    for python in [*existing, this, *(os.path.realpath(other) for other in others if other)]:
+        if python_says(python, f"'{{}}.{{}}'.format(*sys.version_info[:2]) in {PYTHON_VERSIONS}"):
             return python
     raise SetupError(
-        "ROS 2 Jazzy's wheels need Python 3.10 to 3.13; this is Python {} and no other is on PATH".format(
-            platform.python_version()
-        )
+        f"ROS 2 Jazzy's wheels need Python 3.10 to 3.13; this is {platform.python_version()}, PATH has none"
     )
 
 
-def python_answers(python: str, expression: str) -> bool:
+def python_says(python: str, expression: str) -> bool:
     """Return whether an expression over sys, os and sysconfig is true in another Python."""
-    code = "import os, sys, sysconfig; sys.exit(not ({}))".format(expression)
-    return subprocess.run([python, "-c", code], stderr=subprocess.DEVNULL, env=environment()).returncode == 0
+    code = f"import os, sys, sysconfig; sys.exit(not ({expression}))"
+    answer = subprocess.run([python, "-c", code], check=False, stderr=subprocess.DEVNULL, env=environment())
+    return answer.returncode == 0
 
 
 def check_machine(python: str) -> None:
@@ -105,26 +109,26 @@ def check_machine(python: str) -> None:
     missing = []
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         missing.append("Linux on x86-64 (the ROS wheels exist for nothing else)")
-    if not python_answers(python, "__import__('venv') and __import__('ensurepip')"):
+    if not python_says(python, "__import__('venv') and __import__('ensurepip')"):
         missing.append("Python's venv module (Debian, Ubuntu: apt install python3-venv)")
-    if not python_answers(python, "os.path.exists(os.path.join(sysconfig.get_path('include'), 'Python.h'))"):
+    if not python_says(python, "os.path.exists(os.path.join(sysconfig.get_path('include'), 'Python.h'))"):
         missing.append("Python's C headers (Debian, Ubuntu: apt install python3-dev)")
     if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
         missing.append("a C compiler (Debian, Ubuntu: apt install build-essential)")
     if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         missing.append("a C++ compiler (Debian, Ubuntu: apt install build-essential)")
     if missing:
-        raise SetupError("this machine lacks\n  - " + "\n  - ".join(missing))
+        raise SetupError(f"{python}\n  on this machine lacks\n  - " + "\n  - ".join(missing))
 
 
 def check_disk() -> None:
     """Raise SetupError where a first set-up would run out of space."""
-    free_gib = shutil.disk_usage(str(ROOT)).free / 2**30
+    free_gib = shutil.disk_usage(ROOT).free / 2**30
     if free_gib < FREE_GIB_NEEDED:
-        raise SetupError("{} GiB free are needed at {}, {:.1f} are there".format(FREE_GIB_NEEDED, ROOT, free_gib))
+        raise SetupError(f"{FREE_GIB_NEEDED} GiB of free disk are needed at {ROOT}, {free_gib:.1f} are there")
 
 
-def files_in(paths: Iterable[Path]) -> List[Path]:
+def files_in(paths: Iterable[Path]) -> list[Path]:
     """Return the files at or below the paths, sorted, without what Python compiled."""
     found = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
     return sorted(file for file in found if file.is_file() and "__pycache__" not in file.parts)
@@ -132,7 +136,7 @@ def files_in(paths: Iterable[Path]) -> List[Path]:
 
 def digest(python: str, sources: Iterable[Path]) -> str:
     """Return a digest of an interpreter, of this repository's place and of what the source files hold."""
-    version = subprocess.run([python, "-VV"], stdout=subprocess.PIPE, check=True, env=environment()).stdout
+    version = subprocess.run([python, "-VV"], check=True, stdout=subprocess.PIPE, env=environment()).stdout
     total = hashlib.sha256(version + python.encode() + str(ROOT).encode())
     for file in files_in(sources):
         total.update(str(file).encode() + hashlib.sha256(file.read_bytes()).digest())
@@ -145,41 +149,48 @@ def show_status(line: str, last_shown: float) -> float:
     terminal = sys.stdout.isatty()
     if now - last_shown < (REDRAW_SEC if terminal else REPORT_SEC):
         return last_shown
-    if terminal:
-        width = shutil.get_terminal_size().columns - 3
-        print("\r\033[K  " + line.strip()[:width], end="", flush=True)
-    else:
-        print("  " + line.strip()[:110], flush=True)
+    width = shutil.get_terminal_size().columns - 3
+    print(
+        "\r\033[K  " + line.strip()[:width] if terminal else "  " + line.strip(), end="" if terminal else "\n"
+    )
+    sys.stdout.flush()
     return now
 
 
+def start(command: tuple[str, ...]) -> subprocess.Popen[str]:
+    """Start a command whose output and errors can be read from one pipe."""
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment(),
+    )
+
+
 def run(*command: str) -> None:
-    """Run a command into the log while its latest line is shown; raise SetupError with the end of it if it fails."""
-    with LOG.open("a") as log:
+    """Run a command, its output into the log and in short to the person; raise SetupError if it fails."""
+    output = []
+    last_shown = time.monotonic()
+    with LOG.open("a") as log, start(command) as process:
         log.write("$ " + " ".join(command) + "\n")
-        log.flush()
-        start = log.tell()
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment()
-        )
-        last_shown = time.monotonic()
         for line in process.stdout or ():
             log.write(line)
+            output.append(line)
             last_shown = show_status(line, last_shown)
     if sys.stdout.isatty():
         print("\r\033[K", end="", flush=True)
-    if process.wait() != 0:
-        with LOG.open() as log:
-            log.seek(start)
-            tail = "".join(log.readlines()[-30:])
-        raise SetupError("{}\nfailed ({}): {}\nall of it is in {}".format(tail, process.returncode, command[0], LOG))
+    if process.returncode != 0:
+        end = "".join(output[-30:])
+        raise SetupError(f"{command[0]} failed ({process.returncode}):\n{end}\nall of it is in {LOG}")
 
 
 def make_venv(python: str) -> None:
     """Create .venv anew."""
     if VENV.exists() and not STAMPS.exists():
-        raise SetupError("{} is there but was not made by this script: move it away".format(VENV))
-    shutil.rmtree(str(VENV), ignore_errors=True)
+        raise SetupError(f"{VENV} is there but was not made by this script: move it away")
+    shutil.rmtree(VENV, ignore_errors=True)
     STAMPS.mkdir(parents=True)
     run(python, "-m", "venv", str(VENV))
 
@@ -193,7 +204,7 @@ def drop_half_installed() -> None:
     """Make pip forget packages whose installation was interrupted: it writes RECORD last."""
     for info in site_packages().glob("*.dist-info"):
         if not (info / "RECORD").exists():
-            shutil.rmtree(str(info))
+            shutil.rmtree(info)
 
 
 def install_locked(requirements: Path) -> None:
@@ -204,7 +215,7 @@ def install_locked(requirements: Path) -> None:
 
 def install_environment() -> None:
     """Let every Python of .venv find cv_bridge and this ROS installation, child processes included."""
-    shutil.copy(str(HERE / "standalone_environment.py"), str(site_packages()))
+    shutil.copy(HERE / "standalone_environment.py", site_packages())
     lines = [str(HERE / "cv_bridge"), "import standalone_environment"]
     (site_packages() / "standalone_environment.pth").write_text("\n".join(lines) + "\n")
 
@@ -212,7 +223,7 @@ def install_environment() -> None:
 def build_vision_msgs() -> None:
     """Generate, compile and install the vision_msgs interfaces."""
     build = VENV / "build_vision_msgs"
-    shutil.rmtree(str(build), ignore_errors=True)
+    shutil.rmtree(build, ignore_errors=True)
     cmake = str(VENV / "bin" / "cmake")
     settings = {
         "BUILD_TESTING": "OFF",
@@ -221,33 +232,48 @@ def build_vision_msgs() -> None:
         "CMAKE_PREFIX_PATH": VENV,
         "Python3_EXECUTABLE": PYTHON,
     }
-    defines = ["-D{}={}".format(name, value) for name, value in settings.items()]
+    defines = [f"-D{name}={value}" for name, value in settings.items()]
     run(cmake, "-S", str(HERE / "vision_msgs"), "-B", str(build), "-G", "Ninja", *defines)
     run(cmake, "--build", str(build))
     run(cmake, "--install", str(build))
-    shutil.rmtree(str(build))
+    shutil.rmtree(build)
 
 
 def install_sam_ros() -> None:
     """Install this repository's package so that its sources are used in place."""
     drop_half_installed()
     run(str(PYTHON), "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    # An editable installation leaves out data_files, by which ament finds a package and its launch files.
+    index = VENV / "share" / "ament_index" / "resource_index" / "packages"
+    (index / "sam_ros").write_bytes((ROOT / "resource" / "sam_ros").read_bytes())
+    share = VENV / "share" / "sam_ros"
+    shutil.rmtree(share, ignore_errors=True)
+    share.mkdir()
+    for name in ("package.xml", "config", "launch"):
+        (share / name).symlink_to(ROOT / name)
 
 
-def steps(python: str) -> List[Step]:
+def steps(python: str) -> list[Step]:
     """Return all steps in the order they are made in."""
     ros = HERE / "requirements-ros.txt"
     others = HERE / "requirements.txt"
     hook = HERE / "standalone_environment.py"
-    package = tuple(ROOT / name for name in ("setup.py", "setup.cfg", "package.xml", "resource", "launch", "config"))
+    this_file = Path(__file__).resolve()
+    package = tuple(ROOT / name for name in ("setup.py", "setup.cfg", "resource"))
     return [
-        Step("venv", "creating .venv from " + python, (), lambda: make_venv(python)),
+        Step("venv", f"creating .venv from {python}", (), lambda: make_venv(python)),
         Step("ros", "installing the ROS 2 Jazzy core", (ros,), lambda: install_locked(ros)),
-        Step("packages", "installing torch and the rest, about 6 GB", (others,), lambda: install_locked(others)),
-        Step("environment", "installing cv_bridge and the ROS environment", (hook,), install_environment),
+        Step("packages", "installing torch and more, 6 GB", (others,), lambda: install_locked(others)),
+        Step("environment", "installing cv_bridge", (hook, this_file), install_environment),
         Step("vision_msgs", "building vision_msgs", (HERE / "vision_msgs", ros), build_vision_msgs),
-        Step("sam_ros", "installing sam_ros", package, install_sam_ros),
+        Step("sam_ros", "installing sam_ros", (*package, this_file), install_sam_ros),
     ]
+
+
+def read_stamp(name: str) -> str | None:
+    """Return what a finished step was made from, None where it is not finished."""
+    stamp = STAMPS / name
+    return stamp.read_text() if stamp.exists() else None
 
 
 def set_up() -> None:
@@ -259,38 +285,30 @@ def set_up() -> None:
         todo = [step for step in todo if read_stamp(step.name) != keys[step.name]]
     else:
         check_disk()
-    if not todo:
-        return
-    check_machine(python)
+    if todo:
+        check_machine(python)
     for number, step in enumerate(todo, 1):
         start = time.monotonic()
-        say("[{}/{}] {}".format(number, len(todo), step.doing))
+        say(f"[{number}/{len(todo)}] {step.doing}")
         stamp = STAMPS / step.name
-        if stamp.exists():
-            stamp.unlink()
+        stamp.unlink(missing_ok=True)
         step.make()
         stamp.write_text(keys[step.name])
-        say("[{}/{}] done in {:.0f} s".format(number, len(todo), time.monotonic() - start))
-
-
-def read_stamp(name: str) -> Optional[str]:
-    """Return what a finished step was made from, None where it is not finished."""
-    stamp = STAMPS / name
-    return stamp.read_text() if stamp.exists() else None
+        say(f"[{number}/{len(todo)}] done in {time.monotonic() - start:.0f} s")
 
 
 def main() -> NoReturn:
-    """Set up with only one process at a time at it, then become the environment's Python."""
+    """Set up with only one process at a time at it, then become .venv's Python."""
     try:
-        folder = os.open(str(HERE), os.O_RDONLY)  # also the lock: no file of its own is needed
+        folder = os.open(HERE, os.O_RDONLY)  # the lock is on the folder: no file of its own is needed
         fcntl.flock(folder, fcntl.LOCK_EX)
         set_up()
         os.close(folder)
     except SetupError as error:
-        sys.exit("standalone: {}".format(error))
+        sys.exit(f"standalone: {error}")
     except KeyboardInterrupt:
         sys.exit("\nstandalone: interrupted; the next run goes on from here")
-    os.execve(str(PYTHON), [str(PYTHON), *sys.argv[1:]], environment())
+    os.execve(PYTHON, [str(PYTHON), *sys.argv[1:]], environment())
 
 
 if __name__ == "__main__":
