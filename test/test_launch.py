@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import RosSession, RunningProcess, ros_session
 from geometry_msgs.msg import Point, PointStamped
+from processes import RosSession, RunningProcess, ros_session
 from sensor_msgs.msg import Image
 
 pytest.importorskip("launch.launch_service", reason="launch is not installed")
