@@ -149,11 +149,11 @@ def show_status(line: str, last_shown: float) -> float:
     terminal = sys.stdout.isatty()
     if now - last_shown < (REDRAW_SEC if terminal else REPORT_SEC):
         return last_shown
-    width = shutil.get_terminal_size().columns - 3
-    print(
-        "\r\033[K  " + line.strip()[:width] if terminal else "  " + line.strip(), end="" if terminal else "\n"
-    )
-    sys.stdout.flush()
+    line = line.strip()[: shutil.get_terminal_size().columns - 3]
+    if terminal:
+        print(f"\r\033[K  {line}", end="", flush=True)
+    else:
+        print(f"  {line}", flush=True)
     return now
 
 

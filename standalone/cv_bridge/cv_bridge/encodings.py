@@ -76,17 +76,19 @@ def convert(image: Array, source: str, target: str) -> Array:
     Args:
         image: (H, W) or (H, W, C) array in the source encoding.
         source: encoding of the image.
-        target: encoding to convert to.
+        target: encoding to convert to; empty for none.
 
     Raises:
-        EncodingError: an encoding is unknown, or upstream does not convert the one to the other.
-        cv2.error: the array does not fit its encoding.
+        EncodingError: an encoding is unknown or not the array's, or upstream does not convert to the other.
+        cv2.error: OpenCV cannot convert such an array, for example YUV 4:2:2 of an odd width.
     """
+    if target in ("", source):
+        return np.array(image)
     source_dtype, source_channels = dtype_and_channels(source)
     target_dtype, target_channels = dtype_and_channels(target)
     source_colors, target_colors = colors(source), colors(target)
-    if source == target:
-        return np.array(image)
+    if source_channels != (image.shape[2] if image.ndim == 3 else 1):
+        raise EncodingError(f"an image of shape {image.shape} is not [{source}]")
     if source_colors is None and target_colors is not None:
         raise EncodingError(f"[{source}] is not a color format, but [{target}] is: no conversion")
     if source_colors is None or target_colors is None:
