@@ -72,7 +72,7 @@ def _find(model_type: str, checkpoint: str | Path | None) -> Path:
     if checkpoint:
         path = Path(checkpoint).expanduser()
         if not path.is_file():
-            raise WeightsError(f"checkpoint {path} does not exist; give the path of a {model_type} checkpoint")
+            raise WeightsError(f"checkpoint {path} does not exist; give the path of {model_type} weights")
         return path
     if model_type == "sam_tiny":
         return SHIPPED_SAM_TINY
@@ -108,7 +108,7 @@ def _read_pytorch(path: Path) -> StateDict:
             f"{path} is damaged or holds more than tensors; nothing in it was executed: {first_line}"
         ) from error
     if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
-        raise WeightsError(f"{path} must hold a state dict (names to tensors), it holds {type(loaded).__name__}")
+        raise WeightsError(f"{path} must hold a state dict of tensors, it holds {type(loaded).__name__}")
     return loaded
 
 

@@ -93,7 +93,7 @@ def logits_from_mask(
         image_size: S, the model's input size.
 
     Returns:
-        (S/4, S/4) float32 in [-L, L], L being MASK_PROMPT_LOGIT: each value is the mean over its pixel's area.
+        (S/4, S/4) float32 in [-L, L], L being MASK_PROMPT_LOGIT: means over the area of each value.
     """
     input_h, input_w = resized_hw(original_hw, image_size)
     foreground = (np.asarray(mask) != 0).astype(np.float32)

@@ -62,7 +62,7 @@ OFFICIAL_ARCHITECTURES = {
 
 
 def build_sam(architecture: Architecture) -> Sam:
-    """A randomly initialised ``Sam`` of the given architecture, in evaluation mode, on torch's default device.
+    """A randomly initialised ``Sam`` in evaluation mode, on torch's default device.
 
     Follows ``_build_sam`` in segment_anything/build_sam.py, whose sizes are fixed.
     """

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
-from torch.nn import functional as F
 
 from sam_ros.checkpoint import load_sam
 from sam_ros.errors import InvalidImageError, InvalidPromptError, ModelOutputError, SamRosError
@@ -84,7 +83,8 @@ def _choose_device(device: str) -> torch.device:
     if chosen.type not in ("cpu", "cuda"):
         raise SamRosError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise SamRosError(f"device {device!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+        count = torch.cuda.device_count()
+        raise SamRosError(f"device {device!r} is not there: torch sees {count} CUDA devices")
     return chosen
 
 
@@ -122,6 +122,13 @@ class Predictor:
         """S: images are resized to this longest side and padded to a square of it."""
         return int(self._sam.image_encoder.img_size)
 
+    def memory_mb(self) -> dict[str, float]:
+        """Memory that torch holds on a GPU, now and at most, in MB; nothing on the CPU."""
+        if self.device.type != "cuda":
+            return {}
+        now, peak = torch.cuda.memory_allocated(self.device), torch.cuda.max_memory_allocated(self.device)
+        return {"memory": now / 1e6, "peak memory": peak / 1e6}
+
     def encode(
         self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool] = lambda: False
     ) -> Embedding:
@@ -146,7 +153,7 @@ class Predictor:
                 x = layer(x)
             features = x.float()
             if not bool(torch.isfinite(features).all()):
-                raise ModelOutputError(f"the embedding of {self.model_type} in {self.precision} is not finite")
+                raise ModelOutputError(f"{self.model_type} in {self.precision}: the embedding is not finite")
         return Embedding(features, original_hw, resized_hw(original_hw, self.image_size))
 
     def decode(
@@ -230,12 +237,12 @@ class Predictor:
         encoder = self._sam.prompt_encoder
         no_mask = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         dense = no_mask.expand(len(prompts), -1, *encoder.image_embedding_size)
-        with_logits = [i for i, prompt in enumerate(prompts) if prompt.low_res_logits is not None]
-        if not with_logits:
+        given = {i: p.low_res_logits for i, p in enumerate(prompts) if p.low_res_logits is not None}
+        if not given:
             return dense
-        logits = np.stack([prompts[i].low_res_logits for i in with_logits])[:, None]  # (M, 1, S/4, S/4)
+        logits = np.stack(list(given.values()))[:, None]  # (M, 1, S/4, S/4)
         dense = dense.clone()
-        dense[with_logits] = encoder.mask_downscaling(torch.as_tensor(logits, device=self.device))
+        dense[list(given)] = encoder.mask_downscaling(torch.as_tensor(logits, device=self.device))
         return dense
 
     def _finish(

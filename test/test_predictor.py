@@ -23,6 +23,8 @@ from sam_ros.prompt import Prompt
 
 TOLERANCE = 1e-3  # of low-res logits, from the contract
 
+FOREGROUND = np.array([1])
+
 SIZES_HW = {
     "landscape": (480, 640),
     "portrait": (640, 360),
@@ -43,6 +45,10 @@ def picture(size_hw: tuple[int, int], seed: int = 0) -> npt.NDArray[np.uint8]:
     return image
 
 
+def click(x: float, y: float) -> Prompt:
+    return Prompt(np.array([[x, y]]), FOREGROUND)
+
+
 def prompts_for(size_hw: tuple[int, int], logits_side: int) -> dict[str, Prompt]:
     """One prompt of every kind, in coordinates of an image of that size."""
     h, w = size_hw
@@ -51,17 +57,17 @@ def prompts_for(size_hw: tuple[int, int], logits_side: int) -> dict[str, Prompt]
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 5, (logits_side, logits_side)).astype(np.float32)
     return {
-        "point": Prompt(points[:1], [1]),
-        "other point": Prompt(points[1:2], [1]),
-        "background point": Prompt(points[:1], [0]),
-        "two points": Prompt(points[:2], [1, 0]),
-        "three points": Prompt(points, [1, 0, 1]),
+        "point": Prompt(points[:1], FOREGROUND),
+        "other point": Prompt(points[1:2], FOREGROUND),
+        "background point": Prompt(points[:1], np.array([0])),
+        "two points": Prompt(points[:2], np.array([1, 0])),
+        "three points": Prompt(points, np.array([1, 0, 1])),
         "box": Prompt(box=box),
-        "box with points": Prompt(points[:2], [1, 0], box),
+        "box with points": Prompt(points[:2], np.array([1, 0]), box),
         "logits": Prompt(low_res_logits=logits),
-        "point with logits": Prompt(points[:1], [1], low_res_logits=logits),
+        "point with logits": Prompt(points[:1], FOREGROUND, low_res_logits=logits),
         "box with logits": Prompt(box=box, low_res_logits=-logits),
-        "everything": Prompt(points, [0, 1, 1], box, logits),
+        "everything": Prompt(points, np.array([0, 1, 1]), box, logits),
     }
 
 
@@ -175,7 +181,7 @@ def test_prompts_make_a_difference(small_pair: Pair) -> None:
 
 def test_more_prompts_than_one_batch_holds(small_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     embedding = small_pair.encode(picture((480, 640)))
-    prompts = [Prompt([[40.0 * i, 30.0 * i]], [1]) for i in range(7)]
+    prompts = [click(40.0 * i, 30.0 * i) for i in range(7)]
     monkeypatch.setattr(predictor_module, "DECODE_BATCH", 3)
     for prompt, answer in zip(prompts, small_pair.ours.decode(embedding, prompts), strict=True):
         assert_same(answer, upstream_answer(small_pair.upstream, prompt, True))
@@ -196,7 +202,7 @@ def test_best_only_keeps_the_first(small_pair: Pair) -> None:
 def test_answers_are_host_arrays_and_inputs_stay_as_they_were(small_pair: Pair) -> None:
     image = picture((100, 120))
     before = image.copy()
-    (answer,) = small_pair.ours.decode(small_pair.ours.encode(image), [Prompt([[5, 5]], [1])])
+    (answer,) = small_pair.ours.decode(small_pair.ours.encode(image), [click(5, 5)])
     np.testing.assert_array_equal(image, before)
     assert answer.masks.shape == (3, 100, 120)
     assert answer.low_res_logits.shape == (3, 256, 256) and answer.low_res_logits.dtype == np.float32
@@ -226,14 +232,14 @@ def test_logits_of_another_model_are_refused(small_pair: Pair) -> None:
     embedding = small_pair.ours.encode(picture((20, 20)))
     with pytest.raises(InvalidPromptError, match=r"prompt 1 must be \(256, 256\)"):
         small_pair.ours.decode(
-            embedding, [Prompt([[1, 1]], [1]), Prompt(low_res_logits=np.zeros((64, 64), np.float32))]
+            embedding, [click(1, 1), Prompt(low_res_logits=np.zeros((64, 64), np.float32))]
         )
 
 
 def test_flags_must_match_the_prompts(small_pair: Pair) -> None:
     embedding = small_pair.ours.encode(picture((20, 20)))
     with pytest.raises(ValueError, match="2 values for 1 prompts"):
-        small_pair.ours.decode(embedding, [Prompt([[1, 1]], [1])], multimask_output=[True, False])
+        small_pair.ours.decode(embedding, [click(1, 1)], multimask_output=[True, False])
 
 
 @pytest.fixture
@@ -276,7 +282,7 @@ def test_values_that_are_not_finite_are_an_error(miniature: Callable[..., Predic
     broken._sam.mask_decoder.mask_tokens.weight.fill_(float("nan"))
     embedding = broken.encode(picture((10, 10)))
     with pytest.raises(ModelOutputError, match="not finite"):
-        broken.decode(embedding, [Prompt([[1, 1]], [1])])
+        broken.decode(embedding, [click(1, 1)])
     broken._sam.image_encoder.pos_embed.fill_(float("inf"))
     with pytest.raises(ModelOutputError, match="not finite"):
         broken.encode(picture((10, 10)))

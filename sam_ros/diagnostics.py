@@ -1,0 +1,93 @@
+"""What the node says of itself on /diagnostics: pure functions from values to messages."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+from sam_ros.engine import Refusal
+from sam_ros.statistics import Snapshot
+
+STALE_SEC = 2.0  # without an image for so long, an active node is stale
+REFUSAL_IS_AN_ERROR = ("model output", "error")  # kinds that no other prompt would mend
+
+
+def status_msg(
+    name: str,
+    stamp: Time,
+    state: str,
+    snapshot: Snapshot,
+    facts: Mapping[str, str],
+) -> DiagnosticArray:
+    """The periodic report.
+
+    Args:
+        name: of the node.
+        stamp: now.
+        state: of the lifecycle: unconfigured, inactive, active.
+        snapshot: what was counted.
+        facts: further values: model, device, memory.
+    """
+    level, message = _judge(state, snapshot)
+    values = {"state": state, **facts, **_figures(snapshot)}
+    return _array(f"{name}: segmentation", stamp, level, message, values)
+
+
+def refusal_msg(name: str, stamp: Time, refusal: Refusal) -> DiagnosticArray:
+    """The immediate report of a refused prompt."""
+    seconds, nanoseconds = divmod(refusal.stamp_ns, 1_000_000_000)
+    values = {
+        "topic": refusal.topic,
+        "stamp": f"{seconds}.{nanoseconds:09d}",
+        "id": refusal.id,
+        "kind": refusal.kind,
+        "reason": refusal.reason,
+    }
+    level = DiagnosticStatus.ERROR if refusal.kind in REFUSAL_IS_AN_ERROR else DiagnosticStatus.WARN
+    return _array(f"{name}: prompt refused", stamp, level, refusal.reason, values)
+
+
+def error_msg(name: str, stamp: Time, reason: str) -> DiagnosticArray:
+    """The immediate report of a failure that no input explains."""
+    return _array(f"{name}: failure", stamp, DiagnosticStatus.ERROR, reason, {"reason": reason})
+
+
+def host_memory_mb() -> dict[str, str]:
+    """Resident memory of this process, now and at most, in MB."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    now_mb = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return {"memory (MB)": f"{now_mb:.0f}", "peak memory (MB)": f"{peak_mb:.0f}"}
+
+
+def _judge(state: str, snapshot: Snapshot) -> tuple[bytes, str]:
+    if state != "active":
+        return DiagnosticStatus.OK, state
+    if "image" not in snapshot.age_sec:
+        return DiagnosticStatus.STALE, "no image has come yet"
+    if snapshot.age_sec["image"] > STALE_SEC:
+        return DiagnosticStatus.STALE, f"no image for {snapshot.age_sec['image']:.1f} s"
+    return DiagnosticStatus.OK, "segmenting"
+
+
+def _figures(snapshot: Snapshot) -> dict[str, str]:
+    figures = {f"{name} rate (Hz)": f"{rate:.1f}" for name, rate in snapshot.rates_hz.items()}
+    figures |= {f"{name} (ms)": f"{1000 * sec:.1f}" for name, sec in snapshot.last_sec.items()}
+    figures |= {f"{name}s": str(total) for name, total in snapshot.totals.items()}
+    figures |= {f"dropped: {kind}": str(count) for kind, count in snapshot.drops.items()}
+    figures |= {f"refused: {kind}": str(count) for kind, count in snapshot.refusals.items()}
+    if "encode" in snapshot.age_sec:
+        figures["embedding age (s)"] = f"{snapshot.age_sec['encode']:.2f}"
+    return figures
+
+
+def _array(name: str, stamp: Time, level: bytes, message: str, values: Mapping[str, str]) -> DiagnosticArray:
+    status = DiagnosticStatus(level=level, name=name, message=message, hardware_id="")
+    status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+    return DiagnosticArray(header=Header(stamp=stamp), status=[status])

@@ -1,0 +1,559 @@
+"""Two threads around a predictor: one encodes frames, one decodes prompts; no ROS."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_ros.errors import InvalidImageError, SamRosError
+from sam_ros.frames import EmbeddedFrame, Frame, FrameStore
+from sam_ros.masks import Masks
+from sam_ros.objects import (
+    LowResLogits,
+    ObjectTable,
+    ProgramPrompts,
+    RefusedObject,
+    SegmentedObject,
+    Target,
+    Update,
+    update_clicked,
+    update_program,
+)
+from sam_ros.predictor import EncodeCancelledError, Predictor
+from sam_ros.statistics import Statistics
+
+HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
+PENDING_KEPT = 64  # prompts waiting at most; beyond, the oldest is dropped
+UNDO_KEPT = 64  # states of the clicked object that undo can go back
+JOIN_SEC = 4.0  # how long stopping waits for the threads; an encode checks between blocks
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the engine works; may change while it runs.
+
+    Attributes:
+        encode_always: encode every frame that there is time for, not just those that are prompted on.
+        max_rate_hz: encode at most so often without being asked; 0 is unlimited.
+        images_kept, embeddings_kept, stamp_tolerance_ns: see ``FrameStore``.
+        accumulate_clicks: foreground clicks and boxes join the clicked object instead of replacing it.
+        multimask_output: ask for three masks where the prompt is a single point.
+        max_objects: at most so many objects live.
+        min_predicted_iou, min_stability_score: objects below are left out of all outputs.
+    """
+
+    encode_always: bool = True
+    max_rate_hz: float = 0.0
+    images_kept: int = 30
+    embeddings_kept: int = 8
+    stamp_tolerance_ns: int = 50_000_000
+    accumulate_clicks: bool = False
+    multimask_output: bool = True
+    max_objects: int = 64
+    min_predicted_iou: float = 0.0
+    min_stability_score: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class PromptRequest:
+    """A prompt message that waits for its frame.
+
+    Attributes:
+        topic: where it came from, for messages to the user.
+        stamp_ns: of the frame that it was given on; 0 means the newest.
+        frame_id: of the message; '' fits every frame.
+        convert: makes an update of it once the frame is known; raises InvalidPromptError.
+        undoable: whether ``undo`` takes it back.
+    """
+
+    topic: str
+    stamp_ns: int
+    frame_id: str
+    convert: Callable[[Target], Update]
+    undoable: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """One set of answers on one frame, objects in creation order; what is not to be shown is left out.
+
+    Attributes:
+        frame: the frame that they belong to.
+        size_hw: (H, W) of its image.
+        objects: the objects with their masks, best first.
+        candidates: the three masks of the prompt's last single-point object, if it had one.
+    """
+
+    frame: Frame
+    size_hw: tuple[int, int]
+    objects: tuple[tuple[SegmentedObject, Masks], ...]
+    candidates: Masks | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A prompt, or one object of it, that was refused."""
+
+    topic: str
+    stamp_ns: int
+    id: str
+    kind: str
+    reason: str
+
+
+class Listener(Protocol):
+    """What the engine tells; called from its threads."""
+
+    def on_outputs(self, outputs: Outputs) -> None:
+        """A set of answers is ready."""
+
+    def on_refusal(self, refusal: Refusal) -> None:
+        """A prompt was refused, already counted."""
+
+    def on_drop(self, kind: str, reason: str) -> None:
+        """An image was dropped, already counted."""
+
+    def on_failure(self, what: str, error: Exception) -> None:
+        """Something failed that no input explains."""
+
+
+class _Job:
+    """A request on its way: waiting for a frame, then being decoded. Guarded by the engine's lock."""
+
+    def __init__(self, request: PromptRequest) -> None:
+        self.request = request
+        self.deadline = time.monotonic() + HOLD_SEC
+        self.wanted: Frame | None = None  # being encoded for it
+        self.embedded: EmbeddedFrame | None = None
+        self.refusal: SamRosError | None = None
+        self.withdrawn = False
+
+    @property
+    def is_ready(self) -> bool:
+        return self.embedded is not None or self.refusal is not None
+
+
+@dataclass(frozen=True, eq=False)
+class _Republish:
+    """Publish the objects as they are, on this frame."""
+
+    embedded: EmbeddedFrame
+
+
+class Engine:
+    """Objects segmented on frames: takes images and prompts at any rate, answers through the listener.
+
+    Callers never block: ``add_image``, ``submit``, ``clear`` and ``undo`` only store. The encode thread takes
+    the newest frame, or one that a prompt waits for; the decode thread answers prompts whose frame is
+    embedded without waiting for any encode.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        read_image: Callable[[bytes], npt.NDArray[np.uint8]],
+        listener: Listener,
+        settings: Settings,
+        statistics: Statistics,
+    ) -> None:
+        self._predictor = predictor
+        self._read_image = read_image
+        self._listener = listener
+        self._settings = settings
+        self._statistics = statistics
+        self._changed = threading.Condition()  # guards all below
+        self._frames = FrameStore(settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns)
+        self._pending: deque[_Job | _Republish] = deque()
+        self._running_job: _Job | None = None
+        self._table = ObjectTable()
+        self._history: deque[SegmentedObject | None] = deque(maxlen=UNDO_KEPT)
+        self._published_on: EmbeddedFrame | None = None
+        self._num_frames = 0
+        self._flushed_until = 0  # sequence of the last frame before the last flush
+        self._encoding: Frame | None = None
+        self._last_attempt = -1  # sequence of the newest frame that was encoded or given up
+        self._last_encode_start = float("-inf")
+        self._stopping = False
+        self._threads = [
+            threading.Thread(target=self._encode_loop, name="encode", daemon=True),
+            threading.Thread(target=self._decode_loop, name="decode", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Start both threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> bool:
+        """End both threads, cancelling an encode; false if one would not end in time."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        deadline = time.monotonic() + JOIN_SEC
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def configure(self, settings: Settings) -> None:
+        """Change the settings from now on."""
+        with self._changed:
+            self._settings = settings
+            self._frames.configure(
+                settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns
+            )
+            self._changed.notify_all()
+
+    def add_image(self, stamp_ns: int, frame_id: str, data: bytes) -> None:
+        """Store a camera image, still serialized. A stamp that jumps back means another recording: flush."""
+        self._statistics.event("image")
+        flushed: list[PromptRequest] = []
+        with self._changed:
+            newest = self._frames.newest_image
+            if newest is not None and stamp_ns < newest.stamp_ns - self._settings.stamp_tolerance_ns:
+                flushed = self._flush()
+            self._num_frames += 1
+            self._frames.add_image(Frame(self._num_frames, stamp_ns, frame_id, data))
+            self._changed.notify_all()
+        for request in flushed:
+            self._refuse(request, "stale", "the images' stamps jumped back; earlier frames are forgotten")
+
+    def submit(self, request: PromptRequest) -> None:
+        """Store a prompt; it is answered or refused through the listener."""
+        self._statistics.event("prompt")
+        with self._changed:
+            waiting = self._waiting_jobs()
+            overflow = waiting[0] if len(waiting) >= PENDING_KEPT else None
+            if overflow is not None:
+                self._pending.remove(overflow)
+            self._pending.append(_Job(request))
+            self._changed.notify_all()
+        if overflow is not None:
+            self._refuse(overflow.request, "queue full", f"more than {PENDING_KEPT} prompts are waiting")
+
+    def clear(self) -> None:
+        """Forget all objects, and the prompts that still wait; publish an empty set if there is a frame."""
+        with self._changed:
+            self._pending.clear()
+            self._withdraw_running_job()
+            self._table = self._table.cleared()
+            self._history.clear()
+            self._republish()
+
+    def undo(self) -> bool:
+        """Take back the last click, box or mask prompt, waiting or answered; false if there is none."""
+        with self._changed:
+            undoable = [job for job in self._waiting_jobs() if job.request.undoable]
+            if undoable:
+                self._pending.remove(undoable[-1])
+                return True
+            if self._running_job is not None and self._running_job.request.undoable:
+                self._withdraw_running_job()
+                return True
+            if not self._history:
+                return False
+            self._table = self._table.with_clicked_object(self._history.pop())
+            self._republish()
+            return True
+
+    @property
+    def num_objects(self) -> int:
+        """How many objects are alive."""
+        with self._changed:
+            return len(self._table.objects)
+
+    def _flush(self) -> list[PromptRequest]:
+        """Forget frames, objects and waiting prompts, which are returned."""
+        waiting = self._waiting_jobs()
+        self._frames.clear()
+        self._flushed_until = self._num_frames
+        self._pending.clear()
+        self._withdraw_running_job()
+        self._table = self._table.cleared()
+        self._history.clear()
+        self._published_on = None
+        self._last_encode_start = float("-inf")
+        self._statistics.event("flush")
+        return [job.request for job in waiting]
+
+    def _waiting_jobs(self) -> list[_Job]:
+        return [job for job in self._pending if isinstance(job, _Job)]
+
+    def _withdraw_running_job(self) -> None:
+        if self._running_job is not None:
+            self._running_job.withdrawn = True
+
+    def _republish(self) -> None:
+        embedded = self._published_on or self._frames.newest_embedding
+        if embedded is not None:
+            self._pending.append(_Republish(embedded))
+            self._changed.notify_all()
+
+    def _refuse(self, request: PromptRequest, kind: str, reason: str, id: str = "") -> None:
+        self._statistics.refused(kind)
+        self._listener.on_refusal(Refusal(request.topic, request.stamp_ns, id, kind, reason))
+
+    # The encode thread.
+
+    def _encode_loop(self) -> None:
+        while (frame := self._next_frame()) is not None:
+            try:
+                self._encode(frame)
+            except EncodeCancelledError:
+                return
+            except InvalidImageError as error:
+                self._statistics.dropped(error.kind)
+                self._listener.on_drop(error.kind, str(error))
+                self._give_up(frame, error)
+            except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
+                self._listener.on_failure(f"encoding the image of stamp {frame.stamp_ns} ns", error)
+                self._give_up(frame, SamRosError(f"its image could not be encoded: {error}", "encode failed"))
+
+    def _next_frame(self) -> Frame | None:
+        """Wait for a frame to encode: one that a prompt waits for, else the newest; None to stop."""
+        with self._changed:
+            while not self._stopping:
+                frame, wait_sec = self._choose_frame()
+                if frame is not None:
+                    self._encoding = frame
+                    self._last_encode_start = time.monotonic()
+                    self._last_attempt = max(self._last_attempt, frame.sequence)
+                    return frame
+                self._changed.wait(wait_sec)
+            return None
+
+    def _choose_frame(self) -> tuple[Frame | None, float | None]:
+        """The frame to encode now, or None and how many seconds to wait at most."""
+        waiting = self._waiting_jobs()
+        wanted = next((job.wanted for job in waiting if job.wanted and not job.is_ready), None)
+        newest = self._frames.newest_image
+        if wanted is not None:
+            return wanted, None
+        if newest is None or newest.sequence <= self._last_attempt or not self._settings.encode_always:
+            return None, None
+        period = 1 / self._settings.max_rate_hz if self._settings.max_rate_hz else 0.0
+        wait_sec = self._last_encode_start + period - time.monotonic()
+        return (newest, None) if wait_sec <= 0 else (None, wait_sec)
+
+    def _encode(self, frame: Frame) -> None:
+        start = time.monotonic()
+        image_rgb = self._read_image(frame.data)
+        read = time.monotonic()
+        embedding = self._predictor.encode(image_rgb, lambda: self._stopping)
+        self._statistics.event("read", read - start)
+        self._statistics.event("encode", time.monotonic() - read)
+        embedded = EmbeddedFrame(frame, embedding)
+        with self._changed:
+            self._encoding = None
+            if frame.sequence > self._flushed_until:
+                self._frames.add_embedding(embedded)
+            for job in self._waiting_for(frame):
+                job.embedded = embedded
+            self._changed.notify_all()
+
+    def _give_up(self, frame: Frame, error: SamRosError) -> None:
+        with self._changed:
+            self._encoding = None
+            for job in self._waiting_for(frame):
+                job.refusal = error
+            self._changed.notify_all()
+
+    def _waiting_for(self, frame: Frame) -> list[_Job]:
+        return [job for job in self._waiting_jobs() if job.wanted is frame]
+
+    # The decode thread.
+
+    def _decode_loop(self) -> None:
+        while (job := self._next_job()) is not None:
+            try:
+                if isinstance(job, _Republish):
+                    self._publish_again(job.embedded)
+                else:
+                    self._answer(job)
+            except SamRosError as error:
+                if isinstance(job, _Job):
+                    self._refuse(job.request, error.kind, str(error))
+            except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
+                self._listener.on_failure("decoding a prompt", error)
+            finally:
+                self._running_job = None
+
+    def _next_job(self) -> _Job | _Republish | None:
+        """Wait for a prompt that can be answered or refused, in order of arrival; None to stop."""
+        with self._changed:
+            while not self._stopping:
+                now = time.monotonic()
+                for job in self._pending:
+                    if isinstance(job, _Republish) or self._resolve(job, now):
+                        self._pending.remove(job)
+                        self._running_job = job if isinstance(job, _Job) else None
+                        return job
+                self._changed.wait(self._time_to_next_deadline(now))
+            return None
+
+    def _time_to_next_deadline(self, now: float) -> float | None:
+        deadlines = [job.deadline for job in self._waiting_jobs() if job.wanted is None]
+        return max(0.0, min(deadlines) - now) if deadlines else None
+
+    def _resolve(self, job: _Job, now: float) -> bool:
+        """Find the frame of a prompt; true once it is embedded or there is none to be had."""
+        if job.is_ready:
+            return True
+        if job.wanted is not None:
+            return False
+        job.embedded, job.wanted = self._find(job.request.stamp_ns)
+        if job.wanted is not None:
+            self._changed.notify_all()  # the encode thread
+        elif job.embedded is None and self._is_hopeless(job, now):
+            job.refusal = self._explain_missing_frame(job.request.stamp_ns)
+        return job.is_ready
+
+    def _find(self, stamp_ns: int) -> tuple[EmbeddedFrame | None, Frame | None]:
+        """The embedded frame of a stamp, or the frame to encode for it; the rules are the design's."""
+        frames = self._frames
+        if stamp_ns == 0:
+            embedded = frames.newest_embedding
+            image = frames.newest_image
+            if image is None or (embedded is not None and self._settings.encode_always):
+                return embedded, None
+            exact = frames.embedding_of(image)
+            return exact, (image if exact is None else None)
+        embedded = frames.find_embedding(stamp_ns)
+        if embedded is not None:
+            return embedded, None
+        encoding = self._encoding
+        if encoding is not None and abs(encoding.stamp_ns - stamp_ns) <= frames.stamp_tolerance_ns:
+            return None, encoding
+        return None, frames.find_image(stamp_ns)
+
+    def _is_hopeless(self, job: _Job, now: float) -> bool:
+        """Whether no image to come can serve the prompt, or it has waited long enough for one."""
+        newest = self._frames.newest_image
+        if newest is not None and 0 < job.request.stamp_ns <= newest.stamp_ns:
+            return True
+        return now >= job.deadline
+
+    def _explain_missing_frame(self, stamp_ns: int) -> SamRosError:
+        newest = self._frames.newest_image
+        if newest is None:
+            return SamRosError("no image has come yet", "no image")
+        ahead_sec = (stamp_ns - newest.stamp_ns) / 1e9
+        if ahead_sec > 0:
+            return SamRosError(f"its stamp is {ahead_sec:.3f} s newer than the newest image", "too new")
+        return SamRosError(
+            f"its stamp is {-ahead_sec:.3f} s older than the newest image and its frame is no longer kept; "
+            "raise images_kept or embeddings_kept",
+            "stale",
+        )
+
+    def _answer(self, job: _Job) -> None:
+        """Apply a prompt on its frame, decode all objects there, and hand the answers on."""
+        if job.embedded is None:
+            raise job.refusal or SamRosError("no frame")
+        request, embedded = job.request, job.embedded
+        if request.frame_id not in ("", embedded.frame.frame_id):
+            raise SamRosError(
+                f"its frame_id is {request.frame_id!r}, the image's is {embedded.frame.frame_id!r}",
+                "wrong frame_id",
+            )
+        with self._changed:
+            before, settings = self._table, self._settings
+        target = self._target(embedded)
+        after, refused = _apply(before, request.convert(target), target, settings)
+        self._report(request, refused)
+        if after is before:
+            return
+        table, answers = self._decode(after, embedded, settings)
+        with self._changed:
+            if job.withdrawn:
+                return
+            self._running_job = None  # from here on undo takes it back from the history
+            self._table = table
+            self._published_on = embedded
+            if request.undoable:
+                self._history.append(before.clicked_object)
+        prompted = {o.created for o in after.objects} - _unchanged(before, after)
+        self._listener.on_outputs(_outputs(embedded, answers, prompted, settings))
+
+    def _publish_again(self, embedded: EmbeddedFrame) -> None:
+        with self._changed:
+            before, settings = self._table, self._settings
+        _, answers = self._decode(before, embedded, settings)
+        self._listener.on_outputs(_outputs(embedded, answers, set(), settings))
+
+    def _target(self, embedded: EmbeddedFrame) -> Target:
+        return Target(embedded.frame.sequence, embedded.embedding.original_hw, self._predictor.image_size)
+
+    def _decode(
+        self, table: ObjectTable, embedded: EmbeddedFrame, settings: Settings
+    ) -> tuple[ObjectTable, list[tuple[SegmentedObject, Masks]]]:
+        """All objects on one frame; each keeps the logits of the frame it was prompted on."""
+        target = self._target(embedded)
+        table = table.only_on(target)
+        prompts = [o.prompt_on(target) for o in table.objects]
+        multimask = [settings.multimask_output and prompt.is_single_point for prompt in prompts]
+        start = time.monotonic()
+        masks = self._predictor.decode(embedded.embedding, prompts, multimask_output=multimask)
+        self._statistics.event("decode", time.monotonic() - start)
+        answers = list(zip(table.objects, masks, strict=True))
+        logits: dict[int, LowResLogits] = {
+            o.created: m.low_res_logits[0] for o, m in answers if o.sequence == target.sequence
+        }
+        return table.with_answers(logits), answers
+
+    def _report(self, request: PromptRequest, refused: tuple[RefusedObject, ...]) -> None:
+        """Say once for each kind what was refused, and how often."""
+        by_kind: dict[str, list[RefusedObject]] = {}
+        for one in refused:
+            by_kind.setdefault(one.kind, []).append(one)
+        for kind, some in by_kind.items():
+            for _ in some[1:]:
+                self._statistics.refused(kind)
+            more = f" (and {len(some) - 1} more objects)" if len(some) > 1 else ""
+            self._refuse(request, kind, some[0].reason + more, some[0].id)
+
+
+def _apply(
+    table: ObjectTable, update: Update, target: Target, settings: Settings
+) -> tuple[ObjectTable, tuple[RefusedObject, ...]]:
+    if isinstance(update, ProgramPrompts):
+        return update_program(table, update, target, max_objects=settings.max_objects)
+    updated = update_clicked(
+        table,
+        update,
+        target,
+        accumulate_clicks=settings.accumulate_clicks,
+        max_objects=settings.max_objects,
+    )
+    return updated, ()
+
+
+def _unchanged(before: ObjectTable, after: ObjectTable) -> set[int]:
+    """The objects, by ``created``, that a prompt did not touch."""
+    untouched = {id(o) for o in before.objects}
+    return {o.created for o in after.objects if id(o) in untouched}
+
+
+def _outputs(
+    embedded: EmbeddedFrame,
+    answers: list[tuple[SegmentedObject, Masks]],
+    prompted: set[int],
+    settings: Settings,
+) -> Outputs:
+    shown = tuple(
+        (o, masks)
+        for o, masks in answers
+        if masks.masks[0].any()
+        and masks.predicted_iou[0] >= settings.min_predicted_iou
+        and masks.stability_score[0] >= settings.min_stability_score
+    )
+    candidates = [masks for o, masks in shown if o.created in prompted and len(masks.masks) > 1]
+    return Outputs(
+        embedded.frame, embedded.embedding.original_hw, shown, candidates[-1] if candidates else None
+    )

@@ -1,0 +1,298 @@
+"""The objects being segmented: how prompts create, refine, replace and drop them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_ros.errors import InvalidPromptError
+from sam_ros.prompt import BACKGROUND, Prompt
+
+NODE_MADE_PREFIX = "_"  # ids that the node gives: _1, _2, ...
+
+BoxXYXY: TypeAlias = "tuple[float, float, float, float]"
+LowResLogits: TypeAlias = "npt.NDArray[np.float32]"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The frame that a prompt is applied to.
+
+    Attributes:
+        sequence: the frame's number.
+        size_hw: (H, W) of its image in pixels.
+        image_size: S, the model's input size.
+    """
+
+    sequence: int
+    size_hw: tuple[int, int]
+    image_size: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """A click: pixels of the image, (0, 0) the centre of the first; label 1 foreground, 0 background."""
+
+    x: float
+    y: float
+    label: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box given for the clicked object: XYXY pixel edges."""
+
+    box_xyxy: BoxXYXY
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrompt:
+    """A mask given for the clicked object, as (S/4, S/4) logits."""
+
+    low_res_logits: LowResLogits
+
+
+@dataclass(frozen=True)
+class ProgramPrompt:
+    """What a program says of one object; an empty id asks the node for one."""
+
+    id: str
+    class_id: str
+    points: tuple[Point, ...] = ()
+    box_xyxy: BoxXYXY | None = None
+
+
+@dataclass(frozen=True)
+class RefusedObject:
+    """One object of a message that was refused while the others stay."""
+
+    id: str
+    reason: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class ProgramPrompts:
+    """The complete set of a program's objects, and those of them that were refused already."""
+
+    prompts: tuple[ProgramPrompt, ...]
+    refused: tuple[RefusedObject, ...] = ()
+
+
+ClickedUpdate: TypeAlias = "Point | Box | MaskPrompt"
+Update: TypeAlias = "ClickedUpdate | ProgramPrompts"
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedObject:
+    """One object, its prompt, and the frame that the prompt was given on.
+
+    Attributes:
+        id: unique among the living.
+        class_id: what a program calls it, or ''.
+        created: counts the objects of this node; outputs are in this order.
+        sequence: the frame on which points and box count.
+        size_hw: (H, W) of that frame.
+        points: clicks on that frame.
+        box_xyxy: box on that frame, pixel edges.
+        prior_logits: (S/4, S/4) mask prompt on that frame: given by a person, or the object's mask on the
+            frame it was prompted on before.
+        low_res_logits: (S/4, S/4) the best mask's logits on that frame, once decoded; what the object
+            contributes on other frames.
+    """
+
+    id: str
+    class_id: str
+    created: int
+    sequence: int
+    size_hw: tuple[int, int]
+    points: tuple[Point, ...] = ()
+    box_xyxy: BoxXYXY | None = None
+    prior_logits: LowResLogits | None = None
+    low_res_logits: LowResLogits | None = None
+
+    def prompt_on(self, target: Target) -> Prompt:
+        """What to ask the model for this object: its prompt on its own frame, its logits elsewhere."""
+        if self.sequence != target.sequence:
+            return Prompt(low_res_logits=self.low_res_logits)
+        return Prompt(
+            point_coords=np.array([(p.x, p.y) for p in self.points]) if self.points else None,
+            point_labels=np.array([p.label for p in self.points]) if self.points else None,
+            box=np.array(self.box_xyxy) if self.box_xyxy else None,
+            low_res_logits=self.prior_logits,
+        )
+
+    def can_appear_on(self, target: Target) -> bool:
+        """Whether it has a prompt for that frame; logits mean nothing on an image of another size."""
+        if self.sequence == target.sequence:
+            return True
+        return self.low_res_logits is not None and self.size_hw == target.size_hw
+
+    def moved_to(self, target: Target) -> SegmentedObject:
+        """The object, ready to be refined on that frame: elsewhere its points and box stop counting.
+
+        Raises:
+            InvalidPromptError: that frame has another size.
+        """
+        if self.sequence == target.sequence:
+            return self
+        if not self.can_appear_on(target):
+            raise InvalidPromptError(
+                f"object {self.id} was prompted on images of {self.size_hw[1]} x {self.size_hw[0]} pixels, "
+                f"not {target.size_hw[1]} x {target.size_hw[0]}; prompt it anew",
+                kind="resolution changed",
+            )
+        return replace(
+            self, sequence=target.sequence, points=(), box_xyxy=None, prior_logits=self.low_res_logits
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectTable:
+    """All living objects, in creation order. Immutable: every change makes a new table.
+
+    Attributes:
+        objects: the living.
+        clicked: ``created`` of the clicked object, if there is one.
+        num_created: how many objects there ever were.
+        num_named: how many ids the node ever made; they are never made again.
+    """
+
+    objects: tuple[SegmentedObject, ...] = ()
+    clicked: int | None = None
+    num_created: int = 0
+    num_named: int = 0
+
+    @property
+    def clicked_object(self) -> SegmentedObject | None:
+        """The object that clicks, boxes and mask prompts refer to."""
+        return next((o for o in self.objects if o.created == self.clicked), None)
+
+    def cleared(self) -> ObjectTable:
+        """Without any object."""
+        return replace(self, objects=(), clicked=None)
+
+    def with_clicked_object(self, clicked: SegmentedObject | None) -> ObjectTable:
+        """With this clicked object, or none, instead of the present one; the others stay."""
+        others = tuple(o for o in self.objects if o.created != self.clicked)
+        if clicked is None:
+            return replace(self, objects=others, clicked=None)
+        objects = tuple(sorted((*others, clicked), key=lambda o: o.created))
+        return replace(self, objects=objects, clicked=clicked.created)
+
+    def with_answers(self, logits: dict[int, LowResLogits]) -> ObjectTable:
+        """With the low-res logits of freshly decoded objects, keyed by ``created``."""
+        answered = (
+            replace(o, low_res_logits=logits[o.created]) if o.created in logits else o for o in self.objects
+        )
+        return replace(self, objects=tuple(answered))
+
+    def only_on(self, target: Target) -> ObjectTable:
+        """Without the objects that have no prompt for that frame."""
+        return replace(self, objects=tuple(o for o in self.objects if o.can_appear_on(target)))
+
+
+def update_clicked(
+    table: ObjectTable, update: ClickedUpdate, target: Target, *, accumulate_clicks: bool, max_objects: int
+) -> ObjectTable:
+    """Apply a click, box or mask prompt.
+
+    A foreground click or a box replaces the clicked object, or joins it with ``accumulate_clicks``; a
+    background click or a mask prompt joins it; a mask prompt creates one where there is none.
+
+    Raises:
+        InvalidPromptError: a background click without an object, too many objects, or an object of another
+            resolution.
+    """
+    current = table.clicked_object
+    if current is None and isinstance(update, Point) and update.label == BACKGROUND:
+        raise InvalidPromptError(
+            "a background click needs a clicked object; click on the foreground first", kind="no object"
+        )
+    joins = isinstance(update, MaskPrompt) or (isinstance(update, Point) and update.label == BACKGROUND)
+    if current is not None and (joins or accumulate_clicks):
+        return table.with_clicked_object(_refined(current.moved_to(target), update))
+    table = table.with_clicked_object(None)
+    table, created = _create(table, "", "", target, max_objects)
+    return replace(table, clicked=created.created).with_clicked_object(_refined(created, update))
+
+
+def _refined(current: SegmentedObject, update: ClickedUpdate) -> SegmentedObject:
+    if isinstance(update, Point):
+        return replace(current, points=(*current.points, update))
+    if isinstance(update, Box):
+        return replace(current, box_xyxy=update.box_xyxy)
+    return replace(current, prior_logits=update.low_res_logits)
+
+
+def update_program(
+    table: ObjectTable, update: ProgramPrompts, target: Target, *, max_objects: int
+) -> tuple[ObjectTable, tuple[RefusedObject, ...]]:
+    """Make the table hold the program's objects as listed, beside the clicked one.
+
+    Listed ids are created or prompted anew; unlisted ones and those that the node named are dropped, unless
+    listed by that name. An object whose prompt is refused stays as it was.
+
+    Returns:
+        The new table, and every refused object; the same table where the message lists objects, but every one
+        is refused.
+    """
+    before = table
+    listed = {p.id for p in update.prompts} | {refused.id for refused in update.refused}
+    alive = {o.id for o in table.objects}
+    kept = tuple(o for o in table.objects if o.created == table.clicked or (o.id and o.id in listed))
+    table = replace(table, objects=kept)
+    refused = list(update.refused)
+    for prompt in update.prompts:
+        try:
+            table = _with_program_object(table, prompt, alive, target, max_objects)
+        except InvalidPromptError as error:
+            refused.append(RefusedObject(prompt.id, str(error), error.kind))
+    if refused and len(refused) == len(update.prompts) + len(update.refused):
+        return before, tuple(refused)
+    return table, tuple(refused)
+
+
+def _with_program_object(
+    table: ObjectTable, prompt: ProgramPrompt, alive: set[str], target: Target, max_objects: int
+) -> ObjectTable:
+    existing = next((o for o in table.objects if o.id == prompt.id and prompt.id), None)
+    if existing is None:
+        if prompt.id.startswith(NODE_MADE_PREFIX) and prompt.id not in alive:
+            raise InvalidPromptError(
+                f"id {prompt.id!r} is not alive; ids beginning with {NODE_MADE_PREFIX!r} are the node's",
+                kind="unknown id",
+            )
+        table, existing = _create(table, prompt.id, prompt.class_id, target, max_objects)
+    prompted = replace(
+        existing,
+        class_id=prompt.class_id or existing.class_id,
+        sequence=target.sequence,
+        size_hw=target.size_hw,
+        points=prompt.points,
+        box_xyxy=prompt.box_xyxy,
+        prior_logits=None,
+        low_res_logits=None,
+    )
+    objects = tuple(prompted if o.created == prompted.created else o for o in table.objects)
+    return replace(table, objects=objects)
+
+
+def _create(
+    table: ObjectTable, id: str, class_id: str, target: Target, max_objects: int
+) -> tuple[ObjectTable, SegmentedObject]:
+    """A table with one more object at its end, still without prompt; an empty id gets a new name."""
+    if len(table.objects) >= max_objects:
+        raise InvalidPromptError(
+            f"there are {len(table.objects)} objects already; raise max_objects for more", kind="max_objects"
+        )
+    num_named = table.num_named + (not id)
+    created = SegmentedObject(
+        id or f"{NODE_MADE_PREFIX}{num_named}", class_id, table.num_created, target.sequence, target.size_hw
+    )
+    objects = (*table.objects, created)
+    table = replace(table, objects=objects, num_created=table.num_created + 1, num_named=num_named)
+    return table, created

@@ -1,0 +1,81 @@
+"""Counts, rates and durations of a running node, for its diagnostics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+
+RATE_WINDOW_SEC = 5.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was counted until now.
+
+    Attributes:
+        rates_hz: events per second over the last seconds, by event.
+        last_sec: duration of the last event in seconds, by event, where it has one.
+        age_sec: seconds since the last event, by event.
+        totals: events since the start, by event.
+        drops: dropped images since the start, by kind.
+        refusals: refused prompts since the start, by kind.
+    """
+
+    rates_hz: dict[str, float]
+    last_sec: dict[str, float]
+    age_sec: dict[str, float]
+    totals: dict[str, int]
+    drops: dict[str, int]
+    refusals: dict[str, int]
+
+
+class Statistics:
+    """Counts events of any name; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._times: dict[str, deque[float]] = {}
+        self._last_sec: dict[str, float] = {}
+        self._totals: Counter[str] = Counter()
+        self._drops: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()
+
+    def event(self, name: str, duration_sec: float | None = None) -> None:
+        """Count an event that happened just now."""
+        now = time.monotonic()
+        with self._lock:
+            times = self._times.setdefault(name, deque())
+            times.append(now)
+            while times[0] < now - RATE_WINDOW_SEC:
+                times.popleft()
+            self._totals[name] += 1
+            if duration_sec is not None:
+                self._last_sec[name] = duration_sec
+
+    def dropped(self, kind: str) -> None:
+        """Count an image that was dropped."""
+        with self._lock:
+            self._drops[kind] += 1
+
+    def refused(self, kind: str) -> None:
+        """Count a prompt, or one object of it, that was refused."""
+        with self._lock:
+            self._refusals[kind] += 1
+
+    def snapshot(self) -> Snapshot:
+        """Everything counted until now."""
+        now = time.monotonic()
+        with self._lock:
+            return Snapshot(
+                rates_hz={
+                    name: sum(t >= now - RATE_WINDOW_SEC for t in times) / RATE_WINDOW_SEC
+                    for name, times in self._times.items()
+                },
+                last_sec=dict(self._last_sec),
+                age_sec={name: now - times[-1] for name, times in self._times.items()},
+                totals=dict(self._totals),
+                drops=dict(self._drops),
+                refusals=dict(self._refusals),
+            )
