@@ -1,0 +1,82 @@
+"""Generated scenes: exact masks, seeds, sizes, and the prompts made from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.batches import SceneBatches, sample_click, tight_box
+from training.scenes import Scene, generate_scene
+
+
+def test_a_seed_decides_the_scene() -> None:
+    first, second, other = generate_scene(5), generate_scene(5), generate_scene(6)
+    assert np.array_equal(first.image, second.image)
+    assert np.array_equal(first.labels, second.labels)
+    assert first.image.shape != other.image.shape or not np.array_equal(first.image, other.image)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_image_and_labels_agree_in_size(seed: int) -> None:
+    scene = generate_scene(seed)
+    assert scene.image.dtype == np.uint8
+    assert scene.image.shape == (*scene.labels.shape, 3)
+    assert max(scene.labels.shape) == 256
+    assert scene.labels.max() < len(scene.parents)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_areas_are_those_of_the_masks(seed: int) -> None:
+    scene = generate_scene(seed)
+    areas = [int(scene.mask(label).sum()) for label in range(1, len(scene.parents))]
+    assert scene.areas()[1:].tolist() == areas
+
+
+def test_a_whole_contains_its_parts_and_their_parts() -> None:
+    labels = np.array([[0, 1, 2], [3, 4, 4]], np.int32)
+    scene = Scene(np.zeros((2, 3, 3), np.uint8), labels, parents=(0, 0, 1, 2, 0))
+    assert scene.mask(1).tolist() == [[False, True, True], [True, False, False]]
+    assert scene.mask(2).tolist() == [[False, False, True], [True, False, False]]
+    assert scene.mask(4).tolist() == [[False, False, False], [False, True, True]]
+    assert scene.areas().tolist() == [1, 3, 2, 1, 2]
+
+
+def test_parents_come_before_their_parts() -> None:
+    parents = [generate_scene(seed).parents for seed in range(20)]
+    assert all(parent < child for scene in parents for child, parent in enumerate(scene) if child)
+    assert any(any(scene) for scene in parents)
+
+
+def test_tight_box_is_half_open_pixel_edges() -> None:
+    mask = np.zeros((10, 20), bool)
+    mask[3:5, 7:12] = True
+    assert tight_box(mask).tolist() == [7, 3, 12, 5]
+
+
+def test_clicks_hit_the_mask() -> None:
+    mask = np.zeros((10, 20), bool)
+    mask[3:5, 7:12] = True
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        x, y = sample_click(rng, mask).astype(int)
+        assert mask[y, x]
+
+
+def test_a_batch_is_decided_by_step_and_seed() -> None:
+    batches = [SceneBatches(2, 3, 64, seed) for seed in (0, 0, 1)]
+    first, same, other = (data[7] for data in batches)
+    assert first.images.equal(same.images)
+    assert first.points.equal(same.points)
+    assert not first.images.equal(other.images)
+
+
+def test_the_fields_of_a_batch_fit_together() -> None:
+    batch = SceneBatches(scenes=3, prompts=4, image_size=64, seed=0)[0]
+    assert batch.images.shape == (3, 3, 64, 64)
+    assert not batch.images[~batch.valid.expand_as(batch.images)].any()
+    assert batch.targets.shape == (3, 4, 32, 32)
+    assert batch.edges.shape == (3, 16, 16)
+    for scene in range(3):
+        for prompt in range(4):
+            x, y = batch.points[scene, prompt].long().tolist()
+            assert batch.targets[scene, prompt, y // 2, x // 2] > 0

@@ -1,0 +1,106 @@
+"""The training loop on a miniature architecture: it resumes as if it had not stopped, and its file loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from segment_anything import SamPredictor
+
+from sam_ros.model import Architecture
+from training.batches import SceneBatches
+from training.evaluate import KINDS, measure, table
+from training.export import export, load_exported
+from training.prompting import MASK_LOGIT, decode, embed_logits, embed_points_and_boxes, mask_prompts
+from training.train import LOG_EVERY, Run, Settings, learning_rate, resume, save, start, train, train_step
+
+MINIATURE = Architecture(
+    encoder_embed_dim=32,
+    encoder_depth=2,
+    encoder_num_heads=2,
+    encoder_global_attn_indexes=(1,),
+    image_size=64,
+    window_size=2,
+    prompt_embed_dim=32,
+    decoder_mlp_dim=32,
+    iou_head_hidden_dim=16,
+)
+SETTINGS = Settings(steps=8, scenes=2, prompts=2, warmup=2, architecture=MINIATURE)
+
+
+def losses(run: Run, steps: int) -> list[float]:
+    data = SceneBatches(SETTINGS.scenes, SETTINGS.prompts, MINIATURE.image_size, SETTINGS.seed)
+    return [train_step(run, data[run.step])["loss"] for _ in range(steps)]
+
+
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    run = start(SETTINGS)
+    losses(run, 3)
+    save(run, tmp_path)
+    uninterrupted = losses(run, 4)
+    resumed = resume(tmp_path / "checkpoint.pt")
+    assert resumed.step == 3
+    assert losses(resumed, 4) == uninterrupted
+
+
+def test_a_run_writes_its_files_and_can_be_given_more_steps(tmp_path: Path) -> None:
+    train(start(Settings(steps=2, scenes=1, prompts=1, architecture=MINIATURE)), tmp_path, 0, 1000)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "log.jsonl"}
+    train(resume(tmp_path / "checkpoint.pt", steps=LOG_EVERY + 2), tmp_path, 0, 1000)
+    assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == LOG_EVERY + 2
+    assert (tmp_path / "curves.png").stat().st_size > 0
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    settings = Settings(steps=1000, learning_rate=1.0, warmup=10, decay_share=0.5)
+    rates = [learning_rate(settings, step) for step in (0, 9, 499, 750, 999)]
+    assert rates == pytest.approx([0.1, 1, 1, 0.5, 0.002])
+
+
+def test_the_exported_file_loads_and_answers(tmp_path: Path) -> None:
+    run = start(SETTINGS)
+    losses(run, 1)
+    save(run, tmp_path)
+    export(tmp_path / "checkpoint.pt", tmp_path / "sam.safetensors")
+    sam, metadata = load_exported(tmp_path / "sam.safetensors")
+    assert Architecture.from_dict(json.loads(metadata["architecture"])) == MINIATURE
+    assert metadata["training_steps"] == "1"
+    figures = measure(SamPredictor(sam), scenes=2)
+    assert set(figures) == set(KINDS)
+    assert all(0 <= value <= 1 for row in figures.values() for value in (row["iou"], row["best_iou"]))
+    assert "| box |" in table(figures)
+
+
+def test_decoding_many_images_at_once_equals_sam() -> None:
+    sam = start(SETTINGS).sam.eval()
+    embedding = torch.randn(1, 32, 4, 4)
+    points, labels = torch.rand(3, 1, 2) * 64, torch.ones(3, 1)
+    is_box = torch.zeros(3, dtype=torch.bool)
+    with torch.no_grad():
+        sparse, dense = sam.prompt_encoder((points, labels), None, None)
+        expected = sam.mask_decoder.predict_masks(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense)
+        ours = embed_points_and_boxes(sam, points, labels, torch.zeros(3, 4), is_box, 0)
+        logits, iou = decode(sam, embedding.expand(3, -1, -1, -1), ours, embed_logits(sam, None, 3))
+    torch.testing.assert_close(logits, expected[0])
+    torch.testing.assert_close(iou, expected[1])
+
+
+def test_clicks_and_boxes_are_embedded_as_sam_does() -> None:
+    encoder = (sam := start(SETTINGS).sam).prompt_encoder
+    points, labels, boxes = torch.rand(2, 2, 2) * 64, torch.tensor([[1, 0], [1, 1]]), torch.rand(2, 4) * 64
+    tokens = embed_points_and_boxes(sam, points, labels, boxes, torch.tensor([False, True]), 1)
+    clicks = encoder((points[:1], labels[:1]), None, None)[0]
+    box = encoder((points[1:, 1:], labels[1:, 1:]), boxes[1:], None)[0]
+    torch.testing.assert_close(tokens, torch.cat([clicks, box]))
+
+
+def test_mask_prompts_are_logits_of_both_signs() -> None:
+    share = torch.zeros(1, 8, 8)
+    share[:, :4] = 1
+    for seed in range(8):
+        logits = mask_prompts(share, torch.Generator().manual_seed(seed))
+        assert logits.shape == (1, 4, 4)
+        assert logits.abs().eq(MASK_LOGIT).all()
+        assert logits.min() < 0 < logits.max()

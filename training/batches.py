@@ -1,0 +1,136 @@
+"""Turn scenes into training batches: images, target masks, clicks and boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from training.scenes import Rng, Scene, generate_scene
+
+Mask = NDArray[np.bool_]
+
+HELD_OUT_SEED = 1_000_000_000  # scenes from here on are never trained on
+SMALLEST_AREA = 120  # visible pixels; smaller objects are no targets
+TARGET_STRIDE = 2  # target masks are area-averaged to half the image size
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B scenes with P prompted objects each; S is the model's input size, pixels are the model's.
+
+    Attributes:
+        images: (B, 3, S, S) uint8 RGB, zero in the padding at the right and the bottom.
+        valid: (B, 1, S, S) bool, False in the padding.
+        targets: (B, P, S/2, S/2) uint8, covered share of each cell times 255.
+        edges: (B, S/4, S/4) bool, cells that an object's border crosses.
+        points: (B, P, 2) float32 XY pixels, a click on each object.
+        boxes: (B, P, 4) float32 XYXY half-open pixel edges, a box around each object.
+        is_box: (B, P) bool, whether the object is first prompted by its box (else by its click).
+    """
+
+    images: torch.Tensor
+    valid: torch.Tensor
+    targets: torch.Tensor
+    edges: torch.Tensor
+    points: torch.Tensor
+    boxes: torch.Tensor
+    is_box: torch.Tensor
+
+
+class SceneBatches(Dataset[Batch]):
+    """The batch of every training step, a function of the step and the seed alone."""
+
+    def __init__(self, scenes: int, prompts: int, image_size: int, seed: int) -> None:
+        self.scenes, self.prompts, self.image_size, self.seed = scenes, prompts, image_size, seed
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.seed, step))
+        seeds = rng.integers(HELD_OUT_SEED, size=self.scenes)
+        samples = [_sample(rng, int(seed), self.prompts, self.image_size) for seed in seeds]
+        return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)))
+
+
+def _sample(rng: Rng, seed: int, prompts: int, image_size: int) -> tuple[NDArray[np.generic], ...]:
+    """The fields of ``Batch`` for one scene, without their leading axis."""
+    scene = generate_scene(seed, image_size)
+    while not len(target_labels(scene)):
+        seed += 1
+        scene = generate_scene(seed, image_size)
+    masks = [scene.mask(label) for label in _choose(rng, target_labels(scene), prompts)]
+    points = np.stack([sample_click(rng, mask) for mask in masks])
+    boxes = np.stack([_jittered(rng, tight_box(mask)) for mask in masks])
+    is_box = rng.random(prompts) < 0.5
+    image, valid = _padded_image(scene.image, image_size)
+    targets = np.stack([_pooled(mask, image_size) for mask in masks])
+    return image, valid, targets, _edges(scene.labels, image_size), points, boxes, is_box
+
+
+def target_labels(scene: Scene) -> NDArray[np.int64]:
+    """Labels of the objects large enough to be asked for."""
+    large = scene.areas() >= SMALLEST_AREA
+    large[0] = False
+    return np.flatnonzero(large)
+
+
+def _choose(rng: Rng, labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """``count`` of the labels, none twice before each was taken once."""
+    rounds = -(-count // len(labels))
+    return np.concatenate([rng.permutation(labels) for _ in range(rounds)])[:count]
+
+
+def sample_click(rng: Rng, mask: Mask) -> NDArray[np.float32]:
+    """(2,) XY: half the time any pixel of the mask (H, W), half the time one weighted by depth inside it."""
+    rows, columns = np.nonzero(mask)
+    if rng.random() < 0.5:
+        chosen = int(rng.integers(len(rows)))
+    else:
+        depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[rows + 1, columns + 1]
+        chosen = int(rng.choice(len(rows), p=depth / depth.sum(dtype=np.float64)))
+    return np.array([columns[chosen], rows[chosen]], np.float32)
+
+
+def tight_box(mask: Mask) -> NDArray[np.float32]:
+    """(4,) XYXY half-open pixel edges around a mask (H, W)."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return np.array([x, y, x + width, y + height], np.float32)
+
+
+def _jittered(rng: Rng, box: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Half the boxes exact, half moved by about 5 % of their sides, at most 10 pixels."""
+    if rng.random() < 0.5:
+        return box
+    sides = np.tile(box[2:] - box[:2], 2)
+    noise = np.clip(rng.normal(0, 0.05, 4) * sides, -10, 10)
+    return (box + noise).astype(np.float32)
+
+
+def _padded_image(image: NDArray[np.uint8], image_size: int) -> tuple[NDArray[np.uint8], Mask]:
+    height, width = image.shape[:2]
+    padded = np.zeros((3, image_size, image_size), np.uint8)
+    padded[:, :height, :width] = image.transpose(2, 0, 1)
+    valid = np.zeros((1, image_size, image_size), bool)
+    valid[:, :height, :width] = True
+    return padded, valid
+
+
+def _pooled(mask: Mask, image_size: int) -> NDArray[np.uint8]:
+    """(S/2, S/2) uint8: the share of each cell that the mask (H, W) covers, times 255."""
+    padded = np.zeros((image_size, image_size), np.uint8)
+    padded[: mask.shape[0], : mask.shape[1]] = mask * np.uint8(255)
+    side = image_size // TARGET_STRIDE
+    return np.asarray(cv2.resize(padded, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _edges(labels: NDArray[np.int32], image_size: int) -> Mask:
+    """(S/4, S/4) bool: cells of 4 x 4 pixels in which the label changes."""
+    padded = np.zeros((image_size, image_size), np.int32)
+    padded[: labels.shape[0], : labels.shape[1]] = labels
+    change = np.zeros(padded.shape, bool)
+    change[:, 1:] |= padded[:, 1:] != padded[:, :-1]
+    change[1:] |= padded[1:] != padded[:-1]
+    return np.asarray(change.reshape(image_size // 4, 4, image_size // 4, 4).any((1, 3)))

@@ -1,0 +1,72 @@
+"""Write the averaged weights of a training run as the safetensors file that sam_ros ships."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from sam_ros.model import Architecture, build_sam
+
+SAM_TINY_PATH = Path(__file__).parent.parent / "sam_ros" / "sam_tiny.safetensors"
+
+
+def export(checkpoint: Path, output: Path) -> None:
+    """Write the averaged weights of a training ``checkpoint``, matrices in float16, to ``output``."""
+    state = torch.load(checkpoint, weights_only=True)
+    prefix = "module."
+    weights = {
+        name.removeprefix(prefix): _narrowed(name, tensor)
+        for name, tensor in state["average"].items()
+        if name.startswith(prefix)
+    }
+    save_file(weights, output, metadata=_metadata(state))
+
+
+def _narrowed(name: str, tensor: Tensor) -> Tensor:
+    """Float16, but for the few random frequencies that multiply pixel coordinates."""
+    return tensor.contiguous() if "gaussian_matrix" in name else tensor.half().contiguous()
+
+
+def _metadata(state: dict[str, Any]) -> dict[str, str]:
+    settings = state["settings"]
+    architecture = Architecture.from_dict(settings["architecture"])
+    return {
+        "format": "pt",
+        "architecture": json.dumps(architecture.to_dict()),
+        "source": "sam_ros training/, generated scenes only",
+        "training_steps": str(state["step"]),
+        "training_scenes": str(state["step"] * settings["scenes"]),
+        "training_seed": str(settings["seed"]),
+    }
+
+
+def load_exported(path: Path) -> tuple[Sam, dict[str, str]]:
+    """The float32 ``Sam`` of an exported file, and the file's metadata."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 no mapping
+    sam = build_sam(Architecture.from_dict(json.loads(metadata["architecture"])))
+    sam.load_state_dict(weights)
+    return sam, metadata
+
+
+def main() -> None:
+    """Parse the command line and export."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=Path("training/runs/sam_tiny/checkpoint.pt"))
+    parser.add_argument("--output", type=Path, default=SAM_TINY_PATH)
+    arguments = parser.parse_args()
+    export(arguments.checkpoint, arguments.output)
+    print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

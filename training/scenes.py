@@ -1,0 +1,342 @@
+"""Generate "dead leaves" scenes: occluding textured shapes with exact masks, wholes and parts.
+
+Dead leaves models keep the occlusions, edges and scale statistics of natural images (Lee, Mumford and Huang,
+"Occlusion models for natural images", IJCV 2001), and networks trained on them transfer to photographs
+(Baradad et al., "Learning to see by looking at noise", NeurIPS 2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Rng = np.random.Generator
+
+SUBPIXEL_BITS = 4  # fractional bits of the vertices handed to OpenCV
+NOISE_SIZE = 384  # side of the tileable noise fields in pixels
+SIDES = (
+    (1, 1),
+    (1, 1),
+    (0.75, 1),
+    (0.75, 1),
+    (0.5625, 1),
+    (0.667, 1),
+    (1, 0.75),
+    (1, 0.5625),
+)  # height, width
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and what is in it.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) int32, the smallest object visible at each pixel, 0 for the background.
+        parents: ``parents[k]`` is the object that object k is a part of, 0 for none; always smaller than k.
+    """
+
+    image: Bytes
+    labels: NDArray[np.int32]
+    parents: tuple[int, ...]
+
+    def mask(self, label: int) -> NDArray[np.bool_]:
+        """(H, W) bool: the visible pixels of an object and of all its parts."""
+        member = np.zeros(len(self.parents), bool)
+        member[label] = True
+        for child in range(label + 1, len(self.parents)):
+            member[child] = member[self.parents[child]]
+        return member[self.labels]
+
+    def areas(self) -> NDArray[np.int64]:
+        """(objects + 1,) visible pixels of each object with its parts; index 0 is the background."""
+        areas = np.bincount(self.labels.ravel(), minlength=len(self.parents))
+        for child in range(len(self.parents) - 1, 0, -1):
+            if self.parents[child]:
+                areas[self.parents[child]] += areas[child]
+        return areas
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """A scene under construction: (H, W, 3) float32 image in [0, 1], (H, W) int32 labels, parents so far."""
+
+    image: Floats
+    labels: NDArray[np.int32]
+    parents: list[int]
+    palette: Floats
+    texture_strength: float
+
+
+def generate_scene(seed: int, image_size: int = 256) -> Scene:
+    """The scene of a seed, its longest side ``image_size`` pixels, its aspect ratio one of ``SIDES``."""
+    rng = np.random.default_rng(seed)
+    height, width = (round(side * image_size) for side in SIDES[rng.integers(len(SIDES))])
+    canvas = _empty_canvas(rng, height, width)
+    smallest, largest = 0.04 * image_size, rng.uniform(0.2, 0.5) * image_size
+    for _ in range(int(rng.integers(4, 28))):
+        radius = _power_law(rng, smallest, largest)
+        _add_object(canvas, rng, _uniform_point(rng, (0, 0), (width, height)), radius)
+    return Scene(_camera(canvas.image, rng), canvas.labels, tuple(canvas.parents))
+
+
+def _empty_canvas(rng: Rng, height: int, width: int) -> _Canvas:
+    palette = rng.uniform(0.05, 0.95, (int(rng.integers(2, 9)), 3)).astype(np.float32)
+    grey = palette.mean(1, keepdims=True)
+    palette = grey + np.float32(rng.uniform(0.1, 1.0)) * (palette - grey)
+    strength = float(rng.choice([0.15, 0.4, 0.8]))
+    canvas = _Canvas(
+        np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.int32), [0], palette, strength
+    )
+    canvas.image[:] = _surface(canvas, rng, height, width, _colour(canvas, rng))
+    return canvas
+
+
+def _power_law(rng: Rng, smallest: float, largest: float) -> float:
+    """A size with density ~ size^-2, the exponent between all-small and all-large scenes."""
+    uniform = rng.random()
+    return 1.0 / (uniform / smallest + (1 - uniform) / largest)
+
+
+def _uniform_point(rng: Rng, low: tuple[float, float], high: tuple[float, float]) -> Floats:
+    return rng.uniform(low, high).astype(np.float32)
+
+
+# ---------------------------------------------------------------- objects
+
+
+def _add_object(canvas: _Canvas, rng: Rng, centre: Floats, radius: float) -> None:
+    """Paint one whole, perhaps its shadow, and perhaps parts and parts of parts."""
+    alpha = _shape(rng, canvas.labels.shape, centre, radius)
+    if rng.random() < 0.3:
+        _cast_shadow(canvas, rng, alpha, radius)
+    colour = _colour(canvas, rng)
+    label = _paint(canvas, rng, alpha, colour, parent=0)
+    if label and radius > 18 and rng.random() < 0.4:
+        _add_parts(canvas, rng, alpha, colour, label, depth=1)
+
+
+def _add_parts(canvas: _Canvas, rng: Rng, whole: Bytes, colour: Floats, parent: int, depth: int) -> None:
+    """Paint parts inside ``whole`` (H, W) uint8 alpha; a few stick out of it."""
+    x, y, width, height = cv2.boundingRect(whole)
+    for _ in range(int(rng.integers(1, 4))):
+        radius = rng.uniform(0.15, 0.4) * min(width, height)
+        if radius < 5:
+            return
+        centre = _uniform_point(rng, (x, y), (x + width, y + height))
+        alpha = _shape(rng, canvas.labels.shape, centre, radius)
+        if rng.random() < 0.85:
+            alpha = np.minimum(alpha, whole)
+        part_colour = _colour(canvas, rng) if rng.random() < 0.5 else _jitter(rng, colour, 0.15)
+        label = _paint(canvas, rng, alpha, part_colour, parent)
+        if label and depth == 1 and rng.random() < 0.3:
+            _add_parts(canvas, rng, alpha, part_colour, label, depth=2)
+
+
+def _paint(canvas: _Canvas, rng: Rng, alpha: Bytes, colour: Floats, parent: int) -> int:
+    """Blend a new object over the canvas; its label, or 0 where nothing of it lies on the canvas."""
+    x, y, width, height = cv2.boundingRect(alpha)
+    if width < 3 or height < 3:
+        return 0
+    label = len(canvas.parents)
+    canvas.parents.append(parent)
+    window = np.s_[y : y + height, x : x + width]
+    opacity = alpha[window][..., None].astype(np.float32) / 255
+    surface = _surface(canvas, rng, height, width, colour)
+    canvas.image[window] += opacity * (surface - canvas.image[window])
+    canvas.labels[window][alpha[window] >= 128] = label
+    return label
+
+
+def _cast_shadow(canvas: _Canvas, rng: Rng, alpha: Bytes, radius: float) -> None:
+    """Darken the canvas under a shifted, blurred copy of ``alpha`` (H, W) uint8."""
+    shift = rng.normal(0, 0.12 * radius, 2)
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+    moved = cv2.warpAffine(alpha, matrix, alpha.shape[::-1])
+    size = 2 * int(rng.uniform(0.5, 0.03 * radius + 4)) + 1
+    soft = cv2.blur(moved, (size, size)).astype(np.float32)
+    canvas.image[:] *= 1 - (rng.uniform(0.15, 0.6) / 255) * soft[..., None]
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def _shape(rng: Rng, size_hw: tuple[int, ...], centre: Floats, radius: float) -> Bytes:
+    """(H, W) uint8 antialiased coverage of a random shape."""
+    alpha = np.zeros(size_hw, np.uint8)
+    kind = rng.choice(6, p=[0.3, 0.15, 0.2, 0.2, 0.08, 0.07])
+    if kind == 5:
+        return _draw_thin(rng, alpha, centre, radius)
+    outline = [_blob, _ellipse, _rectangle, _polygon, _ellipse][kind](rng)
+    outline = _place(rng, outline, centre, radius)
+    rings = [outline]
+    if kind == 4 or rng.random() < 0.04:  # a ring, or a hole: filled by the even-odd rule
+        rings.append(centre + (outline - centre) * rng.uniform(0.3, 0.75))
+    fixed = [np.round(ring * (1 << SUBPIXEL_BITS)).astype(np.int32) for ring in rings]
+    cv2.fillPoly(alpha, fixed, 255, cv2.LINE_AA, SUBPIXEL_BITS)
+    return alpha
+
+
+def _place(rng: Rng, outline: Floats, centre: Floats, radius: float) -> Floats:
+    """Stretch, rotate and move an outline (N, 2) of radius about 1, its area kept."""
+    stretch = np.exp(rng.normal(0, 0.35))
+    angle = rng.choice([0.0, rng.uniform(0, 2 * np.pi)], p=[0.25, 0.75])
+    cos, sin = np.cos(angle), np.sin(angle)
+    scaled = outline * (stretch, 1 / stretch) * radius
+    return np.asarray(scaled @ np.array([[cos, sin], [-sin, cos]]) + centre, np.float32)
+
+
+def _blob(rng: Rng) -> Floats:
+    """(64, 2) a smooth closed curve: a circle with a few random harmonics."""
+    theta = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    order = np.arange(1, int(rng.integers(3, 8)))
+    amplitude = rng.normal(0, rng.uniform(0.1, 0.45), len(order)) / order
+    phase = rng.uniform(0, 2 * np.pi, len(order))
+    radius = np.exp((amplitude * np.cos(theta[:, None] * order + phase)).sum(1))
+    return np.stack([radius * np.cos(theta), radius * np.sin(theta)], 1).astype(np.float32)
+
+
+def _ellipse(rng: Rng) -> Floats:
+    """(64, 2) a superellipse, from an ellipse to a rounded rectangle."""
+    theta = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    power = rng.choice([1.0, rng.uniform(0.25, 1.0)])
+    unit = np.stack([np.cos(theta), np.sin(theta)], 1)
+    return np.asarray(np.sign(unit) * np.abs(unit) ** power, np.float32)
+
+
+def _rectangle(rng: Rng) -> Floats:
+    """(4, 2) a rectangle, its corners sometimes displaced."""
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32) * 0.9
+    displacement = rng.choice([0.0, 0.2])
+    return np.asarray(corners + rng.normal(0, displacement, (4, 2)), np.float32)
+
+
+def _polygon(rng: Rng) -> Floats:
+    """(3 to 9, 2) a star-shaped polygon."""
+    count = int(rng.integers(3, 10))
+    theta = np.sort(np.arange(count) + rng.uniform(-0.35, 0.35, count)) * 2 * np.pi / count
+    radius = rng.uniform(rng.uniform(0.35, 1.0), 1.2, count)
+    return np.stack([radius * np.cos(theta), radius * np.sin(theta)], 1).astype(np.float32)
+
+
+def _draw_thin(rng: Rng, alpha: Bytes, centre: Floats, radius: float) -> Bytes:
+    """Draw a bent stroke, a few pixels thick and longer than other shapes, on ``alpha`` (H, W) uint8."""
+    parameter = np.linspace(-1, 1, 16)
+    stroke = np.stack([parameter, rng.normal(0, 0.4) * parameter**2 + rng.normal(0, 0.3) * parameter**3], 1)
+    points = _place(rng, stroke.astype(np.float32), centre, 1.5 * radius)
+    fixed = np.round(points * (1 << SUBPIXEL_BITS)).astype(np.int32)
+    thickness = int(rng.uniform(4, 5 + 0.3 * radius))
+    cv2.polylines(alpha, [fixed], False, 255, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
+    return alpha
+
+
+# ---------------------------------------------------------------- textures and colours
+
+
+def _colour(canvas: _Canvas, rng: Rng) -> Floats:
+    """(3,) RGB near one of the scene's palette."""
+    return _jitter(rng, canvas.palette[rng.integers(len(canvas.palette))], 0.08)
+
+
+def _jitter(rng: Rng, colour: Floats, deviation: float) -> Floats:
+    return np.clip(colour + rng.normal(0, deviation, 3), 0.02, 0.98).astype(np.float32)
+
+
+def _surface(canvas: _Canvas, rng: Rng, height: int, width: int, colour: Floats) -> Floats:
+    """(height, width, 3) float32: two colours mixed by a pattern, then shaded."""
+    contrast = rng.exponential(canvas.texture_strength)
+    other = np.clip(colour + contrast * rng.uniform(-0.5, 0.5, 3), 0, 1).astype(np.float32)
+    pattern = _pattern(rng, height, width)
+    rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    columns = np.linspace(-1, 1, width, dtype=np.float32)
+    slope = rng.normal(0, 0.12, 3).astype(np.float32)
+    light = 1 + slope[0] * rows + slope[1] * columns - abs(slope[2]) * (rows**2 + columns**2)
+    return (colour + pattern[..., None] * (other - colour)) * light[..., None]
+
+
+def _pattern(rng: Rng, height: int, width: int) -> Floats:
+    """(height, width) float32 in [0, 1]: flat, gradient, noise, stripes, checks or speckle."""
+    kind = rng.choice(6, p=[0.15, 0.1, 0.4, 0.15, 0.08, 0.12])
+    if kind == 0:
+        return np.zeros((height, width), np.float32)
+    if kind == 1:
+        return _ramp(rng, height, width, 1.0)
+    if kind == 2:
+        return _noise(rng, height, width)
+    if kind == 5:
+        return (_noise(rng, height, width) > rng.uniform(0.55, 0.75)).astype(np.float32)
+    waves = _stripes(rng, height, width)
+    if kind == 4:
+        waves = waves * _stripes(rng, height, width)
+    return waves
+
+
+def _ramp(rng: Rng, height: int, width: int, slope: float) -> Floats:
+    """(height, width) a plane of random direction, rising by ``slope`` across the longer side."""
+    angle = rng.uniform(0, 2 * np.pi)
+    scale = slope / max(height, width)
+    rows = np.arange(height, dtype=np.float32)[:, None] * np.float32(np.sin(angle) * scale)
+    return np.asarray(rows + np.arange(width, dtype=np.float32) * np.float32(np.cos(angle) * scale))
+
+
+def _stripes(rng: Rng, height: int, width: int) -> Floats:
+    """(height, width) smooth or hard waves of a period of 4 to 30 pixels, sometimes warped."""
+    phase = _ramp(rng, height, width, max(height, width) / float(np.exp(rng.uniform(1.4, 3.4))))
+    if rng.random() < 0.4:
+        phase = phase + _noise(rng, height, width)
+    sharpness = rng.choice([1.0, 8.0])
+    return np.clip(0.5 + 0.5 * sharpness * np.sin(2 * np.pi * phase, dtype=np.float32), 0, 1)
+
+
+def _noise(rng: Rng, height: int, width: int) -> Floats:
+    """(height, width) float32 in [0, 1]: a window of a noise field, sometimes magnified."""
+    fields = _noise_fields()
+    field = fields[rng.integers(len(fields))]
+    step = 1 if max(height, width) > NOISE_SIZE // 2 else int(rng.integers(1, 3))
+    top = int(rng.integers(NOISE_SIZE - step * height + 1))
+    left = int(rng.integers(NOISE_SIZE - step * width + 1))
+    return field[top : top + step * height : step, left : left + step * width : step]
+
+
+@lru_cache(maxsize=1)
+def _noise_fields() -> Floats:
+    """(24, NOISE_SIZE, NOISE_SIZE) float32 in [0, 1]: spectra from white to 1/f^3, some stretched one way."""
+    rng = np.random.default_rng(0)
+    rows = np.fft.fftfreq(NOISE_SIZE)[:, None]
+    columns = np.fft.rfftfreq(NOISE_SIZE)
+    fields = []
+    for exponent in np.linspace(0, 2.5, 24):
+        stretch = rng.choice([1.0, 1.0, 0.2, 5.0])
+        frequency = np.hypot(rows * stretch, columns / stretch) + 1 / NOISE_SIZE
+        white = np.fft.rfft2(rng.normal(size=(NOISE_SIZE, NOISE_SIZE)))
+        field = np.fft.irfft2(white * frequency**-exponent, s=(NOISE_SIZE, NOISE_SIZE))
+        fields.append(np.clip(0.5 + 0.25 * (field - field.mean()) / field.std(), 0, 1))
+    return np.stack(fields).astype(np.float32)
+
+
+# ---------------------------------------------------------------- camera
+
+
+def _camera(image: Floats, rng: Rng) -> Bytes:
+    """(H, W, 3) uint8: light across the scene, exposure, blur, sensor noise and sometimes JPEG."""
+    height, width = image.shape[:2]
+    light = 1 + rng.normal(0, 0.25) * (_ramp(rng, height, width, 1.0)[..., None] - 0.25)
+    image = np.clip(image * light, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.25)))
+    if rng.random() < 0.25:  # low contrast
+        low = rng.uniform(0, 0.5)
+        image = low + (rng.uniform(0.3, 0.7) * (1 - low)) * image
+    if rng.random() < 0.6:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3))
+    grain = rng.standard_normal(image.shape, np.float32) * np.float32(rng.exponential(0.02))
+    pixels = (np.clip(image + grain, 0, 1) * 255).astype(np.uint8)
+    if rng.random() < 0.25:
+        quality = int(rng.integers(40, 95))
+        coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        pixels = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return pixels

@@ -1,0 +1,344 @@
+"""Train sam_tiny on generated scenes: ``python -m training.train``, with ``--resume`` after a break."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from matplotlib.figure import Figure
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, pixel_shuffle
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from sam_ros.model import Architecture, build_sam
+from training.batches import Batch, SceneBatches
+from training.losses import prompt_loss, true_iou
+from training.prompting import (
+    chosen_logits,
+    decode,
+    embed_logits,
+    embed_points_and_boxes,
+    mask_prompts,
+    sample_correction,
+)
+
+SAM_TINY = Architecture(
+    encoder_embed_dim=256,
+    encoder_depth=6,
+    encoder_num_heads=4,
+    encoder_global_attn_indexes=(1, 3, 5),
+    image_size=256,
+    window_size=8,
+    prompt_embed_dim=128,
+    decoder_mlp_dim=512,
+    iou_head_hidden_dim=128,
+)
+EDGE_WEIGHT = 0.3
+LOG_EVERY = 20  # steps
+SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a training run; ``steps`` may be changed when it is resumed."""
+
+    steps: int = 6000
+    scenes: int = 8
+    prompts: int = 8
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    decay_share: float = 0.35
+    weight_decay: float = 0.05
+    ema_decay: float = 0.998
+    seed: int = 0
+    architecture: Architecture = SAM_TINY
+
+
+@dataclass
+class Run:
+    """The state of a training run, all that a checkpoint holds."""
+
+    settings: Settings
+    sam: Sam
+    edge_head: nn.Conv2d
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    records: list[dict[str, float]] = field(default_factory=list)
+
+
+def start(settings: Settings) -> Run:
+    """A run at step 0, its weights decided by the seed."""
+    torch.manual_seed(settings.seed)
+    sam = build_sam(settings.architecture).train()
+    assert isinstance(sam.image_encoder.pos_embed, nn.Parameter)
+    sam.image_encoder.pos_embed.data.copy_(_sine_positions(sam.image_encoder.pos_embed.shape))
+    _look_at_prompts(sam)
+    edge_head = nn.Conv2d(settings.architecture.prompt_embed_dim, 16, 1)
+    update = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(sam, multi_avg_fn=update)
+    return Run(settings, sam, edge_head, average, _optimizer(settings, sam, edge_head))
+
+
+def _look_at_prompts(sam: Sam) -> None:
+    """Let every cross attention of the decoder begin by comparing positions.
+
+    Prompts and image share one positional encoding, so equal query and key projections make a click look at
+    its own place from the first step; from independent ones this takes hundreds of steps to be found.
+    """
+    transformer = sam.mask_decoder.transformer
+    attentions = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in attentions:
+        attention.q_proj.weight.data.mul_(1.8)
+        attention.k_proj.weight.data.copy_(attention.q_proj.weight)
+
+
+def _sine_positions(shape: torch.Size) -> Tensor:
+    """(1, h, w, D) sines and cosines of row and column, scaled to the size of the patch embedding."""
+    _, height, width, channels = shape
+    frequency = torch.pi * 2 ** torch.linspace(0, 3, channels // 4)
+    rows = torch.linspace(-1, 1, height)[:, None] * frequency
+    columns = torch.linspace(-1, 1, width)[:, None] * frequency
+    waves = [rows.sin()[:, None], rows.cos()[:, None], columns.sin()[None], columns.cos()[None]]
+    parts = [wave.expand(height, width, -1) for wave in waves]
+    return 0.3 * torch.cat(parts, 2)[None]
+
+
+def _optimizer(settings: Settings, sam: Sam, edge_head: nn.Module) -> torch.optim.Optimizer:
+    """AdamW, weight decay on matrices only."""
+    parameters = [*sam.parameters(), *edge_head.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def learning_rate(settings: Settings, step: int) -> float:
+    """Linear warm-up, constant, then linear decay to zero over the last ``decay_share`` of the steps."""
+    warm = (step + 1) / settings.warmup
+    cool = (settings.steps - step) / (settings.decay_share * settings.steps)
+    return settings.learning_rate * min(1.0, warm, cool)
+
+
+# ---------------------------------------------------------------- one step
+
+
+def train_step(run: Run, batch: Batch) -> dict[str, float]:
+    """Learn from one batch; what happened, for the log."""
+    rate = learning_rate(run.settings, run.step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    loss, record = _losses(run, batch)
+    run.optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    parameters = [*run.sam.parameters(), *run.edge_head.parameters()]
+    norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+    run.optimizer.step()
+    run.average.update_parameters(run.sam)
+    run.step += 1
+    return {**record, "loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": rate}
+
+
+def _losses(run: Run, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    generator = torch.Generator().manual_seed(run.settings.seed * 1_000_003 + run.step)
+    with torch.autocast("cpu", torch.bfloat16):
+        embeddings = run.sam.image_encoder(normalised(run.sam, batch))  # (B, E, h, w)
+        edges = pixel_shuffle(run.edge_head(embeddings), 4)[:, 0].float()  # (B, 4h, 4w)
+    edge_loss = binary_cross_entropy_with_logits(edges, batch.edges.float())
+    prompts = batch.targets.shape[1]
+    first, record, logits = _first_round(run.sam, embeddings, batch)
+    half = max(prompts // 2, 1)  # the correction round sees half the objects, for speed
+    again = torch.arange(len(logits)).reshape(-1, prompts)[:, :half].flatten()
+    second = _second_round(run, embeddings.repeat_interleave(half, 0), batch, again, logits[again], generator)
+    return first + 0.5 * second + EDGE_WEIGHT * edge_loss, {**record, "edge_loss": edge_loss.item()}
+
+
+def normalised(sam: Sam, batch: Batch) -> Tensor:
+    """(B, 3, S, S) float32 as ``Sam.preprocess`` makes it: the padding is zero after normalisation."""
+    return (batch.images - sam.pixel_mean) / sam.pixel_std * batch.valid
+
+
+def _shares(batch: Batch) -> Tensor:
+    """(N, S/2, S/2) float32 covered shares of all prompted objects, N = B * P."""
+    return batch.targets.flatten(0, 1).float() / 255
+
+
+def _first_round(sam: Sam, embeddings: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float], Tensor]:
+    """A click or a box for every object: loss, IoU for the log, and (N, h, w) chosen logits."""
+    is_box = batch.is_box.flatten()
+    points, boxes = batch.points.reshape(-1, 1, 2), batch.boxes.reshape(-1, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        sparse = embed_points_and_boxes(sam, points, torch.ones(points.shape[:2]), boxes, is_box, 0)
+        dense = embed_logits(sam, None, len(points))
+        repeated = embeddings.repeat_interleave(batch.targets.shape[1], 0)
+        logits, predicted = decode(sam, repeated, sparse, dense)
+    targets = avg_pool2d(_shares(batch)[:, None], 2)
+    loss = prompt_loss(logits, predicted, targets, ~is_box)
+    chosen = chosen_logits(logits, predicted, is_box)
+    iou = true_iou(chosen[:, None], targets)[:, 0]
+    record = {"click_iou": iou[~is_box].mean().item(), "box_iou": iou[is_box].mean().item()}
+    return loss, record, chosen
+
+
+def _second_round(
+    run: Run, embeddings: Tensor, batch: Batch, again: Tensor, logits: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Loss of a correcting click or, every fourth step, of a mask prompt alone, on the objects ``again``."""
+    shares = _shares(batch)[again]
+    with torch.autocast("cpu", torch.bfloat16):
+        if run.step % 4 == 3:
+            given = logits if run.step % 8 == 7 else mask_prompts(shares, generator)
+            sparse = torch.empty(len(again), 0, embeddings.shape[1])
+        else:
+            given = logits
+            sparse = _corrected(run.sam, batch, again, logits, shares, generator)
+        dense = embed_logits(run.sam, given.detach(), len(again))
+        if run.step % 4 == 0:  # clicks also come without the logits of the mask they correct
+            dense = embed_logits(run.sam, None, len(again))
+        logits, predicted = decode(run.sam, embeddings, sparse, dense)
+    targets = avg_pool2d(shares[:, None], 2)
+    return prompt_loss(logits, predicted, targets, torch.zeros(len(again), dtype=torch.bool))
+
+
+def _corrected(
+    sam: Sam, batch: Batch, again: Tensor, logits: Tensor, shares: Tensor, generator: torch.Generator
+) -> Tensor:
+    """(N, 3, E) tokens of the first prompt and a correcting click."""
+    clicks, labels = sample_correction(logits, shares, generator)
+    points = torch.stack([batch.points.flatten(0, 1)[again], clicks], 1)  # (N, 2, 2)
+    all_labels = torch.stack([torch.ones_like(labels), labels], 1)
+    boxes, is_box = batch.boxes.flatten(0, 1)[again], batch.is_box.flatten()[again]
+    return embed_points_and_boxes(sam, points, all_labels, boxes, is_box, 1)
+
+
+# ---------------------------------------------------------------- the run and its files
+
+
+def batches(settings: Settings, first_step: int, workers: int) -> Iterator[Batch]:
+    """The batches from ``first_step`` on, made ahead by worker processes."""
+    data = SceneBatches(settings.scenes, settings.prompts, settings.architecture.image_size, settings.seed)
+    steps = range(first_step, settings.steps)
+    loader = DataLoader(
+        data, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_single_threaded,
+        prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+    return iter(loader)
+
+
+def _single_threaded(_worker: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+def train(run: Run, output: Path, workers: int, save_seconds: float) -> None:
+    """Run to the last step, saving the checkpoint, log and curves into ``output`` now and then."""
+    saved = time.monotonic()
+    waiting: list[dict[str, float]] = []
+    progress = tqdm(total=run.settings.steps, initial=run.step, unit="step", smoothing=0.02)
+    for batch in batches(run.settings, run.step, workers):
+        waiting.append(train_step(run, batch))
+        progress.update()
+        if len(waiting) == LOG_EVERY:
+            run.records.append({"step": run.step, **_mean(waiting)})
+            progress.set_postfix({key: f"{run.records[-1][key]:.3f}" for key in SHOWN})
+            waiting.clear()
+        if time.monotonic() - saved > save_seconds:
+            save(run, output)
+            saved = time.monotonic()
+    save(run, output)
+
+
+def _mean(records: list[dict[str, float]]) -> dict[str, float]:
+    return {key: sum(record[key] for record in records) / len(records) for key in records[0]}
+
+
+def save(run: Run, output: Path) -> None:
+    """Write ``checkpoint.pt`` (replaced in one go), ``log.jsonl`` and ``curves.png``."""
+    output.mkdir(parents=True, exist_ok=True)
+    temporary = output / "checkpoint.pt.partial"
+    torch.save(_state(run), temporary)
+    temporary.replace(output / "checkpoint.pt")
+    (output / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in run.records))
+    if run.records:
+        plot_curves(run.records, output / "curves.png")
+
+
+def _state(run: Run) -> dict[str, Any]:
+    return {
+        "settings": asdict(run.settings),
+        "sam": run.sam.state_dict(),
+        "edge_head": run.edge_head.state_dict(),
+        "average": run.average.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "step": run.step,
+        "records": run.records,
+    }
+
+
+def resume(checkpoint: Path, steps: int | None = None) -> Run:
+    """The run of a checkpoint, to be continued to its own or another number of steps.
+
+    Everything random is a function of seed and step, so there is no generator state to restore.
+    """
+    state = torch.load(checkpoint, weights_only=True)
+    values = {**state["settings"], "architecture": Architecture.from_dict(state["settings"]["architecture"])}
+    run = start(Settings(**{**values, "steps": steps or values["steps"]}))
+    for name in ("sam", "edge_head", "average", "optimizer"):
+        getattr(run, name).load_state_dict(state[name])
+    run.step, run.records = state["step"], state["records"]
+    return run
+
+
+def plot_curves(records: list[dict[str, float]], path: Path) -> None:
+    """Loss and training IoU over the steps, as a picture."""
+    steps = [record["step"] for record in records]
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(steps, [record["loss"] for record in records], label="loss")
+    left.set(xlabel="step", ylabel="loss", yscale="log")
+    for key, label in (("click_iou", "one click"), ("box_iou", "box")):
+        right.plot(steps, [record[key] for record in records], label=label)
+    right.set(xlabel="step", ylabel="mean IoU on training scenes", ylim=(0, 1))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=80)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--output", type=Path, default=Path("training/runs/sam_tiny"), help="folder of the run"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --output")
+    parser.add_argument("--steps", type=int, help="total number of steps (also when resuming)")
+    parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--workers", type=int, default=1, help="processes that generate scenes")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads that train")
+    parser.add_argument("--save-seconds", type=float, default=180, help="time between two checkpoints")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.resume:
+        run = resume(arguments.output / "checkpoint.pt", arguments.steps)
+    else:
+        run = start(Settings(steps=arguments.steps or Settings.steps, seed=arguments.seed))
+    train(run, arguments.output, arguments.workers, arguments.save_seconds)
+
+
+if __name__ == "__main__":
+    main()
