@@ -1,0 +1,385 @@
+"""The demo: camera and node as processes of their own, prompted by topic, their answers as pictures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import rclpy
+import skimage.data
+from cv_bridge import CvBridge
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Point, PointStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image, RegionOfInterest
+from std_msgs.msg import Header
+from vision_msgs.msg import (
+    BoundingBox2D,
+    Detection2D,
+    Detection2DArray,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+    Point2D,
+    Pose2D,
+)
+
+Picture = npt.NDArray[np.uint8]
+T = TypeVar("T")
+
+PHOTOGRAPH = "coffee"
+PAN_PX = 20
+START_SEC = 60.0  # the node imports torch and loads its weights
+ANSWER_SEC = 15.0  # far more than a CPU needs
+STOP_SEC = 10.0
+TRIES = 3  # a frame that the network lost cannot be prompted on: then the next one is taken
+OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray, "overlay": Image}
+COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"
+
+BRIDGE = CvBridge()
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something on the photograph, in the photograph's pixels: a point in it and the box (x0, y0, x1, y1)."""
+
+    name: str
+    point_xy: tuple[int, int]
+    box_xyxy: tuple[int, int, int, int]
+
+
+SAUCER = Thing("saucer", (130, 230), (76, 68, 481, 389))
+CUP = Thing("cup", (225, 215), (172, 17, 411, 309))
+COFFEE = Thing("coffee", (290, 150), (205, 95, 371, 194))
+SPOON = Thing("spoon", (365, 285), (325, 235, 408, 328))
+HANDLE = Thing("handle", (217, 262), (195, 229, 262, 308))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A frame of the camera, and where its top left corner is on the photograph."""
+
+    header: Header
+    corner_xy: tuple[int, int]
+
+    def point(self, thing: Thing) -> tuple[float, float]:
+        """The thing's point in this frame."""
+        return float(thing.point_xy[0] - self.corner_xy[0]), float(thing.point_xy[1] - self.corner_xy[1])
+
+    def box(self, thing: Thing) -> tuple[int, int, int, int]:
+        """The thing's box (x0, y0, x1, y1) in this frame."""
+        x, y = self.corner_xy
+        x0, y0, x1, y1 = thing.box_xyxy
+        return x0 - x, y0 - y, x1 - x, y1 - y
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One set of the node's outputs, of one frame."""
+
+    outputs: dict[str, Any]
+    click_to_mask_ms: float
+
+    def objects(self, clicked: str) -> Iterator[tuple[str, float, int]]:
+        """Name, predicted IoU and area in pixels of each object; ``clicked`` names the one without a name."""
+        labels = BRIDGE.imgmsg_to_cv2(self.outputs["labels"])
+        for number, detection in enumerate(self.outputs["segments"].detections, 1):
+            name = clicked if detection.id.startswith("_") else detection.id
+            yield name, detection.results[0].hypothesis.score, int(np.count_nonzero(labels == number))
+
+
+class Client:
+    """A node that looks at the camera's frames, publishes prompts and collects answers."""
+
+    def __init__(self, node: Node, check: Callable[[], None]) -> None:
+        """Take the node to use, and a function that raises when a process has died."""
+        self._node = node
+        self._check = check
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(node)
+        self._photograph = getattr(skimage.data, PHOTOGRAPH)()
+        self._frame: Image | None = None
+        self._answers: dict[tuple[int, int], dict[str, Any]] = {}
+        self._mask_sec: dict[tuple[int, int], float] = {}
+        self._refusal = ""
+        self.point = node.create_publisher(PointStamped, "sam/point", 1)
+        self.point_background = node.create_publisher(PointStamped, "sam/point_background", 1)
+        self.box = node.create_publisher(RegionOfInterest, "sam/box", 1)
+        self.prompts = node.create_publisher(Detection2DArray, "sam/prompts", 1)
+        node.create_subscription(Image, "image", self._take_frame, qos_profile_sensor_data)
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)
+        for name, kind in OUTPUTS.items():
+            node.create_subscription(kind, f"sam/{name}", self._taker(name), 10)
+
+    def wait_for_node(self) -> None:
+        """Wait until the node takes every prompt and offers every output."""
+        publishers = (self.point, self.point_background, self.box, self.prompts)
+        outputs = [f"sam/{name}" for name in OUTPUTS]
+        self._wait(
+            lambda: (
+                all(publisher.get_subscription_count() for publisher in publishers)
+                and all(self._node.count_publishers(name) for name in outputs)
+            ),
+            "the node to become active",
+            START_SEC,
+        )
+        self.look()
+
+    def look(self) -> Seen:
+        """Wait for the next frame and find it on the photograph, as a person knows what is where."""
+        self._frame = None
+        frame = self._wait(lambda: self._frame, "a frame of the camera", ANSWER_SEC)
+        difference = cv2.matchTemplate(self._photograph, BRIDGE.imgmsg_to_cv2(frame, "rgb8"), cv2.TM_SQDIFF)
+        _, _, best_xy, _ = cv2.minMaxLoc(difference)
+        return Seen(frame.header, (int(best_xy[0]), int(best_xy[1])))
+
+    def ask(self, what: str, publish: Callable[[Seen], None], seen: Seen | None = None) -> Answer:
+        """Publish a prompt on a frame, the next one if none is given, and wait for all outputs of one frame.
+
+        Raises:
+            DemoError: no answer came, or every try was refused.
+        """
+        for _ in range(TRIES):
+            on = seen or self.look()
+            self._answers, self._refusal = {}, ""
+            start = time.monotonic()
+            publish(on)
+            self._wait(lambda: self._refusal or self._complete(), f"the answer to {what}", ANSWER_SEC)
+            complete = self._complete()
+            if complete:
+                return Answer(self._answers[complete], 1000 * (self._mask_sec[complete] - start))
+            print(f"demo: the node refused {what}: {self._refusal}", flush=True)
+        raise DemoError(f"the node refused {what} {TRIES} times, the last time with: {self._refusal}")
+
+    def _complete(self) -> tuple[int, int] | None:
+        return next((stamp for stamp, got in self._answers.items() if len(got) == len(OUTPUTS)), None)
+
+    def _take_frame(self, frame: Image) -> None:
+        self._frame = frame
+
+    def _take_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.endswith("prompt refused"):
+                self._refusal = status.message
+
+    def _taker(self, name: str) -> Callable[[Any], None]:
+        def take(message: Any) -> None:
+            stamp = (message.header.stamp.sec, message.header.stamp.nanosec)
+            self._answers.setdefault(stamp, {})[name] = message
+            if name == "mask":
+                self._mask_sec[stamp] = time.monotonic()
+
+        return take
+
+    def _wait(self, probe: Callable[[], T | None], what: str, timeout_sec: float) -> T:
+        """Spin until the probe returns something true, and return that."""
+        deadline = time.monotonic() + timeout_sec
+        while not (found := probe()):
+            self._check()
+            if time.monotonic() > deadline:
+                raise DemoError(f"waited {timeout_sec:.0f} s in vain for {what}")
+            self._executor.spin_once(timeout_sec=0.05)
+        return found
+
+
+class Album:
+    """Writes the pictures of answers, and one that shows them all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._shown: list[Picture] = []
+
+    def add(self, name: str, caption: str, answer: Answer) -> None:
+        """Write an answer's overlay and mask."""
+        overlay = BRIDGE.imgmsg_to_cv2(answer.outputs["overlay"], "bgr8")
+        number = len(self._shown) + 1
+        self._write(f"{number}_{name}.png", overlay)
+        self._write(f"{number}_{name}_mask.png", BRIDGE.imgmsg_to_cv2(answer.outputs["mask"], "mono8"))
+        strip = np.full((28, overlay.shape[1], 3), 255, np.uint8)
+        cv2.putText(strip, caption, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+        self._shown.append(np.vstack([strip, overlay]))
+
+    def close(self) -> None:
+        """Write all overlays in two columns."""
+        rows = [np.hstack(self._shown[first : first + 2]) for first in range(0, len(self._shown), 2)]
+        self._write("demo.png", np.vstack(rows))
+
+    def _write(self, name: str, picture: Picture) -> None:
+        if not cv2.imwrite(str(self.folder / name), picture):
+            raise DemoError(f"cannot write {self.folder / name}")
+
+
+def prompt_by_topic(client: Client, album: Album) -> None:
+    """Send each kind of prompt, print what the node makes of it and keep the pictures."""
+    print(COLUMNS.format("object", "prompt", "predicted IoU", "area (px)", "click to mask (ms)"))
+
+    seen = client.look()
+    answer = client.ask("the click", lambda on: click(client.point, on, SAUCER), seen)
+    show(answer, SAUCER, {SAUCER: "click"})
+    album.add("click", "click on the saucer", answer)
+
+    answer = client.ask("the background click", lambda on: click(client.point_background, on, COFFEE), seen)
+    show(answer, SAUCER, {SAUCER: "click + background click"})
+    album.add("background_click", "and a background click on the coffee", answer)
+
+    answer = client.ask("the box", lambda on: client.box.publish(region(on, CUP)))
+    show(answer, CUP, {CUP: "box"})
+    album.add("box", "box around the cup", answer)
+
+    answer = client.ask("the detections", lambda on: client.prompts.publish(detections(on)))
+    kinds = {COFFEE: "detection: point", SPOON: "detection: box", HANDLE: "detection: box"}
+    show(answer, CUP, {CUP: "box, carried to this frame", **kinds})
+    album.add("detections", "and three detections", answer)
+    album.close()
+
+
+def click(publisher: Publisher, seen: Seen, thing: Thing) -> None:
+    """Publish a click on a thing, stamped with the frame on which it was seen."""
+    x, y = seen.point(thing)
+    publisher.publish(PointStamped(header=seen.header, point=Point(x=x, y=y)))
+
+
+def region(seen: Seen, thing: Thing) -> RegionOfInterest:
+    """Return a box around a thing; it has no header and is meant for the newest frame."""
+    x0, y0, x1, y1 = seen.box(thing)
+    return RegionOfInterest(x_offset=x0, y_offset=y0, width=x1 - x0, height=y1 - y0)
+
+
+def detections(seen: Seen) -> Detection2DArray:
+    """Return what a detector would send: a point of one thing, which has no size, and boxes of two others."""
+    return Detection2DArray(
+        header=seen.header,
+        detections=[
+            detection(COFFEE.name, *seen.point(COFFEE), 0.0, 0.0),
+            *(box_detection(thing.name, *seen.box(thing)) for thing in (SPOON, HANDLE)),
+        ],
+    )
+
+
+def box_detection(name: str, x0: float, y0: float, x1: float, y1: float) -> Detection2D:
+    """Return a detection with a box given by its corners."""
+    return detection(name, (x0 + x1) / 2, (y0 + y1) / 2, float(x1 - x0), float(y1 - y0))
+
+
+def detection(name: str, center_x: float, center_y: float, size_x: float, size_y: float) -> Detection2D:
+    """Return a detection with a box given by centre and size."""
+    center = Pose2D(position=Point2D(x=center_x, y=center_y))
+    result = ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=name, score=1.0))
+    box = BoundingBox2D(center=center, size_x=size_x, size_y=size_y)
+    return Detection2D(id=name, bbox=box, results=[result])
+
+
+def show(answer: Answer, clicked: Thing, prompts: dict[Thing, str]) -> None:
+    """Print a line for each thing prompted for; raise DemoError where the node has no mask for it."""
+    objects = {name: (score, area) for name, score, area in answer.objects(clicked.name)}
+    for thing, prompt in prompts.items():
+        if thing.name not in objects:
+            raise DemoError(f"the node answered without a mask of the {thing.name} ({prompt})")
+        score, area = objects[thing.name]
+        print(COLUMNS.format(thing.name, prompt, f"{score:.2f}", area, f"{answer.click_to_mask_ms:.0f}"))
+    sys.stdout.flush()
+
+
+@contextmanager
+def program(name: str, log_folder: Path, *parameters: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an executable of sam_ros in a process of its own, which is ended in any case."""
+    settings = [argument for parameter in parameters for argument in ("-p", parameter)]
+    command = [sys.executable, "-m", f"sam_ros.{name}", "--ros-args", *settings]
+    with log_path(log_folder, name).open("wb") as log:
+        # In a session of its own: Ctrl-C in the terminal reaches the client alone, which then ends the others.
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_SEC)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def log_path(folder: Path, name: str) -> Path:
+    """Return where a process's output goes."""
+    return folder / f"{name}.log"
+
+
+def check_running(processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Raise DemoError if a process has ended."""
+    for name, process in processes.items():
+        if process.poll() is not None:
+            raise DemoError(f"{name} has ended with exit code {process.returncode}")
+
+
+def run(folder: Path, parameters: Sequence[str]) -> None:
+    """Start camera and node, prompt, and end them again."""
+    with ExitStack() as stack:
+        print("demo: starting the camera and the node", flush=True)
+        camera = program("camera", folder, f"source:=photograph:{PHOTOGRAPH}", "rate:=10.0", f"pan:={PAN_PX}")
+        node = program("sam_node", folder, *parameters)
+        processes = {"camera": stack.enter_context(camera), "sam_node": stack.enter_context(node)}
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.shutdown)
+        client = Client(rclpy.create_node("demo_client"), lambda: check_running(processes))
+        client.wait_for_node()
+        prompt_by_topic(client, Album(folder))
+
+
+def isolate() -> None:
+    """Keep the demo's topics apart from whatever else runs on this machine and on its network."""
+    os.environ["ROS_DOMAIN_ID"] = str(os.getpid() % 101 + 1)  # higher ones meet the system's own ports
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+
+def main() -> int:
+    """Run the demo; return the exit code."""
+    parser = argparse.ArgumentParser(prog="standalone/demo", description=__doc__)
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo_output"), metavar="DIR", help="for pictures"
+    )
+    parser.add_argument(
+        "-p",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="parameter of the node; may be repeated",
+    )
+    arguments = parser.parse_args()
+    folder = arguments.output.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    isolate()
+    try:
+        run(folder, arguments.p)
+    except DemoError as error:
+        node_log = log_path(folder, "sam_node").read_text(errors="replace")
+        print(f"demo: {error}\ndemo: the node's log:\n{node_log}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    print(f"demo: pictures are in {folder}, all overlays in {folder / 'demo.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
