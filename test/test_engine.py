@@ -1,0 +1,642 @@
+"""The engine's threads and rules, with a fake predictor that blocks, fails and remembers what it was asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from sam_ros import engine as engine_module
+from sam_ros.engine import Engine, Outputs, PromptRequest, Refusal, Settings
+from sam_ros.errors import InvalidImageError, InvalidPromptError
+from sam_ros.masks import Masks
+from sam_ros.objects import (
+    Box,
+    MaskPrompt,
+    Point,
+    ProgramPrompt,
+    ProgramPrompts,
+    RefusedObject,
+    Target,
+    Update,
+)
+from sam_ros.predictor import EncodeCancelledError, Predictor
+from sam_ros.prompt import Prompt
+from sam_ros.statistics import Statistics
+
+SECOND = 1_000_000_000
+SIZE_HW = (6, 8)
+DEADLINE_SEC = 20.0
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SEC
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.002)
+
+
+class FakePredictor:
+    """Encodes an image to the number it holds; decodes points, boxes and logits to recognisable masks."""
+
+    image_size = 16
+
+    def __init__(self) -> None:
+        self.encoded: list[int] = []
+        self.decoded: list[tuple[int, list[Prompt], list[bool]]] = []
+        self.gates: dict[int, threading.Event] = {}
+        self.started: list[int] = []
+        self.decode_gate = threading.Event()
+        self.decode_gate.set()
+        self.decoding = threading.Event()
+        self.failures: list[Exception] = []
+
+    def encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Any:
+        number = int(image_rgb[0, 0, 0])
+        self.started.append(number)
+        gate = self.gates.get(number)
+        while gate is not None and not gate.wait(0.01):
+            if should_stop():
+                raise EncodeCancelledError("cancelled")
+        if self.failures:
+            raise self.failures.pop()
+        self.encoded.append(number)
+        return SimpleNamespace(number=number, original_hw=(image_rgb.shape[0], image_rgb.shape[1]))
+
+    def decode(
+        self, embedding: Any, prompts: Sequence[Prompt], multimask_output: Sequence[bool]
+    ) -> list[Masks]:
+        self.decoding.set()
+        assert self.decode_gate.wait(DEADLINE_SEC)
+        if self.failures:
+            raise self.failures.pop()
+        self.decoded.append((embedding.number, list(prompts), list(multimask_output)))
+        return [
+            self._masks(prompt, embedding.original_hw, 3 if three else 1)
+            for prompt, three in zip(prompts, multimask_output, strict=True)
+        ]
+
+    def _masks(self, prompt: Prompt, size_hw: tuple[int, int], count: int) -> Masks:
+        """One pixel at the last point, or the first pixel; logits tell the first point's x."""
+        masks = np.zeros((count, *size_hw), bool)
+        x, y = (0, 0) if prompt.point_coords is None else prompt.point_coords[-1].astype(int)
+        masks[:, y, x] = True
+        logits = np.full((count, 4, 4), x, np.float32)
+        scores = np.array([0.9, 0.8, 0.7], np.float32)[:count]
+        return Masks(masks, scores, scores - np.float32(0.5), logits)
+
+
+@dataclass
+class Recorder:
+    """A listener that keeps what it hears."""
+
+    outputs: list[Outputs] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    drops: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
+
+    def on_outputs(self, outputs: Outputs) -> None:
+        self.outputs.append(outputs)
+
+    def on_refusal(self, refusal: Refusal) -> None:
+        self.refusals.append(refusal)
+
+    def on_drop(self, kind: str, reason: str) -> None:
+        self.drops.append((kind, reason))
+
+    def on_failure(self, what: str, error: Exception) -> None:
+        self.failures.append((what, error))
+
+
+def read_image(data: bytes) -> npt.NDArray[np.uint8]:
+    """One byte: an image full of that number. Two: of another size. None: broken."""
+    if not data:
+        raise InvalidImageError("no data", kind="short data")
+    size_hw = SIZE_HW if len(data) == 1 else (12, 4)
+    return np.full((*size_hw, 3), data[0], np.uint8)
+
+
+class Rig:
+    """An engine with its fake predictor and recorder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.predictor = FakePredictor()
+        self.heard = Recorder()
+        self.statistics = Statistics()
+        self.engine = Engine(
+            cast(Predictor, self.predictor), read_image, self.heard, settings, self.statistics
+        )
+        self.engine.start()
+
+    def image(self, number: int, stamp_ns: int | None = None, data: bytes | None = None) -> None:
+        """An image with that number in its pixels and, unless said otherwise, that many seconds as stamp."""
+        stamp = number * SECOND if stamp_ns is None else stamp_ns
+        self.engine.add_image(stamp, "camera", bytes([number]) if data is None else data)
+
+    def embed(self, *numbers: int) -> None:
+        """Images, each sent when the one before is embedded."""
+        for number in numbers:
+            self.image(number)
+            self.wait_for_encode(number)
+
+    def wait_for_encode(self, number: int) -> None:
+        wait_until(lambda: number in self.predictor.encoded, f"the encode of image {number}")
+        wait_until(lambda: self.engine._encoding is None, "the encode thread")
+
+    def prompt(
+        self,
+        update: Update | InvalidPromptError,
+        stamp_ns: int = 0,
+        frame_id: str = "",
+        undoable: bool = True,
+    ) -> None:
+        def convert(_: Target) -> Update:
+            if isinstance(update, InvalidPromptError):
+                raise update
+            return update
+
+        self.engine.submit(PromptRequest("/sam/test", stamp_ns, frame_id, convert, undoable))
+
+    def click(self, x: int = 1, y: int = 1, label: int = 1, at: float = 0, frame_id: str = "") -> None:
+        self.prompt(Point(x, y, label), round(at * SECOND), frame_id)
+
+    def program(self, *prompts: ProgramPrompt, at: float = 0, refused: Sequence[RefusedObject] = ()) -> None:
+        update = ProgramPrompts(prompts, tuple(refused))
+        self.prompt(update, round(at * SECOND), undoable=False)
+
+    def outputs(self, count: int) -> list[Outputs]:
+        """The first sets of outputs, once so many have come."""
+        wait_until(lambda: len(self.heard.outputs) >= count, f"{count} outputs")
+        return self.heard.outputs[:count]
+
+    def refusals(self, count: int) -> list[Refusal]:
+        wait_until(lambda: len(self.heard.refusals) >= count, f"{count} refusals")
+        return self.heard.refusals[:count]
+
+    def ids(self, outputs: Outputs) -> list[str]:
+        return [one.id for one, _ in outputs.objects]
+
+
+@pytest.fixture
+def make_rig() -> Iterator[Callable[..., Rig]]:
+    rigs: list[Rig] = []
+
+    def make(**settings: Any) -> Rig:
+        rigs.append(Rig(Settings(**settings)))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.predictor.decode_gate.set()
+        assert rig.engine.stop()
+
+
+@pytest.fixture
+def rig(make_rig: Callable[..., Rig]) -> Rig:
+    return make_rig()
+
+
+def program_point(id: str, x: int, class_id: str = "") -> ProgramPrompt:
+    return ProgramPrompt(id, class_id, (Point(x, 0, 1),))
+
+
+# Which frame.
+
+
+def test_a_prompt_on_an_embedded_frame_never_waits_for_an_encode(rig: Rig) -> None:
+    rig.embed(1)
+    rig.predictor.gates[2] = threading.Event()
+    rig.image(2)
+    wait_until(lambda: 2 in rig.predictor.started, "the blocked encode")
+    rig.click(at=1)
+    (outputs,) = rig.outputs(1)
+    assert outputs.frame.stamp_ns == 1 * SECOND
+    assert 2 not in rig.predictor.encoded
+
+
+def test_nor_does_it_wait_for_a_prompt_that_does(rig: Rig) -> None:
+    rig.embed(1)
+    rig.predictor.gates[2] = threading.Event()
+    rig.image(2)
+    rig.click(at=2)
+    rig.click(at=1)
+    assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND
+    rig.predictor.gates[2].set()
+    assert rig.outputs(2)[1].frame.stamp_ns == 2 * SECOND
+
+
+def test_stamp_zero_is_the_newest_embedding(rig: Rig) -> None:
+    rig.embed(1, 2)
+    rig.predictor.gates[3] = threading.Event()
+    rig.image(3)
+    rig.click()
+    assert rig.outputs(1)[0].frame.stamp_ns == 2 * SECOND
+
+
+def test_the_exact_frame_is_found_among_several(rig: Rig) -> None:
+    rig.embed(1, 2, 3)
+    for number in (2, 1, 3):
+        rig.click(at=number)
+    assert [o.frame.stamp_ns // SECOND for o in rig.outputs(3)] == [2, 1, 3]
+    assert [number for number, _, _ in rig.predictor.decoded] == [2, 1, 3]
+
+
+def test_the_nearest_frame_within_tolerance(rig: Rig) -> None:
+    rig.embed(1, 2)
+    rig.click(at=2.05)
+    rig.click(at=1.96)
+    assert [o.frame.stamp_ns // SECOND for o in rig.outputs(2)] == [2, 2]
+    rig.click(at=1.9)
+    (refusal,) = rig.refusals(1)
+    assert (refusal.kind, refusal.topic, refusal.stamp_ns) == ("stale", "/sam/test", round(1.9 * SECOND))
+
+
+def test_a_kept_image_is_encoded_on_demand(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(embeddings_kept=1)
+    rig.embed(1, 2, 3)
+    rig.click(at=1)
+    assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND
+    assert rig.predictor.encoded == [1, 2, 3, 1]
+
+
+def test_what_is_no_longer_kept_is_stale(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(embeddings_kept=1, images_kept=2)
+    rig.embed(1, 2, 3)
+    rig.click(at=1)
+    (refusal,) = rig.refusals(1)
+    assert refusal.kind == "stale" and "2.000 s older" in refusal.reason
+    assert not rig.heard.outputs
+
+
+def test_the_frame_being_encoded_is_waited_for_though_no_longer_kept(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(images_kept=1)
+    rig.predictor.gates[1] = threading.Event()
+    rig.image(1)
+    wait_until(lambda: rig.predictor.started == [1], "the first encode")
+    rig.image(2)
+    rig.click(at=1)
+    rig.predictor.gates[1].set()
+    assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND
+
+
+def test_a_prompt_before_the_first_image_is_held_for_it(rig: Rig) -> None:
+    rig.click()
+    rig.image(1)
+    assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND
+
+
+def test_but_not_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "HOLD_SEC", 0.01)
+    rig.click()
+    assert rig.refusals(1)[0].kind == "no image"
+
+
+def test_a_prompt_newer_than_any_image_waits_for_its_frame(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click(at=2)
+    rig.image(2)
+    assert rig.outputs(1)[0].frame.stamp_ns == 2 * SECOND
+
+
+def test_then_it_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "HOLD_SEC", 0.01)
+    rig.embed(1)
+    rig.click(at=5)
+    (refusal,) = rig.refusals(1)
+    assert refusal.kind == "too new" and "4.000 s newer" in refusal.reason
+
+
+def test_the_frame_id_must_be_the_images_or_empty(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click(frame_id="camera")
+    rig.outputs(1)
+    rig.click(frame_id="map")
+    (refusal,) = rig.refusals(1)
+    assert refusal.kind == "wrong frame_id" and "'map'" in refusal.reason and "'camera'" in refusal.reason
+
+
+def test_images_without_stamps_are_told_apart(rig: Rig) -> None:
+    rig.image(1, stamp_ns=0)
+    rig.wait_for_encode(1)
+    rig.click(x=3)
+    rig.outputs(1)
+    rig.image(2, stamp_ns=0)
+    rig.wait_for_encode(2)
+    rig.program(program_point("a", 1))
+    first, _ = rig.predictor.decoded[-1][1] if rig.outputs(2) else (None, None)
+    assert first is not None and first.point_coords is None and first.low_res_logits is not None
+
+
+# What is encoded.
+
+
+def test_only_the_newest_of_a_flood_is_encoded(rig: Rig) -> None:
+    rig.predictor.gates[1] = threading.Event()
+    rig.image(1)
+    wait_until(lambda: rig.predictor.started == [1], "the first encode")
+    for number in range(2, 200):
+        rig.image(number)
+    rig.predictor.gates[1].set()
+    rig.wait_for_encode(199)
+    assert rig.predictor.encoded == [1, 199]
+    assert len(rig.engine._frames._images) == 30
+
+
+def test_on_prompt_encodes_nothing_unasked(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(encode_always=False)
+    rig.image(1)
+    rig.image(2)
+    rig.click()
+    assert rig.outputs(1)[0].frame.stamp_ns == 2 * SECOND
+    rig.image(3)
+    rig.click()
+    rig.click(x=2)
+    assert [o.frame.stamp_ns // SECOND for o in rig.outputs(3)] == [2, 3, 3]
+    assert rig.predictor.encoded == [2, 3]
+
+
+def test_max_rate_holds_back_all_but_prompted_frames(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(max_rate_hz=0.001)
+    rig.embed(1)
+    rig.image(2)
+    rig.image(3)
+    rig.click(at=2)
+    assert rig.outputs(1)[0].frame.stamp_ns == 2 * SECOND
+    assert rig.predictor.encoded == [1, 2]
+
+
+def test_a_broken_image_is_dropped_and_the_next_one_works(rig: Rig) -> None:
+    rig.image(1, data=b"")
+    wait_until(lambda: rig.heard.drops, "the drop")
+    assert rig.heard.drops == [("short data", "no data")]
+    assert rig.statistics.snapshot().drops == {"short data": 1}
+    rig.embed(2)
+
+
+def test_a_prompt_on_a_broken_image_says_so(rig: Rig) -> None:
+    rig.image(1, data=b"")
+    rig.click(at=1)
+    assert rig.refusals(1)[0].reason == "no data"
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode"])
+def test_a_failure_leaves_the_threads_alive(rig: Rig, stage: str) -> None:
+    if stage == "decode":
+        rig.embed(1)
+    rig.predictor.failures.append(RuntimeError("boom"))
+    rig.image(1) if stage == "encode" else rig.click()
+    wait_until(lambda: rig.heard.failures, "the failure")
+    assert str(rig.heard.failures[0][1]) == "boom"
+    rig.embed(2)
+    rig.click()
+    assert rig.outputs(1)[0].frame.stamp_ns == 2 * SECOND
+
+
+def test_stopping_cancels_an_encode(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    rig.predictor.gates[1] = threading.Event()
+    rig.image(1)
+    wait_until(lambda: rig.predictor.started == [1], "the encode")
+    assert rig.engine.stop()
+    assert rig.predictor.encoded == []
+
+
+def test_stamps_that_jump_back_flush_everything(rig: Rig) -> None:
+    rig.embed(5, 6)
+    rig.click()
+    rig.outputs(1)
+    rig.click(at=60)
+    rig.embed(1)
+    (refusal,) = rig.refusals(1)
+    assert "jumped back" in refusal.reason
+    assert rig.engine.num_objects == 0
+    rig.click(x=2, at=1)
+    assert rig.outputs(2)[1].frame.stamp_ns == 1 * SECOND
+    rig.click(at=5)
+    assert rig.refusals(2)[1].kind == "too new"
+
+
+def test_an_encode_begun_before_a_flush_is_not_kept(rig: Rig) -> None:
+    rig.predictor.gates[9] = threading.Event()
+    rig.image(9)
+    wait_until(lambda: rig.predictor.started == [9], "the encode")
+    rig.image(1)
+    rig.predictor.gates[9].set()
+    rig.wait_for_encode(1)
+    rig.click()
+    assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND
+
+
+# What is asked of the model, and what comes out.
+
+
+def test_three_masks_only_for_a_single_point(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click(x=3)
+    rig.click(x=4, label=0)
+    rig.prompt(Box((0, 0, 2, 2)))
+    rig.prompt(MaskPrompt(np.zeros((4, 4), np.float32)))
+    outputs = rig.outputs(4)
+    assert [flags for _, _, flags in rig.predictor.decoded] == [[True], [False], [False], [False]]
+    assert [o.candidates is not None for o in outputs] == [True, False, False, False]
+    assert outputs[0].candidates is outputs[0].objects[0][1]
+
+
+def test_multimask_output_off(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(multimask_output=False)
+    rig.embed(1)
+    rig.click()
+    assert rig.outputs(1)[0].candidates is None
+    assert rig.predictor.decoded[0][2] == [False]
+
+
+def test_candidates_come_from_the_prompted_object(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click(x=3)
+    rig.program(ProgramPrompt("a", "", (), (0, 0, 2, 2)))
+    rig.program(program_point("a", 1), program_point("b", 2))
+    _, second, third = rig.outputs(3)
+    assert second.candidates is None  # the click is decoded again, but was not prompted
+    assert third.candidates is third.objects[2][1]
+
+
+def test_elsewhere_an_object_contributes_its_logits(rig: Rig) -> None:
+    rig.embed(1, 2)
+    rig.click(x=3, at=1)
+    rig.program(program_point("a", 5), at=2)
+    rig.program(program_point("a", 4), at=1)
+    rig.outputs(3)
+    on_2, on_1 = rig.predictor.decoded[1:]
+    clicked = on_2[1][0]
+    assert clicked.point_coords is None
+    np.testing.assert_array_equal(clicked.low_res_logits, np.full((4, 4), 3, np.float32))
+    assert on_1[1][0].point_coords is not None  # back on its own frame, its point counts again
+
+
+def test_a_refinement_on_another_frame_builds_on_the_logits(rig: Rig) -> None:
+    rig.embed(1, 2)
+    rig.click(x=3, at=1)
+    rig.click(x=4, label=0, at=2)
+    rig.outputs(2)
+    (prompt,) = rig.predictor.decoded[1][1]
+    np.testing.assert_array_equal(prompt.point_coords, [[4, 1]])
+    np.testing.assert_array_equal(prompt.low_res_logits, np.full((4, 4), 3, np.float32))
+
+
+def test_objects_of_another_resolution_are_not_mixed_in(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click()
+    rig.outputs(1)
+    rig.image(2, data=b"\x02\x00")
+    rig.wait_for_encode(2)
+    rig.program(program_point("a", 1))
+    _, second = rig.outputs(2)
+    assert second.size_hw == (12, 4)
+    assert rig.ids(second) == ["a"]
+    rig.click(label=0)
+    assert rig.refusals(1)[0].kind == "no object"
+
+
+def test_thresholds_and_empty_masks_leave_objects_out(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(min_predicted_iou=0.89)
+    rig.embed(1)
+    rig.click()
+    assert len(rig.outputs(1)[0].objects) == 1
+    rig.engine.configure(Settings(min_predicted_iou=0.91))
+    rig.click()
+    rig.engine.configure(Settings(min_stability_score=0.41))
+    rig.click()
+    for outputs in rig.outputs(3)[1:]:
+        assert outputs.objects == () and outputs.candidates is None
+
+
+def test_a_refused_prompt_publishes_nothing(rig: Rig) -> None:
+    rig.embed(1)
+    rig.prompt(InvalidPromptError("the point is on the moon", kind="point outside"))
+    rig.click(label=0)
+    first, second = rig.refusals(2)
+    assert (first.kind, first.reason) == ("point outside", "the point is on the moon")
+    assert second.kind == "no object"
+    rig.click()
+    assert len(rig.outputs(1)) == 1
+    assert rig.statistics.snapshot().refusals == {"point outside": 1, "no object": 1}
+
+
+def test_one_refused_object_leaves_the_others(rig: Rig) -> None:
+    rig.embed(1)
+    rig.program(program_point("good", 1), program_point("_7", 2), refused=[RefusedObject("bad", "no", "box")])
+    (outputs,) = rig.outputs(1)
+    assert rig.ids(outputs) == ["good"]
+    assert {(r.id, r.kind) for r in rig.refusals(2)} == {("_7", "unknown id"), ("bad", "box")}
+
+
+def test_when_all_objects_are_refused_nothing_changes(rig: Rig) -> None:
+    rig.embed(1)
+    rig.program(program_point("a", 1))
+    rig.program(program_point("_9", 1))
+    rig.refusals(1)
+    rig.click()
+    assert [rig.ids(o) for o in rig.outputs(2)] == [["a"], ["a", "_1"]]
+
+
+def test_more_than_max_objects_is_said_once(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(max_objects=3)
+    rig.embed(1)
+    rig.program(*(program_point("", i % 8) for i in range(1000)))
+    assert rig.ids(rig.outputs(1)[0]) == ["_1", "_2", "_3"]
+    assert len(rig.refusals(1)) == 1 and "996 more" in rig.heard.refusals[0].reason
+    assert rig.statistics.snapshot().refusals == {"max_objects": 997}
+
+
+def test_waiting_prompts_are_bounded_and_the_newest_win(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "PENDING_KEPT", 3)
+    rig.predictor.gates[1] = threading.Event()
+    rig.image(1)
+    for x in range(5):
+        rig.click(x=x, at=1)
+    assert [r.kind for r in rig.refusals(2)] == ["queue full"] * 2
+    rig.predictor.gates[1].set()
+    rig.outputs(3)
+    assert [int(p[0].point_coords[0, 0]) for _, p, _ in rig.predictor.decoded if p[0].num_points] == [2, 3, 4]
+
+
+# Clear and undo.
+
+
+def test_clear_forgets_all_and_publishes_one_empty_set(rig: Rig) -> None:
+    rig.embed(1, 2)
+    rig.click(at=1)
+    rig.program(program_point("a", 1), at=1)
+    rig.outputs(2)
+    rig.engine.clear()
+    outputs = rig.outputs(3)[2]
+    assert (outputs.objects, outputs.frame.stamp_ns, outputs.size_hw) == ((), 1 * SECOND, SIZE_HW)
+    assert not rig.engine.undo()
+    rig.click()
+    assert rig.ids(rig.outputs(4)[3]) == ["_2"]
+
+
+def test_clear_before_any_frame_publishes_nothing(rig: Rig) -> None:
+    rig.engine.clear()
+    rig.embed(1)
+    rig.click()
+    assert rig.ids(rig.outputs(1)[0]) == ["_1"]
+
+
+def test_clear_withdraws_prompts_that_still_wait_or_run(rig: Rig) -> None:
+    rig.embed(1)
+    rig.predictor.decode_gate.clear()
+    rig.click(at=1)
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    rig.click(at=2)
+    rig.engine.clear()
+    rig.predictor.decode_gate.set()
+    (outputs,) = rig.outputs(1)
+    assert outputs.objects == ()
+    rig.embed(2)
+    assert rig.engine.num_objects == 0 and len(rig.heard.outputs) == 1
+
+
+def test_undo_restores_every_state_in_turn(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click(x=1)
+    rig.click(x=2, label=0)
+    rig.prompt(Box((0, 0, 3, 3)))
+    rig.program(program_point("a", 1))
+    rig.outputs(4)
+    for count, expected in enumerate((["_1", "a"], ["_1", "a"], ["a"]), start=5):
+        assert rig.engine.undo()
+        assert rig.ids(rig.outputs(count)[-1]) == expected
+    assert not rig.engine.undo()
+    prompts = [prompts[0] for _, prompts, _ in rig.predictor.decoded[4:6]]
+    assert [prompt.num_points for prompt in prompts] == [2, 1]
+
+
+def test_undo_takes_back_a_prompt_that_still_waits(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click(x=1)
+    rig.outputs(1)
+    rig.click(x=2, at=2)
+    assert rig.engine.undo()
+    rig.embed(2)
+    rig.program(program_point("a", 3), at=1)
+    assert rig.ids(rig.outputs(2)[1]) == ["_1", "a"]
+    assert len(rig.heard.outputs) == 2
+
+
+def test_undo_takes_back_a_prompt_that_is_being_decoded(rig: Rig) -> None:
+    rig.embed(1)
+    rig.predictor.decode_gate.clear()
+    rig.click(x=1)
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    assert rig.engine.undo()
+    rig.predictor.decode_gate.set()
+    rig.program(program_point("a", 3))
+    assert rig.ids(rig.outputs(1)[0]) == ["a"]
