@@ -26,12 +26,11 @@ MESSAGES = {
     "vision_msgs",
 }
 ROS = MESSAGES | {"ament_index_python", "launch", "launch_ros", "lifecycle_msgs", "rclpy"}
-PICTURES = {"cv2", "numpy", "skimage"}
 DOWNLOAD = {"pooch", "requests"}
 
 VALUES = {"numpy"}
 CORE = VALUES | TORCH | DOWNLOAD | {"cv2"}
-EDGE = PICTURES | MESSAGES
+EDGE = {"PIL", "cv2", "numpy"} | MESSAGES
 ALLOWED = {
     "__init__": set[str](),
     "errors": set[str](),
@@ -47,8 +46,10 @@ ALLOWED = {
     "weights": DOWNLOAD,
     "conversions": EDGE,
     "parameters": ROS | {"numpy"},
-    "camera": PICTURES | ROS,
-    "sam_node": CORE | ROS,
+    "diagnostics": CORE | MESSAGES,
+    "overlay": {"cv2", "numpy"},
+    "camera": {"cv2", "numpy"} | ROS,
+    "sam_node": CORE | EDGE | ROS,
 }
 
 
