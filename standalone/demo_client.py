@@ -305,7 +305,7 @@ def program(name: str, log_folder: Path, *parameters: str) -> Iterator[subproces
     settings = [argument for parameter in parameters for argument in ("-p", parameter)]
     command = [sys.executable, "-m", f"sam_ros.{name}", "--ros-args", *settings]
     with log_path(log_folder, name).open("wb") as log:
-        # In a session of its own: Ctrl-C in the terminal reaches the client alone, which then ends the others.
+        # In a session of its own: Ctrl-C in the terminal reaches the client alone, which ends the others.
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         yield process

@@ -30,6 +30,7 @@ STAMPS = VENV / "standalone"
 LOG = STAMPS / "setup.log"
 
 PYTHON_VERSIONS = ("3.12", "3.13", "3.11", "3.10")  # what the ROS wheels are built for, Jazzy's own first
+SHARED = ("package.xml", "config", "launch")  # what an installed sam_ros has in its share folder
 FREE_GIB_NEEDED = 12  # torch's CUDA libraries are most of it: downloaded, then unpacked
 REDRAW_SEC = 0.1  # of the status line in a terminal
 REPORT_SEC = 15.0  # between status lines where the output is no terminal
@@ -248,9 +249,10 @@ def install_sam_ros() -> None:
     (index / "sam_ros").write_bytes((ROOT / "resource" / "sam_ros").read_bytes())
     share = VENV / "share" / "sam_ros"
     shutil.rmtree(share, ignore_errors=True)
-    share.mkdir()
-    for name in ("package.xml", "config", "launch"):
-        (share / name).symlink_to(ROOT / name)
+    for file in files_in(ROOT / name for name in SHARED):
+        link = share / file.relative_to(ROOT)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
 
 
 def steps(python: str) -> list[Step]:
@@ -259,7 +261,7 @@ def steps(python: str) -> list[Step]:
     others = HERE / "requirements.txt"
     hook = HERE / "standalone_environment.py"
     this_file = Path(__file__).resolve()
-    package = tuple(ROOT / name for name in ("setup.py", "setup.cfg", "resource"))
+    package = tuple(ROOT / name for name in ("setup.py", "setup.cfg", "resource", *SHARED))
     return [
         Step("venv", f"creating .venv from {python}", (), lambda: make_venv(python)),
         Step("ros", "installing the ROS 2 Jazzy core", (ros,), lambda: install_locked(ros)),
