@@ -193,6 +193,16 @@ def test_signals_end_the_camera_cleanly(ros: RosSession, picture: Path, number: 
     assert "Traceback" not in camera.output()
 
 
+def test_repeated_signals_do_not_kill_a_camera_that_is_ending(ros: RosSession, picture: Path) -> None:
+    images: list[Image] = []
+    ros.node.create_subscription(Image, "image", images.append, 10)
+    camera = start_camera(ros, source=picture, rate=200.0)
+    ros.wait_until(lambda: bool(images), "an image")
+    while camera.popen.poll() is None:
+        camera.popen.send_signal(signal.SIGINT)
+    assert camera.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
