@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _set_by_signals() -> Event:
     """An event that the first SIGINT or SIGTERM sets; further ones, as launch may send them, are ignored.
 
-    They would interrupt ``Event.set``, which is not reentrant, or kill Python once it has dropped its handlers.
+    They would interrupt ``Event.set``, which is not reentrant, or kill Python after it dropped its handlers.
     """
     event = Event()
 
