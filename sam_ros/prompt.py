@@ -90,7 +90,7 @@ def _checked_points(value: Any) -> npt.NDArray[np.float64]:
 
 
 def _checked_labels(value: Any) -> npt.NDArray[np.int64]:
-    labels = np.asarray(value)
+    labels = _array("point_labels", value)
     if labels.ndim != 1 or not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
         raise InvalidPromptError(f"point_labels must be (N,) integers, got {labels.shape} {labels.dtype}")
     if not np.isin(labels, (BACKGROUND, FOREGROUND)).all():
@@ -113,10 +113,18 @@ def _checked_logits(value: Any) -> npt.NDArray[np.float32]:
 
 
 def _finite_floats(name: str, value: Any, dtype: Any) -> npt.NDArray[Any]:
-    array = np.asarray(value)
+    array = _array(name, value)
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise InvalidPromptError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    array = array.astype(dtype)
+    with np.errstate(over="ignore"):  # what is too large for the dtype becomes infinite, and is refused
+        array = array.astype(dtype)
     if not np.isfinite(array).all():
         raise InvalidPromptError(f"{name} must be finite, got {array[~np.isfinite(array)][:4]}")
     return array
+
+
+def _array(name: str, value: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:  # rows of unequal lengths
+        raise InvalidPromptError(f"{name} must be an array: {error}") from error
