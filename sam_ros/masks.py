@@ -99,7 +99,7 @@ def logits_from_mask(
     foreground = (np.asarray(mask) != 0).astype(np.float32)
     rows = _area_weights(foreground.shape[0], input_h, image_size // 4)  # (S/4, h)
     columns = _area_weights(foreground.shape[1], input_w, image_size // 4)  # (S/4, w)
-    coverage = rows @ foreground @ columns.T  # (S/4, S/4) in [0, 1]
+    coverage = np.clip(rows @ foreground @ columns.T, 0, 1)  # (S/4, S/4); sums of shares round
     logits: npt.NDArray[np.float32] = (2 * coverage - 1) * np.float32(MASK_PROMPT_LOGIT)
     return logits
 
