@@ -39,6 +39,11 @@ class EmbeddedFrame:
         """The frame's stamp, in nanoseconds."""
         return self.frame.stamp_ns
 
+    @property
+    def sequence(self) -> int:
+        """The frame's sequence."""
+        return self.frame.sequence
+
 
 _Stamped = TypeVar("_Stamped", Frame, EmbeddedFrame)
 
@@ -58,15 +63,20 @@ class FrameStore:
         """
         self.stamp_tolerance_ns = stamp_tolerance_ns
         self._images = deque(self._images, maxlen=max(1, images_kept))
-        self._embeddings = deque(self._embeddings, maxlen=embeddings_kept)
+        self._embeddings_kept = max(1, embeddings_kept)
+        self._forget_embeddings()
 
     def add_image(self, frame: Frame) -> None:
         """Remember an image, forgetting the oldest beyond ``images_kept``."""
         self._images.append(frame)
 
     def add_embedding(self, embedded: EmbeddedFrame) -> None:
-        """Remember an embedding, forgetting the one computed longest ago beyond ``embeddings_kept``."""
+        """Remember an embedding, forgetting the one computed longest ago beyond ``embeddings_kept``.
+
+        The newest frame's always stays, however many old frames are embedded after it.
+        """
         self._embeddings.append(embedded)
+        self._forget_embeddings()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -81,7 +91,7 @@ class FrameStore:
     @property
     def newest_embedding(self) -> EmbeddedFrame | None:
         """The embedding of the frame that came last, of those embedded."""
-        return max(self._embeddings, key=lambda embedded: embedded.frame.sequence, default=None)
+        return max(self._embeddings, key=lambda embedded: embedded.sequence, default=None)
 
     def embedding_of(self, frame: Frame) -> EmbeddedFrame | None:
         """The embedding of exactly this frame, if it is kept."""
@@ -95,9 +105,14 @@ class FrameStore:
         """The image with exactly this stamp, else the nearest within the tolerance."""
         return self._nearest(self._images, stamp_ns)
 
+    def _forget_embeddings(self) -> None:
+        newest = self.newest_embedding
+        while len(self._embeddings) > self._embeddings_kept:
+            self._embeddings.remove(next(e for e in self._embeddings if e is not newest))
+
     def _nearest(self, items: Iterable[_Stamped], stamp_ns: int) -> _Stamped | None:
-        """Of equally near ones, the one that came last."""
-        nearest = min(reversed(list(items)), key=lambda item: abs(item.stamp_ns - stamp_ns), default=None)
+        """Of equally near ones, the frame that came last."""
+        nearest = min(items, key=lambda item: (abs(item.stamp_ns - stamp_ns), -item.sequence), default=None)
         if nearest is None or abs(nearest.stamp_ns - stamp_ns) > self.stamp_tolerance_ns:
             return None
         return nearest
