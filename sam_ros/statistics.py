@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 RATE_WINDOW_SEC = 5.0
@@ -32,9 +33,14 @@ class Snapshot:
 
 
 class Statistics:
-    """Counts events of any name; safe to use from several threads."""
+    """Counts events of any name; safe to use from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds that never jump back; tests hand in their own.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._times: dict[str, deque[float]] = {}
         self._last_sec: dict[str, float] = {}
@@ -44,7 +50,7 @@ class Statistics:
 
     def event(self, name: str, duration_sec: float | None = None) -> None:
         """Count an event that happened just now."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             times = self._times.setdefault(name, deque())
             times.append(now)
@@ -66,7 +72,7 @@ class Statistics:
 
     def snapshot(self) -> Snapshot:
         """Everything counted until now."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             return Snapshot(
                 rates_hz={

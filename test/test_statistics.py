@@ -1,0 +1,111 @@
+"""Counts, rates and ages, on a clock that the test sets."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sam_ros.statistics import RATE_WINDOW_SEC, Statistics
+
+
+class Clock:
+    """Seconds that go on only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_nothing_happened_yet(clock: Clock) -> None:
+    snapshot = Statistics(clock).snapshot()
+    assert snapshot.rates_hz == snapshot.last_sec == snapshot.age_sec == {}
+    assert snapshot.totals == snapshot.drops == snapshot.refusals == {}
+
+
+def test_a_steady_rate_is_told_as_it_is(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    for _ in range(100):
+        clock.now += 0.125
+        statistics.event("image")
+    assert statistics.snapshot().rates_hz["image"] == pytest.approx(8.0, abs=1 / RATE_WINDOW_SEC)
+    assert statistics.snapshot().totals == {"image": 100}
+
+
+def test_rates_fall_to_zero_when_events_stop(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    for _ in range(10):
+        statistics.event("image")
+    assert statistics.snapshot().rates_hz["image"] == 10 / RATE_WINDOW_SEC
+    clock.now += RATE_WINDOW_SEC
+    assert statistics.snapshot().rates_hz["image"] == 10 / RATE_WINDOW_SEC
+    clock.now += 0.01
+    snapshot = statistics.snapshot()
+    assert snapshot.rates_hz == {"image": 0.0}
+    assert snapshot.totals == {"image": 10}
+    assert snapshot.age_sec["image"] == pytest.approx(RATE_WINDOW_SEC + 0.01)
+
+
+def test_events_are_told_apart(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    statistics.event("encode", 0.25)
+    clock.now += 1
+    statistics.event("decode", 0.01)
+    statistics.event("decode", 0.02)
+    statistics.event("image")
+    clock.now += 2
+    snapshot = statistics.snapshot()
+    assert snapshot.totals == {"encode": 1, "decode": 2, "image": 1}
+    assert snapshot.last_sec == {"encode": 0.25, "decode": 0.02}
+    assert snapshot.age_sec == {"encode": 3, "decode": 2, "image": 2}
+
+
+def test_drops_and_refusals_are_counted_by_kind(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    for kind in ("short data", "wrong step", "short data"):
+        statistics.dropped(kind)
+    statistics.refused("stale")
+    snapshot = statistics.snapshot()
+    assert snapshot.drops == {"short data": 2, "wrong step": 1}
+    assert snapshot.refusals == {"stale": 1}
+
+
+def test_a_snapshot_does_not_change_any_more(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    statistics.event("image")
+    statistics.refused("stale")
+    snapshot = statistics.snapshot()
+    statistics.event("image")
+    statistics.event("encode", 1.0)
+    statistics.refused("stale")
+    assert snapshot.totals == {"image": 1} and snapshot.refusals == {"stale": 1}
+    assert snapshot.last_sec == {}
+
+
+def test_memory_is_bounded_by_the_window(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    for _ in range(1000):
+        clock.now += 1
+        statistics.event("image")
+    assert len(statistics._times["image"]) <= RATE_WINDOW_SEC + 1
+
+
+def test_no_event_of_any_thread_is_lost() -> None:
+    statistics = Statistics()
+
+    def count(_: int) -> None:
+        for _ in range(500):
+            statistics.event("image", 0.1)
+            statistics.refused("stale")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, range(4)))
+    snapshot = statistics.snapshot()
+    assert snapshot.totals["image"] == snapshot.refusals["stale"] == 2000
