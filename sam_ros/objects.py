@@ -201,19 +201,21 @@ def update_clicked(
     """Apply a click, box or mask prompt.
 
     A foreground click or a box replaces the clicked object, or joins it with ``accumulate_clicks``; a
-    background click or a mask prompt joins it; a mask prompt creates one where there is none.
+    background click or a mask prompt joins it; a mask prompt creates one where there is none. An object of
+    another resolution cannot be joined, it is replaced.
 
     Raises:
-        InvalidPromptError: a background click without an object, too many objects, or an object of another
-            resolution.
+        InvalidPromptError: a background click without an object or on one of another resolution, or too
+            many objects.
     """
     current = table.clicked_object
-    if current is None and isinstance(update, Point) and update.label == BACKGROUND:
+    is_background = isinstance(update, Point) and update.label == BACKGROUND
+    if is_background and current is None:
         raise InvalidPromptError(
             "a background click needs a clicked object; click on the foreground first", kind="no object"
         )
-    joins = isinstance(update, MaskPrompt) or (isinstance(update, Point) and update.label == BACKGROUND)
-    if current is not None and (joins or accumulate_clicks):
+    joins = is_background or isinstance(update, MaskPrompt) or accumulate_clicks
+    if current is not None and joins and (is_background or current.can_appear_on(target)):
         return table.with_clicked_object(_refined(current.moved_to(target), update))
     table = table.with_clicked_object(None)
     table, created = _create(table, "", "", target, max_objects)
@@ -234,7 +236,8 @@ def update_program(
     """Make the table hold the program's objects as listed, beside the clicked one.
 
     Listed ids are created or prompted anew; unlisted ones and those that the node named are dropped, unless
-    listed by that name. An object whose prompt is refused stays as it was.
+    listed by that name. An object whose prompt is refused stays as it was. Where ``max_objects`` was lowered,
+    the latest are dropped.
 
     Returns:
         The new table, and every refused object; the same table where the message lists objects, but every one
@@ -243,8 +246,10 @@ def update_program(
     before = table
     listed = {p.id for p in update.prompts} | {refused.id for refused in update.refused}
     alive = {o.id for o in table.objects}
-    kept = tuple(o for o in table.objects if o.created == table.clicked or (o.id and o.id in listed))
-    table = replace(table, objects=kept)
+    program = [o.created for o in table.objects if o.created != table.clicked and o.id in listed]
+    room = max_objects - (table.clicked_object is not None)
+    kept = {table.clicked, *program[:room]}
+    table = replace(table, objects=tuple(o for o in table.objects if o.created in kept))
     refused = list(update.refused)
     for prompt in update.prompts:
         try:
