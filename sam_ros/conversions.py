@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from array import array
 from collections.abc import Sequence
@@ -41,7 +42,8 @@ from sam_ros.prompt import BACKGROUND, FOREGROUND
 BACKGROUND_CLASS = "background"  # a point of this class in ~/prompts is a background point
 POINT_SLACK_PX = 1.0  # rqt_image_view rounds a click at the edge to one pixel outside
 COMPRESSED_FORMATS = ("JPEG", "PNG")
-COMPRESSED_MODES = ("L", "RGB", "RGBA", "P", "CMYK", "1")  # 8 bits or fewer a channel
+COMPRESSED_MODES = ("L", "LA", "RGB", "RGBA", "P", "CMYK", "1")  # 8 bits or fewer a channel
+PNG_END = b"IEND\xaeB`\x82"  # the last chunk; PIL reads images that lack it
 GREY_WITHOUT_A_NAME = "8UC1"  # what some drivers call mono8
 
 _bridge = CvBridge()
@@ -63,6 +65,7 @@ def image_from_msg(msg: Image, max_pixels: int) -> npt.NDArray[np.uint8]:
     """
     _check_size(msg.width, msg.height, max_pixels)
     _check_layout(msg)
+    msg = _with_plain_rows(msg)
     if msg.encoding == GREY_WITHOUT_A_NAME:
         msg = _with_encoding(msg, "mono8")
     try:
@@ -79,20 +82,27 @@ def image_from_compressed_msg(msg: CompressedImage, max_pixels: int) -> npt.NDAr
     Raises:
         InvalidImageError: not a JPEG or PNG of 8 bits a channel, truncated, or too large.
     """
+    data = bytes(msg.data)
     try:
-        with PilImage.open(io.BytesIO(msg.data), formats=COMPRESSED_FORMATS) as image:
+        with PilImage.open(io.BytesIO(data), formats=COMPRESSED_FORMATS) as image:
             _check_size(image.width, image.height, max_pixels)
             if image.mode not in COMPRESSED_MODES:
                 raise InvalidImageError(
                     f"a compressed image of mode {image.mode!r} has more than 8 bits a channel",
                     kind="unknown encoding",
                 )
+            if image.format == "PNG" and PNG_END not in data:
+                raise ValueError("its end is missing")
             return np.array(image.convert("RGB"))
     except InvalidImageError:
         raise
-    except (PilImage.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except (PilImage.DecompressionBombError, PilImage.DecompressionBombWarning) as error:
         raise InvalidImageError(
-            f"a compressed image of format {msg.format!r} and {len(msg.data)} bytes is damaged: {error}",
+            f"a compressed image is too large: {error}", kind="image too large"
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidImageError(
+            f"a compressed image of format {msg.format!r} and {len(data)} bytes is damaged: {error}",
             kind="damaged image",
         ) from error
 
@@ -125,6 +135,22 @@ def _check_layout(msg: Image) -> None:
             f"an image of {msg.height} rows of {msg.step} bytes has only {len(msg.data)} bytes of data",
             kind="short data",
         )
+
+
+def _with_plain_rows(msg: Image) -> Image:
+    """The same pixels without padding, in this machine's byte order; the message itself if it is so already.
+
+    Upstream's cv_bridge takes padded rows for whole pixels, which shears the picture where they are not, and
+    changes the byte order by a method that NumPy 2 lacks (vision_opencv, cv_bridge/core.py).
+    """
+    name, channels = _bridge.encoding_to_dtype_with_channels(msg.encoding)
+    dtype = np.dtype(name).newbyteorder(">" if msg.is_bigendian else "<")
+    row_bytes = msg.width * channels * dtype.itemsize
+    if msg.step == row_bytes and bool(msg.is_bigendian) == (sys.byteorder == "big"):
+        return msg
+    rows = np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height).reshape(msg.height, msg.step)
+    values = np.ascontiguousarray(rows[:, :row_bytes]).view(dtype).astype(name)
+    return image_to_msg(values.reshape(msg.height, msg.width, channels), msg.encoding, msg.header)
 
 
 def _with_encoding(msg: Image, encoding: str) -> Image:
@@ -282,9 +308,9 @@ def _enclosing_box(bbox: BoundingBox2D) -> BoxXYXY:
             f"bbox sizes must both be positive (a box) or both 0 (a point), got {width} x {height}",
             kind="empty box",
         )
-    cos, sin = abs(np.cos(theta)), abs(np.sin(theta))
+    cos, sin = abs(math.cos(theta)), abs(math.sin(theta))
     half_w, half_h = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
-    return float(x - half_w), float(y - half_h), float(x + half_w), float(y + half_h)
+    return x - half_w, y - half_h, x + half_w, y + half_h
 
 
 def _prompted_hw(target: Target, prompt_hw: tuple[int, int]) -> tuple[int, int]:
@@ -345,7 +371,7 @@ def image_to_msg(image: npt.NDArray[Any], encoding: str, header: Header) -> Imag
     height, width = contiguous.shape[:2]
     msg = Image(header=deepcopy(header), height=height, width=width, encoding=encoding)
     msg.is_bigendian = int(sys.byteorder == "big")
-    msg.step = contiguous.strides[0]
+    msg.step = contiguous.nbytes // height  # strides of a single row may be anything
     data = array("B")
     data.frombytes(contiguous.data.cast("B"))
     msg.data = data
