@@ -40,8 +40,8 @@ def sequence_of(found: EmbeddedFrame | Frame | None) -> int | None:
 
 def test_an_empty_store_has_nothing() -> None:
     frames = store()
-    assert frames.newest_image is frames.newest_embedding is None
-    assert frames.find_image(0) is frames.find_embedding(0) is None
+    assert frames.newest_image is None and frames.newest_embedding is None
+    assert frames.find_image(0) is None and frames.find_embedding(0) is None
     assert frames.embedding_of(frame(1, 1)) is None
 
 
@@ -116,7 +116,7 @@ def test_the_newest_image_stays_even_if_none_is_to_be_kept() -> None:
 
 def test_embeddings_beyond_the_limit_are_forgotten_oldest_first() -> None:
     frames = with_embeddings(1000, 2000, 3000, 4000, embeddings_kept=2)
-    assert frames.find_embedding(1000) is frames.find_embedding(2000) is None
+    assert frames.find_embedding(1000) is None and frames.find_embedding(2000) is None
     assert sequence_of(frames.find_embedding(3000)) == 3
     assert sequence_of(frames.newest_embedding) == 4
 
@@ -146,7 +146,7 @@ def test_smaller_limits_forget_at_once_and_larger_ones_keep_more() -> None:
     for sequence in (1, 2, 3):
         frames.add_image(frame(sequence, 1000 * sequence))
     frames.configure(images_kept=1, embeddings_kept=1, stamp_tolerance_ns=TOLERANCE_NS)
-    assert frames.find_image(2000) is frames.find_embedding(2000) is None
+    assert frames.find_image(2000) is None and frames.find_embedding(2000) is None
     assert sequence_of(frames.find_image(3000)) == sequence_of(frames.find_embedding(3000)) == 3
     frames.configure(images_kept=3, embeddings_kept=3, stamp_tolerance_ns=TOLERANCE_NS)
     for sequence in (4, 5):
@@ -177,5 +177,5 @@ def test_clear_forgets_everything() -> None:
     frames = with_embeddings(1000)
     frames.add_image(frame(1, 1000))
     frames.clear()
-    assert frames.newest_image is frames.newest_embedding is None
-    assert frames.find_image(1000) is frames.find_embedding(1000) is None
+    assert frames.newest_image is None and frames.newest_embedding is None
+    assert frames.find_image(1000) is None and frames.find_embedding(1000) is None

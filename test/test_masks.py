@@ -145,7 +145,7 @@ def test_padding_beside_a_tall_image_is_outside() -> None:
 def test_a_cell_that_the_image_covers_in_part_is_a_mean_too() -> None:
     """6 of 16 rows are image: one low-res row in full, half of the next."""
     logits = logits_from_mask(np.ones((6, 16), np.uint8), (6, 16), 16)
-    np.testing.assert_allclose(logits, [[L] * 4, [0] * 4, [-L] * 4, [-L] * 4], atol=1e-5)
+    np.testing.assert_allclose(logits, [[L] * 4, [0.0] * 4, [-L] * 4, [-L] * 4], atol=1e-5)
 
 
 def test_a_tiny_image_is_scaled_up() -> None:
