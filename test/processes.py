@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ STOP_SEC = 10.0  # a process has this long to end after a signal; the node promi
 @contextmanager
 def claimed_domain_id() -> Iterator[int]:
     """A ROS domain id that no other test process on this machine holds; the lock dies with its holder."""
-    for domain_id in DOMAIN_IDS:
+    for domain_id in random.sample(DOMAIN_IDS, len(DOMAIN_IDS)):  # low ids are what others take by hand
         path = Path(tempfile.gettempdir()) / f"sam_ros_domain_{domain_id}.lock"
         with path.open("w") as lock:
             try:
@@ -62,8 +63,9 @@ class RunningProcess:
         return self.wait(timeout_sec)
 
     def kill(self) -> None:
-        """Ends it for certain; for the tear-down only."""
-        self.popen.kill()
+        """Ends it and its children for certain; for the tear-down only."""
+        with suppress(ProcessLookupError):  # all have ended
+            os.killpg(self.popen.pid, signal.SIGKILL)
         self.popen.wait()
 
 
@@ -101,6 +103,7 @@ class RosSession:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
+                start_new_session=True,
             )
         process = RunningProcess(name, popen, log_path)
         self.processes.append(process)
