@@ -259,8 +259,8 @@ def click(publisher: Publisher, seen: Seen, thing: Thing) -> None:
 
 
 def region(seen: Seen, thing: Thing) -> RegionOfInterest:
-    """Return a box around a thing; it has no header and is meant for the newest frame."""
-    x0, y0, x1, y1 = seen.box(thing)
+    """Return a box around what is to be seen of a thing; it has no header: it is for the newest frame."""
+    x0, y0, x1, y1 = (max(edge, 0) for edge in seen.box(thing))
     return RegionOfInterest(x_offset=x0, y_offset=y0, width=x1 - x0, height=y1 - y0)
 
 
