@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,7 +60,7 @@ def read_architecture(path: Path) -> Architecture:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         return Architecture.from_dict(json.loads(metadata[ARCHITECTURE_KEY]))
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not a sam_tiny checkpoint: it needs to be a safetensors file with "
             f"{ARCHITECTURE_KEY!r} in its metadata ({type(error).__name__}: {error})"
@@ -82,9 +81,8 @@ def _find(model_type: str, checkpoint: str | Path | None) -> Path:
 
 
 def _read_state_dict(path: Path) -> StateDict:
-    """The tensors of a safetensors or PyTorch file, in float32."""
-    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pytorch(path)
-    return {name: tensor.float() for name, tensor in tensors.items()}
+    """The tensors of a safetensors or PyTorch file, as they are stored."""
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pytorch(path)
 
 
 def _read_safetensors(path: Path) -> StateDict:
@@ -102,21 +100,30 @@ def _read_pytorch(path: Path) -> StateDict:
         )
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged file makes torch raise a dozen kinds, struct.error among them
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{path} is damaged or holds more than tensors; nothing in it was executed: {first_line}"
         ) from error
-    if not isinstance(loaded, dict) or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
-        raise WeightsError(f"{path} must hold a state dict of tensors, it holds {type(loaded).__name__}")
+    if not isinstance(loaded, dict):
+        raise WeightsError(f"{path} must hold a state dict, it holds {type(loaded).__name__}")
+    others = [name for name, value in loaded.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise WeightsError(
+            f"{path} must hold nothing but tensors, {others[0]!r} is {type(loaded[others[0]]).__name__}; "
+            "save the state dict of the model alone"
+        )
     return loaded
 
 
 def _assemble(architecture: Architecture, state_dict: StateDict, path: Path) -> Sam:
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-        sam = build_sam(architecture)
+    try:
+        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+            sam = build_sam(architecture)
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} describes a model that cannot be: {architecture}: {error}") from error
     _check_fit(sam.state_dict(), state_dict, path)
-    sam.load_state_dict(state_dict, assign=True)
+    sam.load_state_dict({name: tensor.float() for name, tensor in state_dict.items()}, assign=True)
     sam.pixel_mean = torch.tensor(PIXEL_MEAN).view(-1, 1, 1)  # not in state dicts, so still on meta
     sam.pixel_std = torch.tensor(PIXEL_STD).view(-1, 1, 1)
     return sam.requires_grad_(False)

@@ -48,7 +48,7 @@ class Architecture:
         """The inverse of ``to_dict``.
 
         Raises:
-            TypeError: a key is missing or unknown.
+            KeyError, TypeError: a key is missing or unknown.
         """
         indexes = tuple(values["encoder_global_attn_indexes"])
         return cls(**{**values, "encoder_global_attn_indexes": indexes})

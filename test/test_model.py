@@ -1,0 +1,79 @@
+"""The models: keys and shapes equal upstream's, and architectures that describe themselves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+from random_models import MINIATURE, SMALL
+from segment_anything import sam_model_registry
+
+from sam_ros.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
+
+
+def shapes(sam: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in sam.state_dict().items()}
+
+
+@pytest.mark.parametrize("model_type", ["vit_b", "vit_l", "vit_h"])
+def test_official_models_are_upstreams(model_type: str) -> None:
+    with torch.device("meta"):
+        ours, upstream = build_sam(OFFICIAL_ARCHITECTURES[model_type]), sam_model_registry[model_type]()
+    assert shapes(ours) == shapes(upstream)
+    assert str(ours) == str(upstream)  # every layer with its settings, eps and strides included
+    assert ours.mask_threshold == upstream.mask_threshold
+    assert ours.image_encoder.img_size == upstream.image_encoder.img_size == 1024
+    windows = [[block.window_size for block in sam.image_encoder.blocks] for sam in (ours, upstream)]
+    assert windows[0] == windows[1]
+    assert not ours.training
+
+
+def test_pixels_are_normalised_as_upstreams() -> None:
+    ours, upstream = build_sam(MINIATURE), sam_model_registry["vit_b"]
+    with torch.device("meta"):
+        expected = upstream()
+    assert ours.pixel_mean.shape == expected.pixel_mean.shape == (3, 1, 1)
+    torch.testing.assert_close(ours.pixel_mean.flatten(), torch.tensor([123.675, 116.28, 103.53]))
+    torch.testing.assert_close(ours.pixel_std.flatten(), torch.tensor([58.395, 57.12, 57.375]))
+
+
+def test_every_size_of_a_small_model_follows_its_architecture() -> None:
+    sam = build_sam(MINIATURE)
+    assert len(sam.image_encoder.blocks) == 2
+    assert [block.window_size for block in sam.image_encoder.blocks] == [3, 0]
+    named = shapes(sam)
+    assert named["image_encoder.pos_embed"] == (1, 8, 8, 32)
+    assert named["image_encoder.blocks.0.attn.rel_pos_h"] == (2 * 3 - 1, 16)
+    assert named["image_encoder.blocks.1.attn.rel_pos_h"] == (2 * 8 - 1, 16)
+    assert named["image_encoder.neck.0.weight"] == (32, 32, 1, 1)
+    assert named["prompt_encoder.no_mask_embed.weight"] == (1, 32)
+    assert named["mask_decoder.transformer.layers.0.mlp.lin1.weight"] == (32, 32)
+    assert named["mask_decoder.iou_prediction_head.layers.0.weight"] == (16, 32)
+    assert sam.prompt_encoder.image_embedding_size == (8, 8)
+    assert sam.prompt_encoder.input_image_size == (128, 128)
+    assert not sam.training
+
+
+@pytest.mark.parametrize("architecture", [MINIATURE, SMALL, *OFFICIAL_ARCHITECTURES.values()])
+def test_an_architecture_survives_json(architecture: Architecture) -> None:
+    stored = json.dumps(architecture.to_dict())
+    assert Architecture.from_dict(json.loads(stored)) == architecture
+
+
+@pytest.mark.parametrize("name", asdict(MINIATURE))
+def test_an_architecture_keeps_its_defaults_and_misses_what_has_none(name: str) -> None:
+    values: dict[str, Any] = MINIATURE.to_dict()
+    del values[name]
+    if name.startswith("encoder"):
+        with pytest.raises((KeyError, TypeError), match=name):
+            Architecture.from_dict(values)
+    else:
+        assert getattr(Architecture.from_dict(values), name) == getattr(Architecture(1, 1, 1, ()), name)
+
+
+def test_an_unknown_key_is_refused() -> None:
+    with pytest.raises(TypeError, match="patch_size"):
+        Architecture.from_dict({**MINIATURE.to_dict(), "patch_size": 8})
