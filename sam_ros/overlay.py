@@ -45,10 +45,13 @@ def draw_overlay(
     drawn = image_rgb.copy()
     for one, masks in objects:
         _draw_mask(drawn, masks.masks[0], colour_of(one))
+    prompted = [one for one, _ in objects if one.sequence == sequence]
+    for one in prompted:
+        _draw_box(drawn, one)
     for one, masks in objects:
-        if one.sequence == sequence:
-            _draw_prompt(drawn, one)
         _draw_label(drawn, one, masks)
+    for one in prompted:
+        _draw_points(drawn, one)
     return drawn
 
 
@@ -64,29 +67,44 @@ def _draw_mask(drawn: ImageRgb, mask: BoolMask, colour: ColourRgb) -> None:
     cv2.drawContours(drawn, outlines, -1, colour, _line_width(drawn))
 
 
-def _draw_prompt(drawn: ImageRgb, one: SegmentedObject) -> None:
-    width = _line_width(drawn)
+def _draw_box(drawn: ImageRgb, one: SegmentedObject) -> None:
     if one.box_xyxy is not None:
         x0, y0, x1, y1 = (round(edge) for edge in one.box_xyxy)
-        cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), FOREGROUND_RGB, width)
+        cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), FOREGROUND_RGB, _line_width(drawn))
+
+
+def _draw_points(drawn: ImageRgb, one: SegmentedObject) -> None:
+    width = _line_width(drawn)
     for point in one.points:
         colour = FOREGROUND_RGB if point.label == FOREGROUND else BACKGROUND_RGB
         centre = (round(point.x), round(point.y))
-        cv2.circle(drawn, centre, 4 * width, WHITE, -1)
-        cv2.circle(drawn, centre, 3 * width, colour, -1)
+        cv2.circle(drawn, centre, 5 * width, WHITE, cv2.FILLED)
+        cv2.circle(drawn, centre, 4 * width, colour, cv2.FILLED)
 
 
 def _draw_label(drawn: ImageRgb, one: SegmentedObject, masks: Masks) -> None:
+    """Class, id and predicted IoU on a plate of the object's colour, above its mask and inside the image."""
     box_xyxy = tight_box_xyxy(masks.masks[0])
     if box_xyxy is None:
         return
     name = f"{one.class_id} {one.id}".strip()
     text = f"{name} {masks.predicted_iou[0]:.2f}"
-    scale, width = 0.5 * _line_width(drawn), _line_width(drawn)
-    (_, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, width)
-    origin = (box_xyxy[0], max(box_xyxy[1] - 4, text_height + 2))
-    cv2.putText(drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, BLACK, width + 2, cv2.LINE_AA)
-    cv2.putText(drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, WHITE, width, cv2.LINE_AA)
+    font, width = cv2.FONT_HERSHEY_SIMPLEX, _line_width(drawn)
+    scale, margin = 0.5 * width, 3 * width
+    (text_w, text_h), baseline = cv2.getTextSize(text, font, scale, width)
+    plate_w, plate_h = text_w + 2 * margin, text_h + baseline + margin
+    x = max(0, min(box_xyxy[0], drawn.shape[1] - plate_w))
+    y = max(0, box_xyxy[1] - plate_h)
+    colour = colour_of(one)
+    cv2.rectangle(drawn, (x, y), (x + plate_w - 1, y + plate_h - 1), colour, cv2.FILLED)
+    origin = (x + margin, y + margin + text_h)
+    cv2.putText(drawn, text, origin, font, scale, _readable_on(colour), width, cv2.LINE_AA)
+
+
+def _readable_on(colour: ColourRgb) -> ColourRgb:
+    """Black or white, by the brightness of Rec. 601."""
+    red, green, blue = colour
+    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else WHITE
 
 
 def _line_width(drawn: ImageRgb) -> int:
