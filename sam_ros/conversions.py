@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cv_bridge import CvBridge, CvBridgeError
 from geometry_msgs.msg import Point as PointMsg
 from PIL import Image as PilImage
+from PIL import UnidentifiedImageError
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 from vision_msgs.msg import (
@@ -101,8 +102,10 @@ def image_from_compressed_msg(msg: CompressedImage, max_pixels: int) -> npt.NDAr
             f"a compressed image is too large: {error}", kind="image too large"
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        problem = "it does not begin as a JPEG or PNG does" if unknown else error
         raise InvalidImageError(
-            f"a compressed image of format {msg.format!r} and {len(data)} bytes is damaged: {error}",
+            f"a compressed image of format {msg.format!r} and {len(data)} bytes is damaged: {problem}",
             kind="damaged image",
         ) from error
 
