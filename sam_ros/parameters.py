@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -13,6 +14,7 @@ from rclpy.parameter import Parameter
 from sam_ros.errors import InvalidParameterError
 
 INT64_MAX = 2**63 - 1
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?", re.ASCII)
 
 
 def _parameter(
@@ -117,6 +119,8 @@ class Parameters:
     def __post_init__(self) -> None:
         for one in fields(self):
             _check(one, getattr(self, one.name))
+        if not DEVICE.fullmatch(self.device):
+            raise InvalidParameterError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         width, height = self.prompt_image_size if len(self.prompt_image_size) == 2 else (-1, -1)
         if width < 0 or height < 0 or (width == 0) != (height == 0):
             raise InvalidParameterError(

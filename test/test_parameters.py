@@ -206,6 +206,11 @@ def test_changes_are_read_before_they_are_made(make_node: MakeNode) -> None:
         ("precision", "int8"),
         ("image_transport", "theora"),
         ("encode", "never"),
+        ("device", ""),
+        ("device", "tpu"),
+        ("device", "cuda:"),
+        ("device", "cuda:-1"),
+        ("device", "cpu:0"),
         ("prompt_image_size", []),
         ("prompt_image_size", [640]),
         ("prompt_image_size", [640, 480, 3]),
@@ -221,6 +226,11 @@ def test_values_out_of_range_are_refused_by_name(make_node: MakeNode, name: str,
     changed = Parameter(name, TYPES[type(DEFAULTS[name])], value)
     with pytest.raises(InvalidParameterError, match=name):
         read_parameters(make_node(), [changed])
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])
+def test_devices_are_those_of_torch(device: str) -> None:
+    assert Parameters(device=device).device == device
 
 
 @pytest.mark.parametrize("name", RANGES)
