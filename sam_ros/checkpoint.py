@@ -69,14 +69,22 @@ def read_architecture(path: Path) -> Architecture:
 
 def _find(model_type: str, checkpoint: str | Path | None) -> Path:
     if checkpoint:
-        path = Path(checkpoint).expanduser()
-        if not path.is_file():
-            raise WeightsError(f"checkpoint {path} does not exist; give the path of {model_type} weights")
-        return path
+        return _existing(checkpoint, model_type)
     if model_type == "sam_tiny":
         return SHIPPED_SAM_TINY
     path = weights.cached_path(model_type)
     weights.verify(path, model_type)
+    return path
+
+
+def _existing(checkpoint: str | Path, model_type: str) -> Path:
+    try:
+        path = Path(checkpoint).expanduser()
+        exists = path.is_file()
+    except (OSError, RuntimeError) as error:  # a folder that may not be looked into, an unknown user's home
+        raise WeightsError(f"checkpoint {checkpoint} cannot be found: {error}") from error
+    if not exists:
+        raise WeightsError(f"checkpoint {path} does not exist; give the path of {model_type} weights")
     return path
 
 

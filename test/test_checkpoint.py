@@ -238,6 +238,8 @@ def test_a_missing_file_is_refused(model_type: str, tmp_path: Path) -> None:
     said = refused(model_type, tmp_path / "nowhere.pth")
     assert "nowhere.pth does not exist" in said and model_type in said
     assert "does not exist" in refused(model_type, tmp_path)
+    assert "cannot be found" in refused(model_type, tmp_path / ("x" * 300))
+    assert "cannot be found" in refused(model_type, "~nobody of that name/weights.pth")
 
 
 @pytest.mark.parametrize("name", ["tiny.safetensors", "tiny.pth", "old.pth"])
