@@ -407,3 +407,47 @@ def test_answers_reach_only_the_objects_they_belong_to() -> None:
     table = table.with_answers({1: logits(42)})
     np.testing.assert_array_equal(table.objects[0].low_res_logits, logits(0))
     np.testing.assert_array_equal(table.objects[1].low_res_logits, logits(42))
+
+
+# Whatever comes, in whatever order.
+
+
+def any_update(rng: np.random.Generator) -> ClickedUpdate | ProgramPrompts:
+    label = int(rng.integers(2))
+    x = float(rng.integers(40))
+    listed = tuple(
+        boxed(str(id), "", x) for id in rng.choice(["", "a", "b", "c", "_1", "_3"], rng.integers(5))
+    )
+    unique = tuple(p for i, p in enumerate(listed) if not p.id or p.id not in [q.id for q in listed[:i]])
+    choices = (Point(x, 5, label), Box((x, 1, x + 9, 9)), MaskPrompt(logits(x)), ProgramPrompts(unique))
+    return choices[int(rng.integers(len(choices)))]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_order_of_prompts_breaks_the_table(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table, history = ObjectTable(), list[ObjectTable]()
+    for _ in range(200):
+        target = (HERE, LATER, LARGER)[int(rng.integers(3))]
+        update = any_update(rng)
+        try:
+            if isinstance(update, ProgramPrompts):
+                after = update_program(table, update, target, max_objects=4)[0]
+            else:
+                accumulate_clicks = bool(rng.integers(2))
+                after = update_clicked(
+                    table, update, target, accumulate_clicks=accumulate_clicks, max_objects=4
+                )
+                history.append(table)
+        except InvalidPromptError:
+            continue
+        if history and rng.random() < 0.1:
+            after = after.with_clicked_object(history.pop().clicked_object)
+        after = after.only_on(target)
+        for one in after.objects:
+            one.prompt_on(target)  # there is always something to ask with
+        created = [one.created for one in after.objects]
+        assert created == sorted(set(created))
+        assert len(set(ids(after))) == len(after.objects)
+        assert "" not in ids(after)
+        table = decoded(after)
