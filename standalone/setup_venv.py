@@ -158,7 +158,7 @@ def show_status(line: str, last_shown: float) -> float:
     return now
 
 
-def start(command: tuple[str, ...]) -> subprocess.Popen[str]:
+def started(command: tuple[str, ...]) -> subprocess.Popen[str]:
     """Start a command whose output and errors can be read from one pipe."""
     return subprocess.Popen(
         command,
@@ -174,7 +174,7 @@ def run(*command: str) -> None:
     """Run a command, its output into the log and in short to the person; raise SetupError if it fails."""
     output = []
     last_shown = time.monotonic()
-    with LOG.open("a") as log, start(command) as process:
+    with LOG.open("a") as log, started(command) as process:
         log.write("$ " + " ".join(command) + "\n")
         for line in process.stdout or ():
             log.write(line)
@@ -201,16 +201,16 @@ def site_packages() -> Path:
     return next((VENV / "lib").glob("python3.*")) / "site-packages"
 
 
-def drop_half_installed() -> None:
-    """Make pip forget packages whose installation was interrupted: it writes RECORD last."""
-    for info in site_packages().glob("*.dist-info"):
+def drop_half_installed(packages: Path) -> None:
+    """Make pip forget packages whose installation into a folder was interrupted: it writes RECORD last."""
+    for info in packages.glob("*.dist-info"):
         if not (info / "RECORD").exists():
             shutil.rmtree(info)
 
 
 def install_locked(requirements: Path) -> None:
     """Install a locked list of packages."""
-    drop_half_installed()
+    drop_half_installed(site_packages())
     run(str(PYTHON), "-m", "pip", "install", "--require-hashes", "--requirement", str(requirements))
 
 
@@ -242,7 +242,7 @@ def build_vision_msgs() -> None:
 
 def install_sam_ros() -> None:
     """Install this repository's package so that its sources are used in place."""
-    drop_half_installed()
+    drop_half_installed(site_packages())
     run(str(PYTHON), "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     # An editable installation leaves out data_files, by which ament finds a package and its launch files.
     index = VENV / "share" / "ament_index" / "resource_index" / "packages"
@@ -272,31 +272,40 @@ def steps(python: str) -> list[Step]:
     ]
 
 
-def read_stamp(name: str) -> str | None:
+def read_stamp(stamp: Path) -> str | None:
     """Return what a finished step was made from, None where it is not finished."""
-    stamp = STAMPS / name
     return stamp.read_text() if stamp.exists() else None
+
+
+def outdated(all_steps: list[Step], python: str, stamps: Path) -> list[tuple[Step, str]]:
+    """Return the steps to make and the digests of their sources: all of them if the first has to be made."""
+    keyed = [(step, digest(python, step.sources)) for step in all_steps]
+    todo = [(step, key) for step, key in keyed if read_stamp(stamps / step.name) != key]
+    return keyed if keyed[0] in todo else todo
+
+
+def make(todo: list[tuple[Step, str]], stamps: Path) -> None:
+    """Make steps, each stamped only once it is finished."""
+    for number, (step, key) in enumerate(todo, 1):
+        start = time.monotonic()
+        say(f"[{number}/{len(todo)}] {step.doing}")
+        stamp = stamps / step.name
+        stamp.unlink(missing_ok=True)
+        step.make()
+        stamp.write_text(key)
+        say(f"[{number}/{len(todo)}] done in {time.monotonic() - start:.0f} s")
 
 
 def set_up() -> None:
     """Bring .venv up to date, doing only what is not done yet."""
     python = base_python()
-    todo = steps(python)
-    keys = {step.name: digest(python, step.sources) for step in todo}
-    if read_stamp("venv") == keys["venv"]:
-        todo = [step for step in todo if read_stamp(step.name) != keys[step.name]]
-    else:
-        check_disk()
+    all_steps = steps(python)
+    todo = outdated(all_steps, python, STAMPS)
     if todo:
         check_machine(python)
-    for number, step in enumerate(todo, 1):
-        start = time.monotonic()
-        say(f"[{number}/{len(todo)}] {step.doing}")
-        stamp = STAMPS / step.name
-        stamp.unlink(missing_ok=True)
-        step.make()
-        stamp.write_text(keys[step.name])
-        say(f"[{number}/{len(todo)}] done in {time.monotonic() - start:.0f} s")
+    if len(todo) == len(all_steps):
+        check_disk()
+    make(todo, STAMPS)
 
 
 def main() -> NoReturn:

@@ -345,10 +345,11 @@ def test_an_array_that_is_no_image_is_refused(image: Array, reason: str) -> None
 
 
 def test_what_is_no_array_is_refused() -> None:
+    no_image: Any = [[1, 2]]
     with pytest.raises(TypeError):
-        BRIDGE.cv2_to_imgmsg([[1, 2]])
+        BRIDGE.cv2_to_imgmsg(no_image)
     with pytest.raises(TypeError):
-        BRIDGE.cv2_to_compressed_imgmsg([[1, 2]])
+        BRIDGE.cv2_to_compressed_imgmsg(no_image)
 
 
 @pytest.mark.parametrize("encoding", ["8UC1", "8UC3", "8UC4", "16UC1"])
