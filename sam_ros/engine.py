@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -178,6 +179,7 @@ class Engine:
         self._num_frames = 0
         self._flushed_until = 0  # sequence of the last frame before the last flush
         self._encoding: Frame | None = None
+        self._broken: WeakKeyDictionary[Frame, SamRosError] = WeakKeyDictionary()
         self._last_attempt = -1  # sequence of the newest frame that was encoded or given up
         self._last_encode_start = float("-inf")
         self._stopping = False
@@ -360,6 +362,7 @@ class Engine:
     def _give_up(self, frame: Frame, error: SamRosError) -> None:
         with self._changed:
             self._encoding = None
+            self._broken[frame] = error
             for job in self._waiting_for(frame):
                 job.refusal = error
             self._changed.notify_all()
@@ -408,7 +411,9 @@ class Engine:
         if job.wanted is not None:
             return False
         job.embedded, job.wanted = self._find(job.request.stamp_ns)
-        if job.wanted is not None:
+        if job.wanted in self._broken:
+            job.refusal = self._broken[job.wanted]
+        elif job.wanted is not None:
             self._changed.notify_all()  # the encode thread
         elif job.embedded is None and self._is_hopeless(job, now):
             job.refusal = self._explain_missing_frame(job.request.stamp_ns)
@@ -550,7 +555,7 @@ def _outputs(
         (o, masks)
         for o, masks in answers
         if masks.masks[0].any()
-        and masks.predicted_iou[0] >= settings.min_predicted_iou
+        and max(masks.predicted_iou[0], 0.0) >= settings.min_predicted_iou  # as published: clamped
         and masks.stability_score[0] >= settings.min_stability_score
     )
     candidates = [masks for o, masks in shown if o.created in prompted and len(masks.masks) > 1]

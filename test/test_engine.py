@@ -1,4 +1,4 @@
-"""The engine's threads and rules, with a fake predictor that blocks, fails and remembers what it was asked."""
+"""The engine's threads and rules, with a fake predictor that blocks, fails and remembers."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ class FakePredictor:
         self.decode_gate.set()
         self.decoding = threading.Event()
         self.failures: list[Exception] = []
+        self.scores = np.array([0.9, 0.8, 0.7], np.float32)
+        self.stability_scores = np.array([0.4, 0.3, 0.2], np.float32)
 
     def encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Any:
         number = int(image_rgb[0, 0, 0])
@@ -89,8 +91,8 @@ class FakePredictor:
         x, y = (0, 0) if prompt.point_coords is None else prompt.point_coords[-1].astype(int)
         masks[:, y, x] = True
         logits = np.full((count, 4, 4), x, np.float32)
-        scores = np.array([0.9, 0.8, 0.7], np.float32)[:count]
-        return Masks(masks, scores, scores - np.float32(0.5), logits)
+        scores = self.scores[:count]
+        return Masks(masks, scores, self.stability_scores[:count], logits)
 
 
 @dataclass
@@ -384,6 +386,9 @@ def test_a_prompt_on_a_broken_image_says_so(rig: Rig) -> None:
     rig.image(1, data=b"")
     rig.click(at=1)
     assert rig.refusals(1)[0].reason == "no data"
+    rig.click(at=1)
+    assert rig.refusals(2)[1].reason == "no data"
+    assert len(rig.heard.drops) == 1  # it was tried once
 
 
 @pytest.mark.parametrize("stage", ["encode", "decode"])
@@ -517,6 +522,14 @@ def test_thresholds_and_empty_masks_leave_objects_out(make_rig: Callable[..., Ri
         assert outputs.objects == () and outputs.candidates is None
 
 
+def test_no_threshold_leaves_nothing_out(rig: Rig) -> None:
+    """A model may predict an IoU below 0; it is published as 0, which a threshold of 0 lets pass."""
+    rig.embed(1)
+    rig.predictor.scores = np.array([-0.1, -0.2, -0.3], np.float32)
+    rig.click()
+    assert len(rig.outputs(1)[0].objects) == 1
+
+
 def test_a_refused_prompt_publishes_nothing(rig: Rig) -> None:
     rig.embed(1)
     rig.prompt(InvalidPromptError("the point is on the moon", kind="point outside"))
@@ -564,7 +577,8 @@ def test_waiting_prompts_are_bounded_and_the_newest_win(rig: Rig, monkeypatch: p
     assert [r.kind for r in rig.refusals(2)] == ["queue full"] * 2
     rig.predictor.gates[1].set()
     rig.outputs(3)
-    assert [int(p[0].point_coords[0, 0]) for _, p, _ in rig.predictor.decoded if p[0].num_points] == [2, 3, 4]
+    coords = [prompts[0].point_coords for _, prompts, _ in rig.predictor.decoded]
+    assert [c[0, 0] for c in coords if c is not None] == [2, 3, 4]
 
 
 # Clear and undo.

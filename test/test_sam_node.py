@@ -1,0 +1,508 @@
+"""The node over real DDS, in a process of its own: its outputs equal what the core says of the same input."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from geometry_msgs.msg import Point
+from lifecycle_msgs.msg import Transition
+from node_rig import (
+    ALWAYS_PUBLISHED,
+    FRAME_ID,
+    SECOND,
+    TRIES,
+    NodeRig,
+    OutputSet,
+    compressed_msg,
+    detection,
+    detections,
+    header,
+    image_msg,
+    pixels_of,
+    point,
+    stamp_ns,
+)
+from processes import RosSession, ros_session
+from random_models import MINIATURE, save_random_sam
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
+
+from sam_ros.masks import Masks, logits_from_mask, tight_box_xyxy
+from sam_ros.predictor import Predictor, load_predictor
+from sam_ros.prompt import Prompt
+
+H, W = 90, 120
+EVERYTHING = (*ALWAYS_PUBLISHED, "candidates")
+
+
+def scene(shift: int = 0) -> npt.NDArray[np.uint8]:
+    """(90, 120, 3) RGB: a red disc and a blue square on a green gradient; ``shift`` moves them right."""
+    image = np.zeros((H, W, 3), np.uint8)
+    image[..., 1] = np.linspace(40, 120, W, dtype=np.uint8)
+    cv2.circle(image, (35 + shift, 45), 18, (220, 30, 20), -1)
+    cv2.rectangle(image, (70 + shift, 25), (100 + shift, 60), (20, 40, 230), -1)
+    return image
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "miniature.safetensors"
+    save_random_sam(MINIATURE, path, seed=3)
+    return path
+
+
+@pytest.fixture(scope="module")
+def core(checkpoint: Path) -> Predictor:
+    return load_predictor("sam_tiny", checkpoint)
+
+
+@pytest.fixture(scope="module")
+def shared_rig(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeRig]:
+    with ros_session(tmp_path_factory.mktemp("node")) as ros:
+        yield NodeRig(ros, "-p", f"checkpoint:={checkpoint}")
+
+
+@pytest.fixture
+def rig(shared_rig: NodeRig) -> NodeRig:
+    """The shared node, without objects."""
+    shared_rig.clear()
+    return shared_rig
+
+
+@pytest.fixture
+def ros(tmp_path: Path) -> Iterator[RosSession]:
+    with ros_session(tmp_path) as session:
+        yield session
+
+
+def ask(core: Predictor, image: npt.NDArray[np.uint8], *prompts: Prompt) -> list[Masks]:
+    """The core's answers, three masks for single points as the node asks."""
+    flags = [prompt.is_single_point for prompt in prompts]
+    return core.decode(core.encode(image), prompts, multimask_output=flags)
+
+
+def click_prompt(*xy: tuple[float, float], labels: list[int] | None = None) -> Prompt:
+    return Prompt(np.array(xy), np.array(labels or [1] * len(xy)))
+
+
+def assert_headers(outputs: OutputSet, stamp: int, size_hw: tuple[int, int] = (H, W)) -> None:
+    for name, message in outputs.messages.items():
+        assert (stamp_ns(message), message.header.frame_id) == (stamp, FRAME_ID), name
+        if name != "segments":
+            assert (message.height, message.width) == size_hw, name
+
+
+def assert_outputs(outputs: OutputSet, expected: list[Masks], classes: list[str] | None = None) -> None:
+    """Mask, labels and segments show exactly these answers, in this order."""
+    union = np.any([masks.masks[0] for masks in expected], axis=0)
+    np.testing.assert_array_equal(pixels_of(outputs["mask"]), np.where(union, 255, 0))
+    assert outputs["mask"].encoding == "mono8"
+    labels = np.zeros(union.shape, np.uint16)
+    for index in np.argsort([masks.predicted_iou[0] for masks in expected], kind="stable"):
+        labels[expected[index].masks[0]] = index + 1
+    np.testing.assert_array_equal(pixels_of(outputs["labels"]), labels)
+    assert outputs["labels"].encoding == "16UC1"
+    found = outputs["segments"].detections
+    assert len(found) == len(expected)
+    for one, masks, class_id in zip(found, expected, classes or [""] * len(expected), strict=True):
+        assert_detection(one, masks, class_id)
+
+
+def assert_detection(one: Any, masks: Masks, class_id: str) -> None:
+    scores = [result.hypothesis.score for result in one.results]
+    np.testing.assert_allclose(scores, np.clip(masks.predicted_iou, 0, 1), atol=1e-5)
+    assert {result.hypothesis.class_id for result in one.results} == {class_id}
+    box = one.bbox
+    x, y = box.center.position.x, box.center.position.y
+    edges = (x - box.size_x / 2, y - box.size_y / 2, x + box.size_x / 2, y + box.size_y / 2)
+    assert edges == tight_box_xyxy(masks.masks[0])
+
+
+# Prompts of every kind.
+
+
+def test_a_click(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    outputs = rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
+    expected = ask(core, scene(), click_prompt((35, 45)))
+    share = expected[0].masks[0].mean()
+    assert 0.02 < share < 0.98  # else an empty or full mask would prove nothing
+    assert_headers(outputs, stamp)
+    assert_outputs(outputs, expected)
+    assert len(outputs["segments"].detections[0].results) == 3
+    candidates = pixels_of(outputs["candidates"])
+    assert outputs["candidates"].encoding == "8UC3"
+    np.testing.assert_array_equal(candidates, np.moveaxis(expected[0].masks, 0, -1) * np.uint8(255))
+
+
+def test_a_background_click_refines(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    first = rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
+    outputs = rig.outputs_for("point_background", point(85, 40, stamp))
+    assert_outputs(outputs, ask(core, scene(), click_prompt((35, 45), (85, 40), labels=[1, 0])))
+    assert outputs["segments"].detections[0].id == first["segments"].detections[0].id
+    assert len(outputs["segments"].detections[0].results) == 1
+    assert "candidates" not in outputs
+
+
+def test_a_click_without_header(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    outputs = rig.outputs_for("click", Point(x=float(W), y=45.0))  # rqt_image_view may say x == width
+    assert_headers(outputs, stamp)
+    assert_outputs(outputs, ask(core, scene(), click_prompt((W - 1, 45))))
+
+
+def test_a_box(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    box = RegionOfInterest(x_offset=70, y_offset=25, width=31, height=1000)
+    outputs = rig.outputs_for("box", box)
+    assert_headers(outputs, stamp)
+    assert_outputs(outputs, ask(core, scene(), Prompt(box=np.array([70.0, 25.0, 101.0, 90.0]))))
+
+
+def test_a_mask(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    mask = np.zeros((H, W), np.uint8)
+    mask[20:70, 10:60] = 7
+    outputs = rig.outputs_for("mask_prompt", image_msg(mask, "mono8", stamp))
+    assert_headers(outputs, stamp)
+    logits = logits_from_mask(mask, (H, W), core.image_size)
+    assert_outputs(outputs, ask(core, scene(), Prompt(low_res_logits=logits)))
+
+
+def test_a_candidate_can_be_chosen(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    first = rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
+    third = np.ascontiguousarray(pixels_of(first["candidates"])[..., 2])
+    outputs = rig.outputs_for("mask_prompt", image_msg(third, "mono8", stamp))
+    logits = logits_from_mask(third, (H, W), core.image_size)
+    prompt = Prompt(np.array([[35, 45]]), np.array([1]), low_res_logits=logits)
+    assert_outputs(outputs, ask(core, scene(), prompt))
+    assert outputs["segments"].detections[0].id == first["segments"].detections[0].id
+
+
+def test_many_objects_at_once(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    message = detections(
+        stamp,
+        detection("disc", (35, 45), class_id="ball"),
+        detection("square", (85.5, 43), (31, 36), class_id="box"),
+        detection("disc", (85, 40), class_id="background"),
+        detection("", (10, 80)),
+    )
+    outputs = rig.outputs_for("prompts", message, EVERYTHING)
+    expected = ask(
+        core,
+        scene(),
+        click_prompt((35, 45), (85, 40), labels=[1, 0]),
+        Prompt(box=np.array([70.0, 25.0, 101.0, 61.0])),
+        click_prompt((10, 80)),
+    )
+    assert_headers(outputs, stamp)
+    assert_outputs(outputs, expected, ["ball", "box", ""])
+    ids = [one.id for one in outputs["segments"].detections]
+    assert ids[:2] == ["disc", "square"] and ids[2].startswith("_")
+    empty = rig.outputs_for("prompts", detections(stamp))
+    assert_headers(empty, stamp)
+    assert not pixels_of(empty["mask"]).any() and not pixels_of(empty["labels"]).any()
+    assert empty["segments"].detections == []
+
+
+def test_the_overlay_shows_the_mask_on_the_image(rig: NodeRig) -> None:
+    stamp = rig.show(scene())
+    outputs = rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
+    assert_headers(outputs, stamp)
+    assert outputs["overlay"].encoding == "rgb8"
+    drawn = pixels_of(outputs["overlay"]).astype(int)
+    mask = pixels_of(outputs["mask"]) > 0
+    changed = np.abs(drawn - scene()).max(axis=2) > 0
+    assert changed[mask].mean() > 0.9
+    far_away = cv2.dilate((mask * 255).astype(np.uint8), np.ones((9, 9))) == 0
+    far_away[:25] = False  # the label may be there
+    far_away[35:56, 25:46] = False  # the click
+    assert not changed[far_away].any()
+
+
+# Colours and encodings.
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8"])
+def test_colours_arrive_as_they_are(rig: NodeRig, core: Predictor, encoding: str) -> None:
+    """Red and blue swapped would give the other answer, which differs."""
+    image = scene()
+    pixels = image if encoding.startswith("rgb") else image[..., ::-1]
+    if encoding.endswith("a8"):
+        pixels = np.dstack([pixels, np.full((H, W), 255, np.uint8)])
+    stamp = rig.next_stamp_ns()
+    rig.deliver(image_msg(np.ascontiguousarray(pixels), encoding, stamp))
+    outputs = rig.outputs_for("point", point(35, 45, stamp))
+    expected = ask(core, image, click_prompt((35, 45)))
+    swapped = ask(core, np.ascontiguousarray(image[..., ::-1]), click_prompt((35, 45)))
+    assert np.abs(expected[0].predicted_iou - swapped[0].predicted_iou).max() > 1e-3
+    assert_outputs(outputs, expected)
+
+
+def test_padded_rows_and_grey_images(rig: NodeRig, core: Predictor) -> None:
+    grey = scene()[..., 0]
+    stamp = rig.next_stamp_ns()
+    message = image_msg(np.ascontiguousarray(np.pad(grey, ((0, 0), (0, 5)))), "mono8", stamp)
+    message.width = W
+    rig.deliver(message)
+    outputs = rig.outputs_for("point", point(35, 45, stamp))
+    assert_outputs(outputs, ask(core, np.dstack([grey] * 3), click_prompt((35, 45))))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpeg"])
+def test_compressed_images(ros: RosSession, checkpoint: Path, core: Predictor, suffix: str) -> None:
+    rig = NodeRig(
+        ros,
+        *("-p", f"checkpoint:={checkpoint}", "-p", "image_transport:=compressed"),
+        *("-r", "image:=/front/image_raw"),
+        image_topic="/front/image_raw/compressed",
+        image_type=CompressedImage,
+    )
+    stamp = rig.next_stamp_ns()
+    message = compressed_msg(scene(), suffix, stamp)
+    rig.deliver(message)
+    outputs = rig.outputs_for("point", point(35, 45, stamp))
+    decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    assert_headers(outputs, stamp)
+    (expected,) = ask(core, image, click_prompt((35, 45)))
+    mismatch = (pixels_of(outputs["mask"]) > 0) != expected.masks[0]
+    assert mismatch.mean() < 0.01  # JPEG decoders may differ by a level
+
+
+# Frames and objects.
+
+
+def test_a_late_click_hits_the_frame_it_was_meant_for(rig: NodeRig, core: Predictor) -> None:
+    stamps = [rig.show(scene(shift)) for shift in (0, 10, 20)]
+    rig.outputs_for("point", point(35, 45, stamps[2]))
+    outputs = rig.outputs_for("point", point(35, 45, stamps[0]))
+    assert_headers(outputs, stamps[0])
+    assert_outputs(outputs, ask(core, scene(0), click_prompt((35, 45))))
+
+
+def test_a_new_click_replaces_the_object_and_prompts_leave_it(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    first = rig.outputs_for("point", point(35, 45, stamp))
+    second = rig.outputs_for("point", point(85, 40, stamp))
+    assert first["segments"].detections[0].id != second["segments"].detections[0].id
+    third = rig.outputs_for("prompts", detections(stamp, detection("a", (35, 45))))
+    assert_outputs(third, ask(core, scene(), click_prompt((85, 40)), click_prompt((35, 45))))
+
+
+def test_undo_and_clear(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    rig.outputs_for("point", point(35, 45, stamp))
+    rig.outputs_for("point_background", point(85, 40, stamp))
+    rig.forget_outputs()
+    assert rig.trigger("undo").success
+    assert_outputs(rig.next_outputs(), ask(core, scene(), click_prompt((35, 45))))
+    cleared = rig.clear()
+    assert cleared is not None
+    assert_headers(cleared, stamp)
+    assert cleared["segments"].detections == [] and not pixels_of(cleared["mask"]).any()
+    answer = rig.trigger("undo")
+    assert not answer.success and "nothing to undo" in answer.message
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("topic", "message", "kind"),
+    [
+        ("point", point(500, 5), "point outside"),
+        ("point", point(float("nan"), 5), "not finite"),
+        ("point", point(5, 5, frame_id="map"), "wrong frame_id"),
+        ("point", point(5, 5, stamp_ns=1), "stale"),
+        ("point_background", point(5, 5), "no object"),
+        ("click", Point(x=5.0, y=5.0, z=1.0), "z not 0"),
+        ("box", RegionOfInterest(width=0, height=5), "empty box"),
+        ("box", RegionOfInterest(width=5, height=5, do_rectify=True), "do_rectify"),
+        ("box", RegionOfInterest(x_offset=900, width=5, height=5), "box outside"),
+        ("mask_prompt", Image(header=header(0), width=3, height=3, encoding="mono8"), "mask prompt size"),
+        ("prompts", detections(0, detection("_99", (5, 5))), "unknown id"),
+    ],
+)
+def test_a_refusal_is_told_at_once(rig: NodeRig, topic: str, message: Any, kind: str) -> None:
+    rig.show(scene())
+    told = rig.refusal_of(topic, message)
+    assert (told["kind"], told["topic"]) == (kind, f"/sam/{topic}")
+    assert told["reason"]
+    assert told["id"] == ("_99" if topic == "prompts" else "")
+    assert not rig.received["mask"]
+
+
+def test_bad_images_are_counted_and_survived(rig: NodeRig, core: Predictor) -> None:
+    for kind, change in (
+        ("unknown encoding", {"encoding": "x9"}),
+        ("wrong step", {"step": 7}),
+        ("empty image", {"width": 0}),
+        ("short data", {"height": H + 1}),
+        ("image too large", {"width": 100_000, "height": 100_000}),
+    ):
+        bad = image_msg(scene(), "rgb8", rig.next_stamp_ns())
+        for name, value in change.items():
+            setattr(bad, name, value)
+        assert rig.deliver(bad)["kind"] == kind
+    stamp = rig.show(scene())
+    outputs = rig.outputs_for("point", point(35, 45, stamp))
+    assert_outputs(outputs, ask(core, scene(), click_prompt((35, 45))))
+    assert rig.wait_for_status("dropped: unknown encoding") == "1"
+
+
+# Parameters.
+
+
+def test_parameters_change_at_run_time(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    assert rig.set_parameter("accumulate_clicks", True) == (True, "")
+    rig.outputs_for("point", point(35, 45, stamp))
+    both = rig.outputs_for("point", point(85, 40, stamp))
+    assert rig.set_parameter("accumulate_clicks", False) == (True, "")
+    assert_outputs(both, ask(core, scene(), click_prompt((35, 45), (85, 40))))
+
+
+def test_prompts_on_a_resized_image(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    assert rig.set_parameter("prompt_image_size", [2 * W, 2 * H]) == (True, "")
+    outputs = rig.outputs_for("point", point(70.5, 90.5, stamp))
+    assert rig.set_parameter("prompt_image_size", [0, 0]) == (True, "")
+    assert_outputs(outputs, ask(core, scene(), click_prompt((35, 45))))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("min_predicted_iou", 1.5),
+        ("max_objects", 0),
+        ("prompt_image_size", [640]),
+        ("model_type", "vit_b"),
+        ("images_kept", 301),
+    ],
+)
+def test_what_may_not_change_is_rejected(rig: NodeRig, name: str, value: Any) -> None:
+    successful, reason = rig.set_parameter(name, value)
+    assert not successful and name in reason
+
+
+# Life cycle.
+
+
+def test_a_lifecycle_manager_can_drive_it(ros: RosSession, checkpoint: Path, core: Predictor) -> None:
+    rig = NodeRig(ros, "-p", "autostart:=false", "-p", "checkpoint:=/nowhere.safetensors", wait=False)
+    assert rig.state() == "unconfigured"
+    assert not rig.change_state(Transition.TRANSITION_ACTIVATE)  # not from here; must not kill the node
+    assert not rig.change_state(Transition.TRANSITION_CONFIGURE)
+    assert "/nowhere.safetensors does not exist" in rig.process.output()
+    assert rig.state() == "unconfigured"
+    assert rig.set_parameter("checkpoint", str(checkpoint)) == (True, "")
+    for _ in range(2):
+        assert rig.change_state(Transition.TRANSITION_CONFIGURE)
+        assert rig.state() == "inactive"
+        assert rig.change_state(Transition.TRANSITION_ACTIVATE)
+        rig.wait_until_connected()
+        stamp = rig.show(scene())
+        outputs = rig.outputs_for("point", point(35, 45, stamp))
+        assert_outputs(outputs, ask(core, scene(), click_prompt((35, 45))))
+        assert rig.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert rig.state() == "inactive"
+        assert rig.change_state(Transition.TRANSITION_CLEANUP)
+        assert rig.state() == "unconfigured"
+
+
+def test_deactivating_forgets_objects_and_frames(ros: RosSession, checkpoint: Path) -> None:
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}")
+    stamp = rig.show(scene())
+    rig.outputs_for("point", point(35, 45, stamp))
+    assert rig.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert rig.change_state(Transition.TRANSITION_ACTIVATE)
+    rig.wait_until_connected()
+    assert rig.refusal_of("point", point(35, 45, stamp))["kind"] == "no image"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_it_cleanly(ros: RosSession, checkpoint: Path, number: signal.Signals) -> None:
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}")
+    rig.outputs_for("point", point(35, 45, rig.show(scene())))
+    assert rig.process.stop(number) == 0
+    assert "Traceback" not in rig.process.output()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-p", "model_type:=vit_b"], "weights vit_b"),
+        (["-p", "checkpoint:=/nowhere.pth"], "/nowhere.pth does not exist"),
+        (["-p", "model_type:=vit_x"], "model_type must be one of"),
+        (["-p", "max_rate:=5000.0"], "max_rate"),
+        (["-p", "device:=cuda:77"], "cuda:77"),
+    ],
+)
+def test_bad_configuration_exits_and_says_what_to_do(
+    ros: RosSession, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    command = [sys.executable, "-m", "sam_ros.sam_node", "--ros-args", *arguments]
+    process = ros.start_command("sam_node", command, {"SAM_ROS_CACHE": str(tmp_path)})
+    assert process.wait(90) == 1
+    assert said in process.output() and "Traceback" not in process.output()
+
+
+def test_names_are_relative_and_qos_can_be_overridden(
+    ros: RosSession, checkpoint: Path, core: Predictor
+) -> None:
+    rig = NodeRig(
+        ros,
+        *("-p", f"checkpoint:={checkpoint}", "-r", "__ns:=/robot", "-r", "__node:=eyes"),
+        *("-r", "image:=/front/image_raw"),
+        *("-p", "qos_overrides./front/image_raw.subscription.reliability:=reliable"),
+        name="/robot/eyes",
+        image_topic="/front/image_raw",
+    )
+    (subscription,) = ros.node.get_subscriptions_info_by_topic("/front/image_raw")
+    assert subscription.qos_profile.reliability.name == "RELIABLE"
+    outputs = rig.outputs_for("point", point(35, 45, rig.show(scene())))
+    assert_outputs(outputs, ask(core, scene(), click_prompt((35, 45))))
+
+
+def test_two_nodes_of_one_name_both_work(ros: RosSession, checkpoint: Path) -> None:
+    arguments = ("-p", f"checkpoint:={checkpoint}")
+    second = NodeRig(ros, *arguments, wait=False)
+    rig = NodeRig(ros, *arguments)
+    rig.wait_until(lambda: ros.node.count_publishers("/sam/mask") == 2, "both nodes")
+    rig.wait_until(lambda: ros.node.count_subscribers("/image") == 2, "both nodes")
+
+    def both_answer() -> bool:
+        """Whether a frame gets two masks; an image may be lost on the way to either node."""
+        stamp = rig.show(scene())
+        rig.send("point", point(35, 45, stamp))
+        return rig.comes_true(lambda: len({id(m) for m in rig.received["mask"] if stamp_ns(m) == stamp}) == 2)
+
+    assert any(both_answer() for _ in range(TRIES))
+    assert second.process.stop() == rig.process.stop() == 0
+
+
+def test_a_prompt_waits_briefly_for_the_first_image(ros: RosSession, checkpoint: Path) -> None:
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}")
+    refusal = rig.refusal_of("click", Point(x=1.0, y=1.0))
+    assert refusal["kind"] == "no image"
+    rig.forget_outputs()
+    rig.send("click", Point(x=1.0, y=1.0))
+    message = image_msg(scene(), "rgb8", 7 * SECOND)
+
+    def answered_after_an_image() -> bool:
+        rig.send_image(message)
+        return bool(rig.received["mask"])
+
+    rig.wait_until(answered_after_an_image, "the answer to the click before the image")
+    assert stamp_ns(rig.received["mask"][0]) == 7 * SECOND
