@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
-import signal
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from sam_ros.errors import SamRosError
+from sam_ros.signals import event_set_by_signals
 
 ImageRgb = npt.NDArray[np.uint8]  # (H, W, 3)
 
@@ -172,7 +172,7 @@ def jpeg(image_rgb: ImageRgb, header: Header) -> CompressedImage:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``camera`` executable; returns the exit code."""
-    stop = _set_by_signals()
+    stop = event_set_by_signals()
     # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
     # (https://github.com/ros2/rclpy/issues/1166).
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
@@ -184,23 +184,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         rclpy.try_shutdown()
     return 0
-
-
-def _set_by_signals() -> Event:
-    """An event that the first SIGINT or SIGTERM sets; further ones, as launch may send them, are ignored.
-
-    They would interrupt ``Event.set``, which is not reentrant, or kill Python after it dropped its handlers.
-    """
-    event = Event()
-
-    def handle(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        event.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return event
 
 
 def _run(stop: Event) -> None:

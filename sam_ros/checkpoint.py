@@ -132,7 +132,7 @@ def _assemble(architecture: Architecture, state_dict: StateDict, path: Path) -> 
         raise WeightsError(f"{path} describes a model that cannot be: {architecture}: {error}") from error
     _check_fit(sam.state_dict(), state_dict, path)
     sam.load_state_dict({name: tensor.float() for name, tensor in state_dict.items()}, assign=True)
-    sam.pixel_mean = torch.tensor(PIXEL_MEAN).view(-1, 1, 1)  # not in state dicts; on meta or not
+    sam.pixel_mean = torch.tensor(PIXEL_MEAN).view(-1, 1, 1)  # not in state dicts
     sam.pixel_std = torch.tensor(PIXEL_STD).view(-1, 1, 1)
     return sam.requires_grad_(False)
 

@@ -411,9 +411,8 @@ class Engine:
         if job.wanted is not None:
             return False
         job.embedded, job.wanted = self._find(job.request.stamp_ns)
-        if job.wanted in self._broken:
-            job.refusal = self._broken[job.wanted]
-        elif job.wanted is not None:
+        if job.wanted is not None:
+            job.refusal = self._broken.get(job.wanted)
             self._changed.notify_all()  # the encode thread
         elif job.embedded is None and self._is_hopeless(job, now):
             job.refusal = self._explain_missing_frame(job.request.stamp_ns)
@@ -423,12 +422,7 @@ class Engine:
         """The embedded frame of a stamp, or the frame to encode for it; the rules are the design's."""
         frames = self._frames
         if stamp_ns == 0:
-            embedded = frames.newest_embedding
-            image = frames.newest_image
-            if image is None or (embedded is not None and self._settings.encode_always):
-                return embedded, None
-            exact = frames.embedding_of(image)
-            return exact, (image if exact is None else None)
+            return self._find_newest()
         embedded = frames.find_embedding(stamp_ns)
         if embedded is not None:
             return embedded, None
@@ -436,6 +430,17 @@ class Engine:
         if encoding is not None and abs(encoding.stamp_ns - stamp_ns) <= frames.stamp_tolerance_ns:
             return None, encoding
         return None, frames.find_image(stamp_ns)
+
+    def _find_newest(self) -> tuple[EmbeddedFrame | None, Frame | None]:
+        """The newest embedding or, where frames are encoded only when prompted on, the newest image's."""
+        image = self._frames.newest_image
+        if image is None:
+            return None, None
+        if self._settings.encode_always:
+            embedded = self._frames.newest_embedding
+            return embedded, (None if embedded else self._encoding or image)
+        embedded = self._frames.embedding_of(image)
+        return embedded, (None if embedded else image)
 
     def _is_hopeless(self, job: _Job, now: float) -> bool:
         """Whether no image to come can serve the prompt, or it has waited long enough for one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -44,6 +43,7 @@ from sam_ros.overlay import draw_overlay
 from sam_ros.parameters import FIXED_NAMES, Parameters, declare_parameters, read_parameters
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.prompt import BACKGROUND, FOREGROUND, Prompt
+from sam_ros.signals import event_set_by_signals
 from sam_ros.statistics import Statistics
 
 # Best effort takes from every camera driver; only the newest frame matters.
@@ -67,16 +67,22 @@ class SamNode(LifecycleNode):
     ``on_drop`` and ``on_failure``.
 
     Args:
+        terminate: once set, the node is to end: a warm-up under way is given up.
         load: makes the predictor; tests hand in one that fails or blocks.
         arguments: of ``rclpy.lifecycle.LifecycleNode``.
     """
 
-    def __init__(self, load: Callable[..., Predictor] = load_predictor, **arguments: Any) -> None:
+    def __init__(
+        self,
+        terminate: threading.Event,
+        load: Callable[..., Predictor] = load_predictor,
+        **arguments: Any,
+    ) -> None:
         super().__init__("sam", **arguments)
         declare_parameters(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
-        self.terminate = threading.Event()
+        self._terminate = terminate
         self._load = load
         self._state = "unconfigured"
         self._predictor: Predictor | None = None
@@ -179,7 +185,7 @@ class SamNode(LifecycleNode):
     def _warm_up(self, predictor: Predictor) -> None:
         """The first inference is the slow one: better now than at the first click."""
         image_rgb = np.zeros((predictor.image_size, predictor.image_size, 3), np.uint8)
-        embedding = predictor.encode(image_rgb, self.terminate.is_set)
+        embedding = predictor.encode(image_rgb, self._terminate.is_set)
         centre = predictor.image_size / 2
         predictor.decode(embedding, [Prompt(np.array([[centre, centre]]), np.array([FOREGROUND]))])
 
@@ -423,19 +429,19 @@ def _qos_overrides() -> QoSOverridingOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``sam_node`` executable; returns the exit code."""
+    terminate = event_set_by_signals()
     # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
     # (https://github.com/ros2/rclpy/issues/1166).
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = SamNode()
+        node = SamNode(terminate)
     except ParameterException as error:
         rclpy.logging.get_logger("sam").fatal(f"cannot start: {error}")
         rclpy.try_shutdown()
         return 1
-    _end_on_signals(node)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    exit_code = _spin(node, executor)
+    exit_code = _spin(node, executor, terminate)
     if not node.stop():
         os._exit(exit_code)  # a thread is deep inside torch; waiting for it could take longer than 5 s
     executor.shutdown()
@@ -444,26 +450,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code
 
 
-def _spin(node: SamNode, executor: SingleThreadedExecutor) -> int:
+def _spin(node: SamNode, executor: SingleThreadedExecutor, terminate: threading.Event) -> int:
     """Until a signal comes; the exit code."""
-    if node.get_parameter("autostart").value and not _autostart(node):
+    if node.get_parameter("autostart").value and not _autostart(node) and not terminate.is_set():
         return 1
-    while not node.terminate.is_set():
+    while not terminate.is_set():
         executor.spin_once(timeout_sec=0.1)
     return 0
 
 
 def _autostart(node: SamNode) -> bool:
-    """Configure and activate; true also when a signal came in between."""
-    for transition in (node.trigger_configure, node.trigger_activate):
-        if transition() != TransitionCallbackReturn.SUCCESS:
-            return node.terminate.is_set()
-    return True
-
-
-def _end_on_signals(node: SamNode) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: node.terminate.set())
+    """Configure and activate; false if one of them fails."""
+    transitions = (node.trigger_configure, node.trigger_activate)
+    return all(transition() == TransitionCallbackReturn.SUCCESS for transition in transitions)
 
 
 if __name__ == "__main__":

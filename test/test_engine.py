@@ -242,6 +242,17 @@ def test_stamp_zero_is_the_newest_embedding(rig: Rig) -> None:
     assert rig.outputs(1)[0].frame.stamp_ns == 2 * SECOND
 
 
+def test_the_first_embedding_serves_a_prompt_without_stamp(rig: Rig) -> None:
+    rig.predictor.gates[1] = threading.Event()
+    rig.image(1)
+    wait_until(lambda: rig.predictor.started == [1], "the first encode")
+    rig.predictor.gates[2] = threading.Event()
+    rig.image(2)
+    rig.click()
+    rig.predictor.gates[1].set()
+    assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND
+
+
 def test_the_exact_frame_is_found_among_several(rig: Rig) -> None:
     rig.embed(1, 2, 3)
     for number in (2, 1, 3):

@@ -38,6 +38,7 @@ ALLOWED = {
     "masks": VALUES,
     "objects": VALUES,
     "statistics": set[str](),
+    "signals": set[str](),
     "model": CORE,
     "checkpoint": CORE,
     "predictor": CORE,

@@ -1,0 +1,26 @@
+"""Let an executable end by itself when SIGINT or SIGTERM comes."""
+
+from __future__ import annotations
+
+import signal
+from threading import Event
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def event_set_by_signals() -> Event:
+    """An event that the first SIGINT or SIGTERM sets; further ones, as launch may send them, are ignored.
+
+    They would interrupt ``Event.set``, which is not reentrant, or kill Python after it dropped its handlers.
+    To be called in the main thread.
+    """
+    event = Event()
+
+    def handle(*_: object) -> None:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
+        event.set()
+
+    for number in ENDING:
+        signal.signal(number, handle)
+    return event
