@@ -112,7 +112,7 @@ def test_labels_hold_more_objects_than_a_byte() -> None:
 
 def test_resized_size_is_upstreams() -> None:
     rng = np.random.default_rng(0)
-    sizes = [(1, 1), (1, 1024), (480, 640), (1080, 1920), (1, 2048), (2048, 5), (1, 2049), (1025, 3), (3840, 2160), (683, 1024)]
+    sizes = [(1, 1), (1, 1024), (480, 640), (1080, 1920), (1, 2048), (2048, 5), (1025, 3), (683, 1024)]
     sizes += [(int(h), int(w)) for h, w in rng.integers(1, 5000, (2000, 2))]
     for size_hw in sizes:
         for image_size in (128, 256, 1024):
