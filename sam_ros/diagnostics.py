@@ -79,7 +79,7 @@ def _judge(state: str, snapshot: Snapshot) -> tuple[bytes, str]:
 def _figures(snapshot: Snapshot) -> dict[str, str]:
     figures = {f"{name} rate (Hz)": f"{rate:.1f}" for name, rate in snapshot.rates_hz.items()}
     figures |= {f"{name} (ms)": f"{1000 * sec:.1f}" for name, sec in snapshot.last_sec.items()}
-    figures |= {f"{name}s": str(total) for name, total in snapshot.totals.items()}
+    figures |= {f"{name} count": str(total) for name, total in snapshot.totals.items()}
     figures |= {f"dropped: {kind}": str(count) for kind, count in snapshot.drops.items()}
     figures |= {f"refused: {kind}": str(count) for kind, count in snapshot.refusals.items()}
     if "encode" in snapshot.age_sec:
