@@ -11,8 +11,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from sam_ros.engine import Refusal
-from sam_ros.statistics import Snapshot
+from sam_ros.statistics import Refusal, Snapshot
 
 STALE_SEC = 2.0  # without an image for so long, an active node is stale
 REFUSAL_IS_AN_ERROR = ("model output", "error")  # kinds that no other prompt would mend

@@ -28,7 +28,7 @@ from sam_ros.objects import (
     update_program,
 )
 from sam_ros.predictor import EncodeCancelledError, Predictor
-from sam_ros.statistics import Statistics
+from sam_ros.statistics import Refusal, Statistics
 
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
 PENDING_KEPT = 64  # prompts waiting at most; beyond, the oldest is dropped
@@ -96,17 +96,6 @@ class Outputs:
     size_hw: tuple[int, int]
     objects: tuple[tuple[SegmentedObject, Masks], ...]
     candidates: Masks | None = None
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A prompt, or one object of it, that was refused."""
-
-    topic: str
-    stamp_ns: int
-    id: str
-    kind: str
-    reason: str
 
 
 class Listener(Protocol):

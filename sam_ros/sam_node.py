@@ -34,7 +34,7 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2DArray
 
 from sam_ros import conversions, diagnostics
-from sam_ros.engine import Engine, Outputs, PromptRequest, Refusal, Settings
+from sam_ros.engine import Engine, Outputs, PromptRequest, Settings
 from sam_ros.errors import InvalidParameterError, SamRosError
 from sam_ros.frames import Frame
 from sam_ros.masks import label_image, union_image
@@ -44,7 +44,7 @@ from sam_ros.parameters import FIXED_NAMES, Parameters, declare_parameters, read
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.prompt import BACKGROUND, FOREGROUND, Prompt
 from sam_ros.signals import event_set_by_signals
-from sam_ros.statistics import Statistics
+from sam_ros.statistics import Refusal, Statistics
 
 # Best effort takes from every camera driver; only the newest frame matters.
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)

@@ -1,4 +1,4 @@
-"""Counts, rates and durations of a running node, for its diagnostics."""
+"""What a running node counts and refuses, for its diagnostics."""
 
 from __future__ import annotations
 
@@ -30,6 +30,25 @@ class Snapshot:
     totals: dict[str, int]
     drops: dict[str, int]
     refusals: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A prompt, or one object of it, that was refused.
+
+    Attributes:
+        topic: where it came from.
+        stamp_ns: of the prompt, in nanoseconds.
+        id: of the refused object, or ''.
+        kind: what it is counted under.
+        reason: what was wrong, and what would do.
+    """
+
+    topic: str
+    stamp_ns: int
+    id: str
+    kind: str
+    reason: str
 
 
 class Statistics:

@@ -178,12 +178,12 @@ def _official(model_type: str, checkpoints: Mapping[str, OfficialCheckpoint]) ->
 
 def _problem(path: Path, official: OfficialCheckpoint) -> str | None:
     """What is wrong with the file, or None if it is the official one."""
-    if not path.is_file():
-        return "is missing"
-    size_bytes = path.stat().st_size
-    if official.size_bytes not in (None, size_bytes):
-        return f"is damaged: it holds {size_bytes} bytes instead of {official.size_bytes}"
     try:
+        if not path.is_file():
+            return "is missing"
+        size_bytes = path.stat().st_size
+        if official.size_bytes not in (None, size_bytes):
+            return f"is damaged: it holds {size_bytes} bytes instead of {official.size_bytes}"
         sha256 = _sha256(path)
     except OSError as error:
         return f"cannot be read: {error}"

@@ -9,8 +9,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
 from sam_ros.diagnostics import STALE_SEC, error_msg, host_memory_mb, refusal_msg, status_msg
-from sam_ros.engine import Refusal
-from sam_ros.statistics import Snapshot
+from sam_ros.statistics import Refusal, Snapshot
 
 NOW = Time(sec=12, nanosec=34)
 

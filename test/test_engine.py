@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from sam_ros import engine as engine_module
-from sam_ros.engine import Engine, Outputs, PromptRequest, Refusal, Settings
+from sam_ros.engine import Engine, Outputs, PromptRequest, Settings
 from sam_ros.errors import InvalidImageError, InvalidPromptError
 from sam_ros.masks import Masks
 from sam_ros.objects import (
@@ -29,7 +29,7 @@ from sam_ros.objects import (
 )
 from sam_ros.predictor import EncodeCancelledError, Predictor
 from sam_ros.prompt import Prompt
-from sam_ros.statistics import Statistics
+from sam_ros.statistics import Refusal, Statistics
 
 SECOND = 1_000_000_000
 SIZE_HW = (6, 8)

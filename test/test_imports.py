@@ -47,7 +47,7 @@ ALLOWED = {
     "weights": DOWNLOAD,
     "conversions": EDGE,
     "parameters": ROS | {"numpy"},
-    "diagnostics": CORE | MESSAGES,
+    "diagnostics": MESSAGES,
     "overlay": {"cv2", "numpy"},
     "camera": {"cv2", "numpy"} | ROS,
     "sam_node": CORE | EDGE | ROS,
