@@ -29,6 +29,7 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 from vision_msgs.msg import (
     BoundingBox2D,
     Detection2D,
@@ -72,6 +73,7 @@ CUP = Thing("cup", (225, 215), (172, 17, 411, 309))
 COFFEE = Thing("coffee", (290, 150), (205, 95, 371, 194))
 SPOON = Thing("spoon", (365, 285), (325, 235, 408, 328))
 HANDLE = Thing("handle", (217, 262), (195, 229, 262, 308))
+THINGS = (SAUCER, CUP, COFFEE, SPOON, HANDLE)
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,11 @@ class Answer:
     click_to_mask_ms: float
 
     def objects(self, clicked: str) -> Iterator[tuple[str, float, int]]:
-        """Name, predicted IoU and area in pixels of each object; ``clicked`` names the one without a name."""
+        """Name, predicted IoU and area (pixels) of each object; ``clicked`` names the one without a class."""
         labels = BRIDGE.imgmsg_to_cv2(self.outputs["labels"])
         for number, detection in enumerate(self.outputs["segments"].detections, 1):
-            name = clicked if detection.id.startswith("_") else detection.id
-            yield name, detection.results[0].hypothesis.score, int(np.count_nonzero(labels == number))
+            best = detection.results[0].hypothesis
+            yield best.class_id or clicked, best.score, int(np.count_nonzero(labels == number))
 
 
 class Client:
@@ -125,6 +127,7 @@ class Client:
         self.point_background = node.create_publisher(PointStamped, "sam/point_background", 1)
         self.box = node.create_publisher(RegionOfInterest, "sam/box", 1)
         self.prompts = node.create_publisher(Detection2DArray, "sam/prompts", 1)
+        self.clear = node.create_client(Trigger, "sam/clear")
         node.create_subscription(Image, "image", self._take_frame, qos_profile_sensor_data)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)
         for name, kind in OUTPUTS.items():
@@ -245,10 +248,10 @@ def prompt_by_topic(client: Client, album: Album) -> None:
     show(answer, CUP, {CUP: "box"})
     album.add("box", "box around the cup", answer)
 
+    client.ask("clear", lambda _: client.clear.call_async(Trigger.Request()))  # answered without objects
     answer = client.ask("the detections", lambda on: client.prompts.publish(detections(on)))
-    kinds = {COFFEE: "detection: point", SPOON: "detection: box", HANDLE: "detection: box"}
-    show(answer, CUP, {CUP: "box, carried to this frame", **kinds})
-    album.add("detections", "and three detections", answer)
+    show(answer, CUP, {COFFEE: "detection: point", SPOON: "detection: box", HANDLE: "detection: box"})
+    album.add("detections", "three detections at once, a point and two boxes", answer)
     album.close()
 
 
@@ -266,26 +269,23 @@ def region(seen: Seen, thing: Thing) -> RegionOfInterest:
 
 def detections(seen: Seen) -> Detection2DArray:
     """Return what a detector would send: a point of one thing, which has no size, and boxes of two others."""
+    boxes = [box_detection(thing, *seen.box(thing)) for thing in (SPOON, HANDLE)]
     return Detection2DArray(
-        header=seen.header,
-        detections=[
-            detection(COFFEE.name, *seen.point(COFFEE), 0.0, 0.0),
-            *(box_detection(thing.name, *seen.box(thing)) for thing in (SPOON, HANDLE)),
-        ],
+        header=seen.header, detections=[detection(COFFEE, *seen.point(COFFEE), 0.0, 0.0), *boxes]
     )
 
 
-def box_detection(name: str, x0: float, y0: float, x1: float, y1: float) -> Detection2D:
+def box_detection(thing: Thing, x0: float, y0: float, x1: float, y1: float) -> Detection2D:
     """Return a detection with a box given by its corners."""
-    return detection(name, (x0 + x1) / 2, (y0 + y1) / 2, float(x1 - x0), float(y1 - y0))
+    return detection(thing, (x0 + x1) / 2, (y0 + y1) / 2, float(x1 - x0), float(y1 - y0))
 
 
-def detection(name: str, center_x: float, center_y: float, size_x: float, size_y: float) -> Detection2D:
+def detection(thing: Thing, center_x: float, center_y: float, size_x: float, size_y: float) -> Detection2D:
     """Return a detection with a box given by centre and size."""
     center = Pose2D(position=Point2D(x=center_x, y=center_y))
-    result = ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=name, score=1.0))
+    result = ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=thing.name, score=1.0))
     box = BoundingBox2D(center=center, size_x=size_x, size_y=size_y)
-    return Detection2D(id=name, bbox=box, results=[result])
+    return Detection2D(id=str(THINGS.index(thing)), bbox=box, results=[result])
 
 
 def show(answer: Answer, clicked: Thing, prompts: dict[Thing, str]) -> None:
