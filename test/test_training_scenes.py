@@ -75,7 +75,8 @@ def test_the_fields_of_a_batch_fit_together() -> None:
     assert batch.images.shape == (3, 3, 64, 64)
     assert not batch.images[~batch.valid.expand_as(batch.images)].any()
     assert batch.targets.shape == (3, 4, 32, 32)
-    assert batch.edges.shape == (3, 16, 16)
+    assert batch.edges.shape == batch.labels.shape == (3, 16, 16)
+    assert (batch.labels == -1).equal(~batch.valid[:, 0, 2::4, 2::4])
     for scene in range(3):
         for prompt in range(4):
             x, y = batch.points[scene, prompt].long().tolist()

@@ -14,7 +14,19 @@ from training.batches import SceneBatches
 from training.evaluate import KINDS, measure, table
 from training.export import export, load_exported
 from training.prompting import MASK_LOGIT, decode, embed_logits, embed_points_and_boxes, mask_prompts
-from training.train import LOG_EVERY, Run, Settings, learning_rate, resume, save, start, train, train_step
+from training.train import (
+    LOG_EVERY,
+    Run,
+    Settings,
+    balanced_weight,
+    learning_rate,
+    mask_gradient_share,
+    resume,
+    save,
+    start,
+    train,
+    train_step,
+)
 
 MINIATURE = Architecture(
     encoder_embed_dim=32,
@@ -27,7 +39,7 @@ MINIATURE = Architecture(
     decoder_mlp_dim=32,
     iou_head_hidden_dim=16,
 )
-SETTINGS = Settings(steps=8, scenes=2, prompts=2, warmup=2, architecture=MINIATURE)
+SETTINGS = Settings(steps=8, scenes=2, prompts=2, warmup=2, whitening_scenes=4, architecture=MINIATURE)
 
 
 def losses(run: Run, steps: int) -> list[float]:
@@ -46,7 +58,12 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 
 
 def test_a_run_writes_its_files_and_can_be_given_more_steps(tmp_path: Path) -> None:
-    train(start(Settings(steps=2, scenes=1, prompts=1, architecture=MINIATURE)), tmp_path, 0, 1000)
+    train(
+        start(Settings(steps=2, scenes=1, prompts=1, whitening_scenes=4, architecture=MINIATURE)),
+        tmp_path,
+        0,
+        1000,
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "log.jsonl"}
     train(resume(tmp_path / "checkpoint.pt", steps=LOG_EVERY + 2), tmp_path, 0, 1000)
     assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == LOG_EVERY + 2
@@ -57,6 +74,11 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     settings = Settings(steps=1000, learning_rate=1.0, warmup=10, decay_share=0.5)
     rates = [learning_rate(settings, step) for step in (0, 9, 499, 750, 999)]
     assert rates == pytest.approx([0.1, 1, 1, 0.5, 0.002])
+
+
+def test_the_masks_teach_the_encoder_after_the_decoder_found_its_feet() -> None:
+    assert [mask_gradient_share(step) for step in (0, 200, 350, 500, 9000)] == [0, 0, 0.5, 1, 1]
+    assert [balanced_weight(step) for step in (0, 300, 600, 9000)] == [1, 0.5, 0, 0]
 
 
 def test_the_exported_file_loads_and_answers(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from training.scenes import Rng, Scene, generate_scene
 Mask = NDArray[np.bool_]
 
 HELD_OUT_SEED = 1_000_000_000  # scenes from here on are never trained on
-SMALLEST_AREA = 120  # visible pixels; smaller objects are no targets
+SMALLEST_AREA = 256  # visible pixels, one patch of the encoder; smaller objects are no targets
 TARGET_STRIDE = 2  # target masks are area-averaged to half the image size
 
 
@@ -28,6 +28,7 @@ class Batch:
         valid: (B, 1, S, S) bool, False in the padding.
         targets: (B, P, S/2, S/2) uint8, covered share of each cell times 255.
         edges: (B, S/4, S/4) bool, cells that an object's border crosses.
+        labels: (B, S/4, S/4) int32, label at the middle of each cell, -1 in the padding.
         points: (B, P, 2) float32 XY pixels, a click on each object.
         boxes: (B, P, 4) float32 XYXY half-open pixel edges, a box around each object.
         is_box: (B, P) bool, whether the object is first prompted by its box (else by its click).
@@ -37,6 +38,7 @@ class Batch:
     valid: torch.Tensor
     targets: torch.Tensor
     edges: torch.Tensor
+    labels: torch.Tensor
     points: torch.Tensor
     boxes: torch.Tensor
     is_box: torch.Tensor
@@ -67,7 +69,8 @@ def _sample(rng: Rng, seed: int, prompts: int, image_size: int) -> tuple[NDArray
     is_box = rng.random(prompts) < 0.5
     image, valid = _padded_image(scene.image, image_size)
     targets = np.stack([_pooled(mask, image_size) for mask in masks])
-    return image, valid, targets, _edges(scene.labels, image_size), points, boxes, is_box
+    labels = _padded_labels(scene.labels, image_size)
+    return image, valid, targets, _edges(labels), labels[2::4, 2::4].copy(), points, boxes, is_box
 
 
 def target_labels(scene: Scene) -> NDArray[np.int64]:
@@ -126,11 +129,16 @@ def _pooled(mask: Mask, image_size: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(padded, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _edges(labels: NDArray[np.int32], image_size: int) -> Mask:
-    """(S/4, S/4) bool: cells of 4 x 4 pixels in which the label changes."""
-    padded = np.zeros((image_size, image_size), np.int32)
+def _padded_labels(labels: NDArray[np.int32], image_size: int) -> NDArray[np.int32]:
+    padded = np.full((image_size, image_size), -1, np.int32)
     padded[: labels.shape[0], : labels.shape[1]] = labels
-    change = np.zeros(padded.shape, bool)
-    change[:, 1:] |= padded[:, 1:] != padded[:, :-1]
-    change[1:] |= padded[1:] != padded[:-1]
-    return np.asarray(change.reshape(image_size // 4, 4, image_size // 4, 4).any((1, 3)))
+    return padded
+
+
+def _edges(labels: NDArray[np.int32]) -> Mask:
+    """(S/4, S/4) bool: cells of 4 x 4 pixels in which the label (S, S) changes."""
+    change = np.zeros(labels.shape, bool)
+    change[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    change[1:] |= labels[1:] != labels[:-1]
+    cells = len(labels) // 4
+    return np.asarray(change.reshape(cells, 4, cells, 4).any((1, 3)))

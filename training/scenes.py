@@ -79,8 +79,8 @@ def generate_scene(seed: int, image_size: int = 256) -> Scene:
     rng = np.random.default_rng(seed)
     height, width = (round(side * image_size) for side in SIDES[rng.integers(len(SIDES))])
     canvas = _empty_canvas(rng, height, width)
-    smallest, largest = 0.04 * image_size, rng.uniform(0.2, 0.5) * image_size
-    for _ in range(int(rng.integers(4, 28))):
+    smallest, largest = 0.06 * image_size, rng.uniform(0.25, 0.5) * image_size
+    for _ in range(int(rng.integers(4, 20))):
         radius = _power_law(rng, smallest, largest)
         _add_object(canvas, rng, _uniform_point(rng, (0, 0), (width, height)), radius)
     return Scene(_camera(canvas.image, rng), canvas.labels, tuple(canvas.parents))
@@ -118,7 +118,7 @@ def _add_object(canvas: _Canvas, rng: Rng, centre: Floats, radius: float) -> Non
         _cast_shadow(canvas, rng, alpha, radius)
     colour = _colour(canvas, rng)
     label = _paint(canvas, rng, alpha, colour, parent=0)
-    if label and radius > 18 and rng.random() < 0.4:
+    if label and radius > 20 and rng.random() < 0.3:
         _add_parts(canvas, rng, alpha, colour, label, depth=1)
 
 
@@ -328,7 +328,7 @@ def _camera(image: Floats, rng: Rng) -> Bytes:
     height, width = image.shape[:2]
     light = 1 + rng.normal(0, 0.25) * (_ramp(rng, height, width, 1.0)[..., None] - 0.25)
     image = np.clip(image * light, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.25)))
-    if rng.random() < 0.25:  # low contrast
+    if rng.random() < 0.15:  # low contrast
         low = rng.uniform(0, 0.5)
         image = low + (rng.uniform(0.3, 0.7) * (1 - low)) * image
     if rng.random() < 0.6:

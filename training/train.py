@@ -16,14 +16,15 @@ import torch
 from matplotlib.figure import Figure
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, pixel_shuffle
+from torch.nn.functional import avg_pool2d, pixel_shuffle
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sam_ros.model import Architecture, build_sam
 from training.batches import Batch, SceneBatches
-from training.losses import prompt_loss, true_iou
+from training.initial import initialise
+from training.losses import edge_loss, grouping_loss, prompt_loss, true_iou
 from training.prompting import (
     chosen_logits,
     decode,
@@ -34,17 +35,22 @@ from training.prompting import (
 )
 
 SAM_TINY = Architecture(
-    encoder_embed_dim=256,
-    encoder_depth=6,
-    encoder_num_heads=4,
-    encoder_global_attn_indexes=(1, 3, 5),
+    encoder_embed_dim=192,
+    encoder_depth=5,
+    encoder_num_heads=3,
+    encoder_global_attn_indexes=(2, 4),
     image_size=256,
     window_size=8,
     prompt_embed_dim=128,
     decoder_mlp_dim=512,
     iou_head_hidden_dim=128,
 )
-EDGE_WEIGHT = 0.3
+EDGE_WEIGHT = 0.5
+GROUPING_WEIGHT = 0.5
+FEATURES = 16  # of each low-res pixel, for the grouping loss
+ANCHORS = 24  # pixels of an image that its others are compared with
+BALANCED_STEPS = 600
+ENCODER_ALONE = (200, 500)  # steps between which the gradient of the masks comes in
 LOG_EVERY = 20  # steps
 SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
 
@@ -53,15 +59,16 @@ SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
 class Settings:
     """What decides a training run; ``steps`` may be changed when it is resumed."""
 
-    steps: int = 6000
+    steps: int = 1600
     scenes: int = 8
-    prompts: int = 8
+    prompts: int = 4
     learning_rate: float = 1e-3
     warmup: int = 100
     decay_share: float = 0.35
     weight_decay: float = 0.05
-    ema_decay: float = 0.998
+    ema_decay: float = 0.995
     seed: int = 0
+    whitening_scenes: int = 64
     architecture: Architecture = SAM_TINY
 
 
@@ -71,7 +78,7 @@ class Run:
 
     settings: Settings
     sam: Sam
-    edge_head: nn.Conv2d
+    pixel_head: nn.Conv2d
     average: AveragedModel
     optimizer: torch.optim.Optimizer
     step: int = 0
@@ -82,44 +89,21 @@ def start(settings: Settings) -> Run:
     """A run at step 0, its weights decided by the seed."""
     torch.manual_seed(settings.seed)
     sam = build_sam(settings.architecture).train()
-    assert isinstance(sam.image_encoder.pos_embed, nn.Parameter)
-    sam.image_encoder.pos_embed.data.copy_(_sine_positions(sam.image_encoder.pos_embed.shape))
-    _look_at_prompts(sam)
-    edge_head = nn.Conv2d(settings.architecture.prompt_embed_dim, 16, 1)
+    pixel_head = nn.Conv2d(settings.architecture.prompt_embed_dim, 16 * (1 + FEATURES), 1)
+    initialise(sam, pixel_head, sample_batch(settings))
     update = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(sam, multi_avg_fn=update)
-    return Run(settings, sam, edge_head, average, _optimizer(settings, sam, edge_head))
+    return Run(settings, sam, pixel_head, average, _optimizer(settings, sam, pixel_head))
 
 
-def _look_at_prompts(sam: Sam) -> None:
-    """Let every cross attention of the decoder begin by comparing positions.
-
-    Prompts and image share one positional encoding, so equal query and key projections make a click look at
-    its own place from the first step; from independent ones this takes hundreds of steps to be found.
-    """
-    transformer = sam.mask_decoder.transformer
-    attentions = [transformer.final_attn_token_to_image]
-    for layer in transformer.layers:
-        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
-    for attention in attentions:
-        attention.q_proj.weight.data.mul_(1.8)
-        attention.k_proj.weight.data.copy_(attention.q_proj.weight)
+def sample_batch(settings: Settings) -> Batch:
+    """Scenes that show the initial weights what patches look like."""
+    return SceneBatches(settings.whitening_scenes, 1, settings.architecture.image_size, settings.seed)[0]
 
 
-def _sine_positions(shape: torch.Size) -> Tensor:
-    """(1, h, w, D) sines and cosines of row and column, scaled to the size of the patch embedding."""
-    _, height, width, channels = shape
-    frequency = torch.pi * 2 ** torch.linspace(0, 3, channels // 4)
-    rows = torch.linspace(-1, 1, height)[:, None] * frequency
-    columns = torch.linspace(-1, 1, width)[:, None] * frequency
-    waves = [rows.sin()[:, None], rows.cos()[:, None], columns.sin()[None], columns.cos()[None]]
-    parts = [wave.expand(height, width, -1) for wave in waves]
-    return 0.3 * torch.cat(parts, 2)[None]
-
-
-def _optimizer(settings: Settings, sam: Sam, edge_head: nn.Module) -> torch.optim.Optimizer:
+def _optimizer(settings: Settings, sam: Sam, pixel_head: nn.Module) -> torch.optim.Optimizer:
     """AdamW, weight decay on matrices only."""
-    parameters = [*sam.parameters(), *edge_head.parameters()]
+    parameters = [*sam.parameters(), *pixel_head.parameters()]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -145,7 +129,7 @@ def train_step(run: Run, batch: Batch) -> dict[str, float]:
     loss, record = _losses(run, batch)
     run.optimizer.zero_grad()
     torch.autograd.backward(loss)
-    parameters = [*run.sam.parameters(), *run.edge_head.parameters()]
+    parameters = [*run.sam.parameters(), *run.pixel_head.parameters()]
     norm = nn.utils.clip_grad_norm_(parameters, 1.0)
     run.optimizer.step()
     run.average.update_parameters(run.sam)
@@ -157,14 +141,31 @@ def _losses(run: Run, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     generator = torch.Generator().manual_seed(run.settings.seed * 1_000_003 + run.step)
     with torch.autocast("cpu", torch.bfloat16):
         embeddings = run.sam.image_encoder(normalised(run.sam, batch))  # (B, E, h, w)
-        edges = pixel_shuffle(run.edge_head(embeddings), 4)[:, 0].float()  # (B, 4h, 4w)
-    edge_loss = binary_cross_entropy_with_logits(edges, batch.edges.float())
+        pixels = pixel_shuffle(run.pixel_head(embeddings), 4).float()  # (B, 1 + FEATURES, 4h, 4w)
+    edges = edge_loss(pixels[:, 0], batch.edges)
+    anchors = torch.randint(batch.labels[0].numel(), (len(pixels), ANCHORS), generator=generator)
+    groups = grouping_loss(pixels[:, 1:], batch.labels, anchors)
+    share = mask_gradient_share(run.step)
+    embeddings = share * embeddings + (1 - share) * embeddings.detach()
     prompts = batch.targets.shape[1]
-    first, record, logits = _first_round(run.sam, embeddings, batch)
-    half = max(prompts // 2, 1)  # the correction round sees half the objects, for speed
-    again = torch.arange(len(logits)).reshape(-1, prompts)[:, :half].flatten()
-    second = _second_round(run, embeddings.repeat_interleave(half, 0), batch, again, logits[again], generator)
-    return first + 0.5 * second + EDGE_WEIGHT * edge_loss, {**record, "edge_loss": edge_loss.item()}
+    first, record, logits = _first_round(run, embeddings, batch)
+    fewer = -(-prompts // 4)  # the second round sees a quarter of the objects, for speed
+    again = torch.arange(len(logits)).reshape(-1, prompts)[:, :fewer].flatten()
+    second = _second_round(
+        run, embeddings.repeat_interleave(fewer, 0), batch, again, logits[again], generator
+    )
+    loss = first + 0.5 * second + EDGE_WEIGHT * edges + GROUPING_WEIGHT * groups
+    return loss, {**record, "edge_loss": edges.item(), "grouping_loss": groups.item()}
+
+
+def mask_gradient_share(step: int) -> float:
+    """How much of the gradient of the masks reaches the encoder.
+
+    None at first: what the decoder learns first is to draw a blob around the prompt, and an encoder that is
+    told so makes its output constant. Edges and groups teach it to tell objects apart meanwhile.
+    """
+    start, end = ENCODER_ALONE
+    return min(1.0, max(0.0, (step - start) / (end - start)))
 
 
 def normalised(sam: Sam, batch: Batch) -> Tensor:
@@ -177,8 +178,14 @@ def _shares(batch: Batch) -> Tensor:
     return batch.targets.flatten(0, 1).float() / 255
 
 
-def _first_round(sam: Sam, embeddings: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float], Tensor]:
+def balanced_weight(step: int) -> float:
+    """Weight of ``balanced_loss``: it falls to zero over the first ``BALANCED_STEPS`` steps."""
+    return max(0.0, 1 - step / BALANCED_STEPS)
+
+
+def _first_round(run: Run, embeddings: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float], Tensor]:
     """A click or a box for every object: loss, IoU for the log, and (N, h, w) chosen logits."""
+    sam = run.sam
     is_box = batch.is_box.flatten()
     points, boxes = batch.points.reshape(-1, 1, 2), batch.boxes.reshape(-1, 4)
     with torch.autocast("cpu", torch.bfloat16):
@@ -187,7 +194,7 @@ def _first_round(sam: Sam, embeddings: Tensor, batch: Batch) -> tuple[Tensor, di
         repeated = embeddings.repeat_interleave(batch.targets.shape[1], 0)
         logits, predicted = decode(sam, repeated, sparse, dense)
     targets = avg_pool2d(_shares(batch)[:, None], 2)
-    loss = prompt_loss(logits, predicted, targets, ~is_box)
+    loss = prompt_loss(logits, predicted, targets, ~is_box, balanced_weight(run.step))
     chosen = chosen_logits(logits, predicted, is_box)
     iou = true_iou(chosen[:, None], targets)[:, 0]
     record = {"click_iou": iou[~is_box].mean().item(), "box_iou": iou[is_box].mean().item()}
@@ -234,7 +241,7 @@ def batches(settings: Settings, first_step: int, workers: int) -> Iterator[Batch
     steps = range(first_step, settings.steps)
     loader = DataLoader(
         data, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_single_threaded,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=4 if workers else None, multiprocessing_context="spawn" if workers else None,
     )  # fmt: skip
     return iter(loader)
 
@@ -281,7 +288,7 @@ def _state(run: Run) -> dict[str, Any]:
     return {
         "settings": asdict(run.settings),
         "sam": run.sam.state_dict(),
-        "edge_head": run.edge_head.state_dict(),
+        "pixel_head": run.pixel_head.state_dict(),
         "average": run.average.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "step": run.step,
@@ -297,7 +304,7 @@ def resume(checkpoint: Path, steps: int | None = None) -> Run:
     state = torch.load(checkpoint, weights_only=True)
     values = {**state["settings"], "architecture": Architecture.from_dict(state["settings"]["architecture"])}
     run = start(Settings(**{**values, "steps": steps or values["steps"]}))
-    for name in ("sam", "edge_head", "average", "optimizer"):
+    for name in ("sam", "pixel_head", "average", "optimizer"):
         getattr(run, name).load_state_dict(state[name])
     run.step, run.records = state["step"], state["records"]
     return run
