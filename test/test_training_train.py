@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
 import torch
 from segment_anything import SamPredictor
+from torch import distributed
 
 from sam_ros.model import Architecture
 from training.batches import SceneBatches
@@ -18,6 +20,7 @@ from training.train import (
     LOG_EVERY,
     Run,
     Settings,
+    average_gradients,
     balanced_weight,
     learning_rate,
     mask_gradient_share,
@@ -68,6 +71,26 @@ def test_a_run_writes_its_files_and_can_be_given_more_steps(tmp_path: Path) -> N
     train(resume(tmp_path / "checkpoint.pt", steps=LOG_EVERY + 2), tmp_path, 0, 1000)
     assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == LOG_EVERY + 2
     assert (tmp_path / "curves.png").stat().st_size > 0
+
+
+def average_one_and_three(rank: int, meeting_point: str) -> None:
+    distributed.init_process_group("gloo", meeting_point, rank=rank, world_size=2)
+    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1, 3))]
+    parameters[0].grad = torch.full((2,), 1.0 + 2 * rank)
+    average_gradients(parameters)
+    assert parameters[0].grad.tolist() == [2.0, 2.0]
+    assert parameters[1].grad is None
+
+
+def test_processes_that_train_together_average_their_gradients(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    meeting_point = f"file://{tmp_path}/meeting_point"
+    processes = [context.Process(target=average_one_and_three, args=(r, meeting_point)) for r in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
 
 
 def test_the_learning_rate_rises_stays_and_falls() -> None:

@@ -15,7 +15,7 @@ from training.scenes import Rng, Scene, generate_scene
 Mask = NDArray[np.bool_]
 
 HELD_OUT_SEED = 1_000_000_000  # scenes from here on are never trained on
-SMALLEST_AREA = 256  # visible pixels, one patch of the encoder; smaller objects are no targets
+SMALLEST_AREA = 400  # visible pixels; smaller objects are no targets
 TARGET_STRIDE = 2  # target masks are area-averaged to half the image size
 
 

@@ -79,8 +79,8 @@ def generate_scene(seed: int, image_size: int = 256) -> Scene:
     rng = np.random.default_rng(seed)
     height, width = (round(side * image_size) for side in SIDES[rng.integers(len(SIDES))])
     canvas = _empty_canvas(rng, height, width)
-    smallest, largest = 0.06 * image_size, rng.uniform(0.25, 0.5) * image_size
-    for _ in range(int(rng.integers(4, 20))):
+    smallest, largest = 0.07 * image_size, rng.uniform(0.25, 0.5) * image_size
+    for _ in range(int(rng.integers(3, 16))):
         radius = _power_law(rng, smallest, largest)
         _add_object(canvas, rng, _uniform_point(rng, (0, 0), (width, height)), radius)
     return Scene(_camera(canvas.image, rng), canvas.labels, tuple(canvas.parents))
@@ -89,8 +89,8 @@ def generate_scene(seed: int, image_size: int = 256) -> Scene:
 def _empty_canvas(rng: Rng, height: int, width: int) -> _Canvas:
     palette = rng.uniform(0.05, 0.95, (int(rng.integers(2, 9)), 3)).astype(np.float32)
     grey = palette.mean(1, keepdims=True)
-    palette = grey + np.float32(rng.uniform(0.1, 1.0)) * (palette - grey)
-    strength = float(rng.choice([0.15, 0.4, 0.8]))
+    palette = grey + np.float32(rng.uniform(0.3, 1.0)) * (palette - grey)
+    strength = float(rng.choice([0.15, 0.3, 0.6]))
     canvas = _Canvas(
         np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.int32), [0], palette, strength
     )
@@ -118,7 +118,7 @@ def _add_object(canvas: _Canvas, rng: Rng, centre: Floats, radius: float) -> Non
         _cast_shadow(canvas, rng, alpha, radius)
     colour = _colour(canvas, rng)
     label = _paint(canvas, rng, alpha, colour, parent=0)
-    if label and radius > 20 and rng.random() < 0.3:
+    if label and radius > 18 and rng.random() < 0.4:
         _add_parts(canvas, rng, alpha, colour, label, depth=1)
 
 
@@ -328,7 +328,7 @@ def _camera(image: Floats, rng: Rng) -> Bytes:
     height, width = image.shape[:2]
     light = 1 + rng.normal(0, 0.25) * (_ramp(rng, height, width, 1.0)[..., None] - 0.25)
     image = np.clip(image * light, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.25)))
-    if rng.random() < 0.15:  # low contrast
+    if rng.random() < 0.25:  # low contrast
         low = rng.uniform(0, 0.5)
         image = low + (rng.uniform(0.3, 0.7) * (1 - low)) * image
     if rng.random() < 0.6:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import cv2
 import torch
 from matplotlib.figure import Figure
 from segment_anything.modeling import Sam
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.functional import avg_pool2d, pixel_shuffle
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -52,6 +55,7 @@ ANCHORS = 24  # pixels of an image that its others are compared with
 BALANCED_STEPS = 600
 ENCODER_ALONE = (200, 500)  # steps between which the gradient of the masks comes in
 LOG_EVERY = 20  # steps
+SEEDS_APART = 1_000  # between the seeds of processes that train together
 SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
 
 
@@ -59,12 +63,12 @@ SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
 class Settings:
     """What decides a training run; ``steps`` may be changed when it is resumed."""
 
-    steps: int = 1600
+    steps: int = 3200
     scenes: int = 8
     prompts: int = 4
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.2e-3
     warmup: int = 100
-    decay_share: float = 0.35
+    decay_share: float = 0.57
     weight_decay: float = 0.05
     ema_decay: float = 0.995
     seed: int = 0
@@ -130,11 +134,24 @@ def train_step(run: Run, batch: Batch) -> dict[str, float]:
     run.optimizer.zero_grad()
     torch.autograd.backward(loss)
     parameters = [*run.sam.parameters(), *run.pixel_head.parameters()]
+    average_gradients(parameters)
     norm = nn.utils.clip_grad_norm_(parameters, 1.0)
     run.optimizer.step()
     run.average.update_parameters(run.sam)
     run.step += 1
     return {**record, "loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": rate}
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the training processes, where there are several."""
+    if not distributed.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def _losses(run: Run, batch: Batch) -> tuple[Tensor, dict[str, float]]:
@@ -235,9 +252,10 @@ def _corrected(
 # ---------------------------------------------------------------- the run and its files
 
 
-def batches(settings: Settings, first_step: int, workers: int) -> Iterator[Batch]:
-    """The batches from ``first_step`` on, made ahead by worker processes."""
-    data = SceneBatches(settings.scenes, settings.prompts, settings.architecture.image_size, settings.seed)
+def batches(settings: Settings, first_step: int, workers: int, rank: int) -> Iterator[Batch]:
+    """The batches of one training process from ``first_step`` on, made ahead by worker processes."""
+    seed = settings.seed + rank * SEEDS_APART
+    data = SceneBatches(settings.scenes, settings.prompts, settings.architecture.image_size, seed)
     steps = range(first_step, settings.steps)
     loader = DataLoader(
         data, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_single_threaded,
@@ -251,22 +269,26 @@ def _single_threaded(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def train(run: Run, output: Path, workers: int, save_seconds: float) -> None:
-    """Run to the last step, saving the checkpoint, log and curves into ``output`` now and then."""
+def train(run: Run, output: Path, workers: int, save_seconds: float, rank: int = 0) -> None:
+    """Run to the last step, saving the checkpoint, log and curves into ``output`` now and then.
+
+    Of several processes, only that of rank 0 writes and shows its progress; the weights of all are equal.
+    """
     saved = time.monotonic()
     waiting: list[dict[str, float]] = []
-    progress = tqdm(total=run.settings.steps, initial=run.step, unit="step", smoothing=0.02)
-    for batch in batches(run.settings, run.step, workers):
+    progress = tqdm(total=run.settings.steps, initial=run.step, unit="step", smoothing=0.02, disable=rank > 0)
+    for batch in batches(run.settings, run.step, workers, rank):
         waiting.append(train_step(run, batch))
         progress.update()
         if len(waiting) == LOG_EVERY:
             run.records.append({"step": run.step, **_mean(waiting)})
             progress.set_postfix({key: f"{run.records[-1][key]:.3f}" for key in SHOWN})
             waiting.clear()
-        if time.monotonic() - saved > save_seconds:
+        if rank == 0 and time.monotonic() - saved > save_seconds:
             save(run, output)
             saved = time.monotonic()
-    save(run, output)
+    if rank == 0:
+        save(run, output)
 
 
 def _mean(records: list[dict[str, float]]) -> dict[str, float]:
@@ -335,16 +357,40 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --output")
     parser.add_argument("--steps", type=int, help="total number of steps (also when resuming)")
     parser.add_argument("--seed", type=int, default=Settings.seed)
-    parser.add_argument("--workers", type=int, default=1, help="processes that generate scenes")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads that train")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), help="processes that train, each on its own scenes"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that generate scenes, for each")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--save-seconds", type=float, default=180, help="time between two checkpoints")
     arguments = parser.parse_args()
+    if arguments.processes == 1:
+        _train_process(0, arguments, "")
+        return
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        meeting_point = f"file://{folder}/meeting_point"
+        processes = [
+            context.Process(target=_train_process, args=(rank, arguments, meeting_point))
+            for rank in range(arguments.processes)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    sys.exit(max(abs(process.exitcode or 0) for process in processes))
+
+
+def _train_process(rank: int, arguments: argparse.Namespace, meeting_point: str) -> None:
+    """One of the processes that train together."""
     torch.set_num_threads(arguments.threads)
+    if meeting_point:
+        distributed.init_process_group("gloo", meeting_point, rank=rank, world_size=arguments.processes)
     if arguments.resume:
         run = resume(arguments.output / "checkpoint.pt", arguments.steps)
     else:
         run = start(Settings(steps=arguments.steps or Settings.steps, seed=arguments.seed))
-    train(run, arguments.output, arguments.workers, arguments.save_seconds)
+    train(run, arguments.output, arguments.workers, arguments.save_seconds, rank)
 
 
 if __name__ == "__main__":
