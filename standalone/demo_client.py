@@ -27,6 +27,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -45,8 +46,8 @@ T = TypeVar("T")
 
 PHOTOGRAPH = "coffee"
 PAN_PX = 20
-START_SEC = 60.0  # the node imports torch and loads its weights
-ANSWER_SEC = 15.0  # far more than a CPU needs
+START_SEC = 180.0  # the node imports torch and loads its weights; a busy machine takes long
+ANSWER_SEC = 60.0  # far more than an idle machine needs
 STOP_SEC = 10.0
 TRIES = 3  # a frame that the network lost cannot be prompted on: then the next one is taken
 OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray, "overlay": Image}
@@ -96,8 +97,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Answer:
-    """One set of the node's outputs, of one frame."""
+    """One set of the node's outputs, of one frame, and the frame that was prompted on."""
 
+    seen: Seen
     outputs: dict[str, Any]
     click_to_mask_ms: float
 
@@ -148,9 +150,9 @@ class Client:
         self.look()
 
     def look(self) -> Seen:
-        """Wait for the next frame and find it on the photograph, as a person knows what is where."""
-        self._frame = None
-        frame = self._wait(lambda: self._frame, "a frame of the camera", ANSWER_SEC)
+        """Wait for a frame taken from now on and find it on the photograph, as a person would."""
+        now = self._node.get_clock().now()
+        frame = self._wait(lambda: self._frame_since(now), "a frame of the camera", ANSWER_SEC)
         difference = cv2.matchTemplate(self._photograph, BRIDGE.imgmsg_to_cv2(frame, "rgb8"), cv2.TM_SQDIFF)
         _, _, best_xy, _ = cv2.minMaxLoc(difference)
         return Seen(frame.header, (int(best_xy[0]), int(best_xy[1])))
@@ -169,12 +171,16 @@ class Client:
             self._wait(lambda: self._refusal or self._complete(), f"the answer to {what}", ANSWER_SEC)
             complete = self._complete()
             if complete:
-                return Answer(self._answers[complete], 1000 * (self._mask_sec[complete] - start))
+                return Answer(on, self._answers[complete], 1000 * (self._mask_sec[complete] - start))
             print(f"demo: the node refused {what}: {self._refusal}", flush=True)
         raise DemoError(f"the node refused {what} {TRIES} times, the last time with: {self._refusal}")
 
     def _complete(self) -> tuple[int, int] | None:
         return next((stamp for stamp, got in self._answers.items() if len(got) == len(OUTPUTS)), None)
+
+    def _frame_since(self, start: Time) -> Image | None:
+        frame = self._frame
+        return frame if frame and Time.from_msg(frame.header.stamp) >= start else None
 
     def _take_frame(self, frame: Image) -> None:
         self._frame = frame
@@ -235,12 +241,13 @@ def prompt_by_topic(client: Client, album: Album) -> None:
     """Send each kind of prompt, print what the node makes of it and keep the pictures."""
     print(COLUMNS.format("object", "prompt", "predicted IoU", "area (px)", "click to mask (ms)"))
 
-    seen = client.look()
-    answer = client.ask("the click", lambda on: click(client.point, on, SAUCER), seen)
+    answer = client.ask("the click", lambda on: click(client.point, on, SAUCER))
     show(answer, SAUCER, {SAUCER: "click"})
     album.add("click", "click on the saucer", answer)
 
-    answer = client.ask("the background click", lambda on: click(client.point_background, on, COFFEE), seen)
+    answer = client.ask(
+        "the background click", lambda on: click(client.point_background, on, COFFEE), answer.seen
+    )
     show(answer, SAUCER, {SAUCER: "click + background click"})
     album.add("background_click", "and a background click on the coffee", answer)
 

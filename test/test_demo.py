@@ -16,7 +16,7 @@ PICTURES = ["1_click", "2_background_click", "3_box", "4_detections"]
 def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the demo to its end."""
     command = [sys.executable, str(CLIENT), "--output", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
 
 
 def test_the_demo_answers_every_prompt(tmp_path: Path) -> None:
