@@ -352,9 +352,10 @@ def run(folder: Path, parameters: Sequence[str]) -> None:
 
 
 def isolate() -> None:
-    """Keep the demo's topics apart from whatever else runs on this machine and on its network."""
+    """Keep the demo's topics apart from whatever else runs on this machine, and give them enough memory."""
     os.environ["ROS_DOMAIN_ID"] = str(os.getpid() % 101 + 1)  # higher ones meet the system's own ports
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(Path(__file__).with_name("fastdds.xml"))
 
 
 def main() -> int:
