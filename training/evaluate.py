@@ -15,8 +15,9 @@ from segment_anything import SamPredictor
 from torch import Tensor
 from tqdm import tqdm
 
+from sam_ros.checkpoint import SHIPPED_SAM_TINY
 from training.batches import HELD_OUT_SEED, Mask, sample_click, target_labels, tight_box
-from training.export import SAM_TINY_PATH, load_exported
+from training.export import load_exported
 from training.scenes import Scene, generate_scene
 
 OBJECTS_PER_SCENE = 6
@@ -189,7 +190,7 @@ def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def main() -> None:
     """Parse the command line, measure and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=SAM_TINY_PATH, help="an exported file")
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED_SAM_TINY, help="an exported file")
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--sheet", type=Path, default=Path("training/results/sheet.png"))
     arguments = parser.parse_args()

@@ -13,9 +13,8 @@ from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from sam_ros.model import Architecture, build_sam
-
-SAM_TINY_PATH = Path(__file__).parent.parent / "sam_ros" / "sam_tiny.safetensors"
+from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam
+from sam_ros.model import Architecture
 
 
 def export(checkpoint: Path, output: Path) -> None:
@@ -52,17 +51,14 @@ def load_exported(path: Path) -> tuple[Sam, dict[str, str]]:
     """The float32 ``Sam`` of an exported file, and the file's metadata."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 no mapping
-    sam = build_sam(Architecture.from_dict(json.loads(metadata["architecture"])))
-    sam.load_state_dict(weights)
-    return sam, metadata
+    return load_sam("sam_tiny", path), metadata
 
 
 def main() -> None:
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=Path("training/runs/sam_tiny/checkpoint.pt"))
-    parser.add_argument("--output", type=Path, default=SAM_TINY_PATH)
+    parser.add_argument("--output", type=Path, default=SHIPPED_SAM_TINY)
     arguments = parser.parse_args()
     export(arguments.checkpoint, arguments.output)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB")
