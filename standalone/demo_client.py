@@ -69,12 +69,11 @@ class Thing:
     box_xyxy: tuple[int, int, int, int]
 
 
-SAUCER = Thing("saucer", (130, 230), (76, 68, 481, 389))
-CUP = Thing("cup", (225, 215), (172, 17, 411, 309))
-COFFEE = Thing("coffee", (290, 150), (205, 95, 371, 194))
+COFFEE = Thing("coffee", (270, 140), (205, 95, 371, 194))
+RIM = Thing("rim", (230, 70), (172, 17, 411, 208))
 SPOON = Thing("spoon", (365, 285), (325, 235, 408, 328))
 HANDLE = Thing("handle", (217, 262), (195, 229, 262, 308))
-THINGS = (SAUCER, CUP, COFFEE, SPOON, HANDLE)
+THINGS = (COFFEE, RIM, SPOON, HANDLE)
 
 
 @dataclass(frozen=True)
@@ -241,23 +240,23 @@ def prompt_by_topic(client: Client, album: Album) -> None:
     """Send each kind of prompt, print what the node makes of it and keep the pictures."""
     print(COLUMNS.format("object", "prompt", "predicted IoU", "area (px)", "click to mask (ms)"))
 
-    answer = client.ask("the click", lambda on: click(client.point, on, SAUCER))
-    show(answer, SAUCER, {SAUCER: "click"})
-    album.add("click", "click on the saucer", answer)
+    answer = client.ask("the click", lambda on: click(client.point, on, COFFEE))
+    show(answer, COFFEE, {COFFEE: "click"})
+    album.add("click", "click on the coffee", answer)
 
     answer = client.ask(
-        "the background click", lambda on: click(client.point_background, on, COFFEE), answer.seen
+        "the background click", lambda on: click(client.point_background, on, RIM), answer.seen
     )
-    show(answer, SAUCER, {SAUCER: "click + background click"})
-    album.add("background_click", "and a background click on the coffee", answer)
+    show(answer, COFFEE, {COFFEE: "click + background click"})
+    album.add("background_click", "and a background click inside the rim", answer)
 
-    answer = client.ask("the box", lambda on: client.box.publish(region(on, CUP)))
-    show(answer, CUP, {CUP: "box"})
-    album.add("box", "box around the cup", answer)
+    answer = client.ask("the box", lambda on: client.box.publish(region(on, RIM)))
+    show(answer, RIM, {RIM: "box"})
+    album.add("box", "box around the rim", answer)
 
     client.ask("clear", lambda _: client.clear.call_async(Trigger.Request()))  # answered without objects
     answer = client.ask("the detections", lambda on: client.prompts.publish(detections(on)))
-    show(answer, CUP, {COFFEE: "detection: point", SPOON: "detection: box", HANDLE: "detection: box"})
+    show(answer, RIM, {COFFEE: "detection: point", SPOON: "detection: box", HANDLE: "detection: box"})
     album.add("detections", "three detections at once, a point and two boxes", answer)
     album.close()
 

@@ -24,7 +24,7 @@ def test_the_demo_answers_every_prompt(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     lines = [line.split() for line in result.stdout.splitlines()]
     table = [words for words in lines if words[-1].isdigit()]
-    objects = ["saucer", "saucer", "cup", "coffee", "spoon", "handle"]
+    objects = ["coffee", "coffee", "rim", "coffee", "spoon", "handle"]
     assert [words[0] for words in table] == objects
     for words in table:
         predicted_iou, area, click_to_mask_ms = map(float, words[-3:])
