@@ -27,6 +27,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
+from rclpy.service import Service
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
@@ -89,6 +90,8 @@ class SamNode(LifecycleNode):
         self._engine: Engine | None = None
         self._statistics = Statistics()
         self._said: dict[str, float] = {}
+        self._outputs: list[Any] = []  # publishers, from configure to cleanup
+        self._inputs: list[Any] = []  # subscriptions and services, while active
         self._diagnostics = self.create_publisher(
             DiagnosticArray, "/diagnostics", DIAGNOSTICS_QOS, qos_overriding_options=_qos_overrides()
         )
@@ -106,6 +109,9 @@ class SamNode(LifecycleNode):
             self._predictor = self._load_predictor(self.parameters)
         except SamRosError as error:
             self.get_logger().error(f"cannot configure: {error}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # noqa: BLE001 rclpy would swallow it without a word
+            self.get_logger().error("cannot configure:\n" + "".join(traceback.format_exception(error)))
             return TransitionCallbackReturn.FAILURE
         self._create_outputs()
         self._state = "inactive"
@@ -190,19 +196,17 @@ class SamNode(LifecycleNode):
         predictor.decode(embedding, [Prompt(np.array([[centre, centre]]), np.array([FOREGROUND]))])
 
     def _release(self) -> None:
-        for publisher in getattr(self, "_outputs", ()):
+        for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)
-        self._outputs: list[Any] = []
+        self._outputs.clear()
         self._predictor = None
         self._state = "unconfigured"
 
     def _stop_engine(self) -> bool:
-        for subscription in getattr(self, "_subscriptions_active", ()):
-            self.destroy_subscription(subscription)
-        for service in getattr(self, "_services_active", ()):
-            self.destroy_service(service)
-        self._subscriptions_active: list[Any] = []
-        self._services_active: list[Any] = []
+        for entity in self._inputs:
+            destroy = self.destroy_service if isinstance(entity, Service) else self.destroy_subscription
+            destroy(entity)
+        self._inputs.clear()
         engine, self._engine = self._engine, None
         return engine is None or engine.stop()
 
@@ -216,7 +220,6 @@ class SamNode(LifecycleNode):
             self._outputs.append(publisher)
             return publisher
 
-        self._outputs = []
         self._mask = output(Image, "~/mask")
         self._labels = output(Image, "~/labels")
         self._segments = output(Detection2DArray, "~/segments")
@@ -234,7 +237,7 @@ class SamNode(LifecycleNode):
                 qos_overriding_options=_qos_overrides(),
             )
 
-        self._subscriptions_active = [
+        self._inputs = [
             self._subscribe_to_camera(engine),
             click(PointStamped, "~/point", partial(self._take_point, FOREGROUND)),
             click(PointStamped, "~/point_background", partial(self._take_point, BACKGROUND)),
@@ -242,8 +245,6 @@ class SamNode(LifecycleNode):
             click(RegionOfInterest, "~/box", self._take_box),
             click(Image, "~/mask_prompt", self._take_mask_prompt),
             click(Detection2DArray, "~/prompts", self._take_prompts, PROGRAM_QOS),
-        ]
-        self._services_active = [
             self.create_service(Trigger, "~/clear", partial(self._clear, engine)),
             self.create_service(Trigger, "~/undo", partial(self._undo, engine)),
         ]

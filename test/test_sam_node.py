@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,13 @@ from node_rig import (
 )
 from processes import RosSession, ros_session
 from random_models import MINIATURE, save_random_sam
+from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 
 from sam_ros.masks import Masks, logits_from_mask, tight_box_xyxy
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.prompt import Prompt
+from sam_ros.sam_node import SamNode
 
 H, W = 90, 120
 EVERYTHING = (*ALWAYS_PUBLISHED, "candidates")
@@ -458,6 +461,20 @@ def test_bad_configuration_exits_and_says_what_to_do(
     process = ros.start_command("sam_node", command, {"SAM_ROS_CACHE": str(tmp_path)})
     assert process.wait(90) == 1
     assert said in process.output() and "Traceback" not in process.output()
+
+
+def test_an_unforeseen_failure_to_configure_is_told(
+    ros: RosSession, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> Predictor:
+        raise RuntimeError("no such luck")
+
+    node = SamNode(threading.Event(), load=fail, context=ros.node.context)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    finally:
+        node.destroy_node()
+    assert "RuntimeError: no such luck" in capfd.readouterr().err
 
 
 def test_names_are_relative_and_qos_can_be_overridden(
