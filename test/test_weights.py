@@ -276,7 +276,9 @@ def test_interrupting_the_command_leaves_a_part_only(server: Server, tmp_path: P
 
     server.respond = respond_and_stall
     program = (
-        "import sys; from sam_ros.weights import OfficialCheckpoint, main; "
+        "import signal, sys; from sam_ros.weights import OfficialCheckpoint, main; "
+        # Where the tests run in the background, a shell has had SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         f"sys.exit(main(['vit_b', '--directory', {str(tmp_path)!r}], checkpoints={server.table!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
