@@ -124,6 +124,7 @@ class Client:
         self._answers: dict[tuple[int, int], dict[str, Any]] = {}
         self._mask_sec: dict[tuple[int, int], float] = {}
         self._refusal = ""
+        self._sees_images = False
         self.point = node.create_publisher(PointStamped, "sam/point", 1)
         self.point_background = node.create_publisher(PointStamped, "sam/point_background", 1)
         self.box = node.create_publisher(RegionOfInterest, "sam/box", 1)
@@ -135,12 +136,13 @@ class Client:
             node.create_subscription(kind, f"sam/{name}", self._taker(name), 10)
 
     def wait_for_node(self) -> None:
-        """Wait until the node takes every prompt and offers every output."""
+        """Wait until the node takes images and every prompt and offers every output."""
         publishers = (self.point, self.point_background, self.box, self.prompts)
         outputs = [f"sam/{name}" for name in OUTPUTS]
         self._wait(
             lambda: (
-                all(publisher.get_subscription_count() for publisher in publishers)
+                self._sees_images
+                and all(publisher.get_subscription_count() for publisher in publishers)
                 and all(self._node.count_publishers(name) for name in outputs)
             ),
             "the node to become active",
@@ -188,6 +190,8 @@ class Client:
         for status in message.status:
             if status.name.endswith("prompt refused"):
                 self._refusal = status.message
+            elif status.name.endswith("segmentation"):
+                self._sees_images = status.message == "segmenting"
 
     def _taker(self, name: str) -> Callable[[Any], None]:
         def take(message: Any) -> None:
