@@ -465,18 +465,22 @@ class Engine:
             before, settings = self._table, self._settings
         target = self._target(embedded)
         after, refused = _apply(before, request.convert(target), target, settings)
-        self._report(request, refused)
         if after is before:
+            self._report(request, refused)
             return
         table, answers = self._decode(after, embedded, settings)
         with self._changed:
             if job.withdrawn:
+                return
+            if self._table is not before:  # undone meanwhile: apply the prompt to what is there now
+                self._pending.appendleft(job)
                 return
             self._running_job = None  # from here on undo takes it back from the history
             self._table = table
             self._published_on = embedded
             if request.undoable:
                 self._history.append(before.clicked_object)
+        self._report(request, refused)
         prompted = {o.created for o in after.objects} - _unchanged(before, after)
         self._listener.on_outputs(_outputs(embedded, answers, prompted, settings))
 

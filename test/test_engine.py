@@ -665,3 +665,16 @@ def test_undo_takes_back_a_prompt_that_is_being_decoded(rig: Rig) -> None:
     rig.predictor.decode_gate.set()
     rig.program(program_point("a", 3))
     assert rig.ids(rig.outputs(1)[0]) == ["a"]
+
+
+def test_undo_holds_though_a_program_is_being_answered(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click(x=1)
+    rig.outputs(1)
+    rig.predictor.decoding.clear()
+    rig.predictor.decode_gate.clear()
+    rig.program(program_point("a", 3))
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    assert rig.engine.undo()
+    rig.predictor.decode_gate.set()
+    assert [rig.ids(outputs) for outputs in rig.outputs(3)[1:]] == [["a"], ["a"]]
