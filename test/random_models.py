@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,6 +31,9 @@ MINIATURE = Architecture(
     iou_head_hidden_dim=16,
 )
 """As little as possible, for tests that only need some model; 8 x 8 tokens in windows of 3 are padded."""
+
+TRAINABLE = replace(MINIATURE, image_size=64, window_size=2)
+"""Smaller still, and as sam_tiny without padded windows, for tests of the training."""
 
 
 def random_sam(architecture: Architecture, seed: int = 0) -> Sam:

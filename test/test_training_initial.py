@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import torch
+from random_models import TRAINABLE
 
-from sam_ros.model import Architecture
 from training.initial import FOREGROUND_LOGIT, valid_patches
 from training.prompting import decode, embed_logits, embed_points_and_boxes
 from training.train import Run, Settings, sample_batch, start
 
-ARCHITECTURE = Architecture(
-    encoder_embed_dim=32,
-    encoder_depth=2,
-    encoder_num_heads=2,
-    encoder_global_attn_indexes=(1,),
-    image_size=64,
-    window_size=2,
-    prompt_embed_dim=32,
-    decoder_mlp_dim=32,
-    iou_head_hidden_dim=16,
-)
-
 
 def new_run() -> Run:
-    return start(Settings(whitening_scenes=16, architecture=ARCHITECTURE))
+    return start(Settings(whitening_scenes=16, architecture=TRAINABLE))
 
 
 def test_patches_of_the_padding_are_left_out() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from random_models import TRAINABLE
 from segment_anything import SamPredictor
 from torch import distributed
 
@@ -31,22 +32,11 @@ from training.train import (
     train_step,
 )
 
-MINIATURE = Architecture(
-    encoder_embed_dim=32,
-    encoder_depth=2,
-    encoder_num_heads=2,
-    encoder_global_attn_indexes=(1,),
-    image_size=64,
-    window_size=2,
-    prompt_embed_dim=32,
-    decoder_mlp_dim=32,
-    iou_head_hidden_dim=16,
-)
-SETTINGS = Settings(steps=8, scenes=2, prompts=2, warmup=2, whitening_scenes=4, architecture=MINIATURE)
+SETTINGS = Settings(steps=8, scenes=2, prompts=2, warmup=2, whitening_scenes=4, architecture=TRAINABLE)
 
 
 def losses(run: Run, steps: int) -> list[float]:
-    data = SceneBatches(SETTINGS.scenes, SETTINGS.prompts, MINIATURE.image_size, SETTINGS.seed)
+    data = SceneBatches(SETTINGS.scenes, SETTINGS.prompts, TRAINABLE.image_size, SETTINGS.seed)
     return [train_step(run, data[run.step])["loss"] for _ in range(steps)]
 
 
@@ -62,7 +52,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
 
 def test_a_run_writes_its_files_and_can_be_given_more_steps(tmp_path: Path) -> None:
     train(
-        start(Settings(steps=2, scenes=1, prompts=1, whitening_scenes=4, architecture=MINIATURE)),
+        start(Settings(steps=2, scenes=1, prompts=1, whitening_scenes=4, architecture=TRAINABLE)),
         tmp_path,
         0,
         1000,
@@ -110,7 +100,7 @@ def test_the_exported_file_loads_and_answers(tmp_path: Path) -> None:
     save(run, tmp_path)
     export(tmp_path / "checkpoint.pt", tmp_path / "sam.safetensors")
     sam, metadata = load_exported(tmp_path / "sam.safetensors")
-    assert Architecture.from_dict(json.loads(metadata["architecture"])) == MINIATURE
+    assert Architecture.from_dict(json.loads(metadata["architecture"])) == TRAINABLE
     assert metadata["training_steps"] == "1"
     figures = measure(SamPredictor(sam), scenes=2)
     assert set(figures) == set(KINDS)
