@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from training.scenes import Rng, Scene, generate_scene
+from training.augmentation import augmented
+from training.pool import ScenePool
+from training.scenes import Scene
+from training.textures import Rng
 
 Mask = NDArray[np.bool_]
 
-HELD_OUT_SEED = 1_000_000_000  # scenes from here on are never trained on
-SMALLEST_AREA = 400  # visible pixels; smaller objects are no targets
+SMALLEST_SHARE = (20 / 256) ** 2  # of the square of the longest side; smaller objects are no targets
 TARGET_STRIDE = 2  # target masks are area-averaged to half the image size
 
 
@@ -45,24 +48,42 @@ class Batch:
 
 
 class SceneBatches(Dataset[Batch]):
-    """The batch of every training step, a function of the step and the seed alone."""
+    """The batch of every training step, a function of the step and the seed alone.
 
-    def __init__(self, scenes: int, prompts: int, image_size: int, seed: int) -> None:
+    Args:
+        scenes, prompts: how many scenes in a batch, and how many objects of each.
+        image_size: S.
+        seed: of everything random.
+        pool_size: how many scenes there are to choose from; every batch sees them anew, see ``augmented``.
+        folder: where scenes that were generated are kept for the next time; None keeps none.
+    """
+
+    def __init__(
+        self,
+        scenes: int,
+        prompts: int,
+        image_size: int,
+        seed: int,
+        pool_size: int = 8000,
+        folder: Path | None = None,
+    ) -> None:
         self.scenes, self.prompts, self.image_size, self.seed = scenes, prompts, image_size, seed
+        self.pool = ScenePool(pool_size, folder)
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
-        seeds = rng.integers(HELD_OUT_SEED, size=self.scenes)
-        samples = [_sample(rng, int(seed), self.prompts, self.image_size) for seed in seeds]
+        samples = [self._sample(rng) for _ in range(self.scenes)]
         return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)))
 
+    def _sample(self, rng: Rng) -> tuple[NDArray[np.generic], ...]:
+        while True:
+            scene = augmented(rng, self.pool[int(rng.integers(len(self.pool)))], self.image_size)
+            if len(target_labels(scene)):
+                return _sample(rng, scene, self.prompts, self.image_size)
 
-def _sample(rng: Rng, seed: int, prompts: int, image_size: int) -> tuple[NDArray[np.generic], ...]:
+
+def _sample(rng: Rng, scene: Scene, prompts: int, image_size: int) -> tuple[NDArray[np.generic], ...]:
     """The fields of ``Batch`` for one scene, without their leading axis."""
-    scene = generate_scene(seed, image_size)
-    while not len(target_labels(scene)):
-        seed += 1
-        scene = generate_scene(seed, image_size)
     masks = [scene.mask(label) for label in _choose(rng, target_labels(scene), prompts)]
     points = np.stack([sample_click(rng, mask) for mask in masks])
     boxes = np.stack([_jittered(rng, tight_box(mask)) for mask in masks])
@@ -75,7 +96,7 @@ def _sample(rng: Rng, seed: int, prompts: int, image_size: int) -> tuple[NDArray
 
 def target_labels(scene: Scene) -> NDArray[np.int64]:
     """Labels of the objects large enough to be asked for."""
-    large = scene.areas() >= SMALLEST_AREA
+    large = scene.areas() >= SMALLEST_SHARE * max(scene.labels.shape) ** 2
     large[0] = False
     return np.flatnonzero(large)
 
@@ -104,12 +125,11 @@ def tight_box(mask: Mask) -> NDArray[np.float32]:
 
 
 def _jittered(rng: Rng, box: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Half the boxes exact, half moved by about 5 % of their sides, at most 10 pixels."""
+    """Half the boxes exact, half moved by about 5 % of their sides."""
     if rng.random() < 0.5:
         return box
     sides = np.tile(box[2:] - box[:2], 2)
-    noise = np.clip(rng.normal(0, 0.05, 4) * sides, -10, 10)
-    return (box + noise).astype(np.float32)
+    return np.asarray(box + rng.normal(0, 0.05, 4).clip(-0.12, 0.12) * sides, np.float32)
 
 
 def _padded_image(image: NDArray[np.uint8], image_size: int) -> tuple[NDArray[np.uint8], Mask]:

@@ -7,19 +7,18 @@ Dead leaves models keep the occlusions, edges and scale statistics of natural im
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from training.textures import Floats, Rng, pattern, ramp
+
 Bytes = NDArray[np.uint8]
-Rng = np.random.Generator
 
 SUBPIXEL_BITS = 4  # fractional bits of the vertices handed to OpenCV
-NOISE_SIZE = 384  # side of the tileable noise fields in pixels
 SIDES = (
     (1, 1),
     (1, 1),
@@ -74,27 +73,35 @@ class _Canvas:
     texture_strength: float
 
 
-def generate_scene(seed: int, image_size: int = 256) -> Scene:
-    """The scene of a seed, its longest side ``image_size`` pixels, its aspect ratio one of ``SIDES``."""
+def generate_scene(seed: int, image_size: int = 256, square: bool = False) -> Scene:
+    """The scene of a seed, its longest side ``image_size`` pixels, square or of an aspect ratio of ``SIDES``."""
     rng = np.random.default_rng(seed)
-    height, width = (round(side * image_size) for side in SIDES[rng.integers(len(SIDES))])
+    sides = (1, 1) if square else SIDES[rng.integers(len(SIDES))]
+    height, width = (round(side * image_size) for side in sides)
     canvas = _empty_canvas(rng, height, width)
-    smallest, largest = 0.07 * image_size, rng.uniform(0.25, 0.5) * image_size
-    for _ in range(int(rng.integers(3, 16))):
-        radius = _power_law(rng, smallest, largest)
-        _add_object(canvas, rng, _uniform_point(rng, (0, 0), (width, height)), radius)
-    return Scene(_camera(canvas.image, rng), canvas.labels, tuple(canvas.parents))
+    smallest, largest = 0.06 * image_size, rng.uniform(0.25, 0.55) * image_size
+    count = int(rng.integers(3, 16))
+    focus = int(rng.integers(count)) if rng.random() < 0.15 else -1  # what lies behind is out of focus
+    for index in range(count):
+        if index == focus:
+            canvas.image[:] = cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(0.5, 3) * image_size / 256)
+        centre = _uniform_point(rng, (0, 0), (width, height))
+        _add_objects(canvas, rng, centre, _power_law(rng, smallest, largest))
+    return Scene(_camera(canvas.image, rng, image_size / 256), canvas.labels, tuple(canvas.parents))
 
 
 def _empty_canvas(rng: Rng, height: int, width: int) -> _Canvas:
     palette = rng.uniform(0.05, 0.95, (int(rng.integers(2, 9)), 3)).astype(np.float32)
     grey = palette.mean(1, keepdims=True)
-    palette = grey + np.float32(rng.uniform(0.3, 1.0)) * (palette - grey)
+    palette = grey + np.float32(rng.uniform(0.15, 1.0)) * (palette - grey)
     strength = float(rng.choice([0.15, 0.3, 0.6]))
     canvas = _Canvas(
         np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.int32), [0], palette, strength
     )
     canvas.image[:] = _surface(canvas, rng, height, width, _colour(canvas, rng))
+    if rng.random() < 0.25:  # a floor or a wall: an edge that belongs to no object
+        beyond = ramp(rng, height, width, 1.0) > rng.uniform(-0.3, 0.3)
+        canvas.image[beyond] = _surface(canvas, rng, height, width, _colour(canvas, rng))[beyond]
     return canvas
 
 
@@ -111,15 +118,44 @@ def _uniform_point(rng: Rng, low: tuple[float, float], high: tuple[float, float]
 # ---------------------------------------------------------------- objects
 
 
+def _add_objects(canvas: _Canvas, rng: Rng, centre: Floats, radius: float) -> None:
+    """Paint one object, or, seldom, a row of objects that look alike."""
+    if rng.random() > 0.06:
+        _add_object(canvas, rng, centre, radius)
+        return
+    look, radius = int(rng.integers(1 << 32)), 0.5 * radius
+    step = rng.normal((2.2, 0), 1.0)
+    for place in range(int(rng.integers(2, 6))):
+        _add_object(
+            canvas, np.random.default_rng(look), (centre + place * radius * step).astype(np.float32), radius
+        )
+
+
 def _add_object(canvas: _Canvas, rng: Rng, centre: Floats, radius: float) -> None:
     """Paint one whole, perhaps its shadow, and perhaps parts and parts of parts."""
-    alpha = _shape(rng, canvas.labels.shape, centre, radius)
-    if rng.random() < 0.3:
+    alpha = _whole(rng, canvas.labels.shape, centre, radius)
+    if rng.random() < 0.35:
         _cast_shadow(canvas, rng, alpha, radius)
-    colour = _colour(canvas, rng)
+    colour = _camouflage(canvas, rng, alpha) if rng.random() < 0.12 else _colour(canvas, rng)
     label = _paint(canvas, rng, alpha, colour, parent=0)
-    if label and radius > 18 and rng.random() < 0.4:
+    if label and radius > 18 and rng.random() < 0.45:
         _add_parts(canvas, rng, alpha, colour, label, depth=1)
+
+
+def _whole(rng: Rng, size_hw: tuple[int, ...], centre: Floats, radius: float) -> Bytes:
+    """(H, W) uint8 coverage of one shape or, for a quarter of the objects, of several grown together."""
+    alpha = _shape(rng, size_hw, centre, radius)
+    if rng.random() < 0.25:
+        for _ in range(int(rng.integers(1, 5))):
+            beside = centre + rng.normal(0, 0.55 * radius, 2).astype(np.float32)
+            alpha = np.maximum(alpha, _shape(rng, size_hw, beside, radius * rng.uniform(0.3, 0.8)))
+    return alpha
+
+
+def _camouflage(canvas: _Canvas, rng: Rng, alpha: Bytes) -> Floats:
+    """(3,) nearly the colour of what the new object is going to hide."""
+    colour = canvas.image[alpha >= 128].mean(0) if (alpha >= 128).any() else _colour(canvas, rng)
+    return _jitter(rng, np.asarray(colour, np.float32), 0.07)
 
 
 def _add_parts(canvas: _Canvas, rng: Rng, whole: Bytes, colour: Floats, parent: int, depth: int) -> None:
@@ -149,19 +185,42 @@ def _paint(canvas: _Canvas, rng: Rng, alpha: Bytes, colour: Floats, parent: int)
     window = np.s_[y : y + height, x : x + width]
     opacity = alpha[window][..., None].astype(np.float32) / 255
     surface = _surface(canvas, rng, height, width, colour)
+    if rng.random() < 0.4:
+        surface = _rounded(rng, surface, alpha[window])
     canvas.image[window] += opacity * (surface - canvas.image[window])
     canvas.labels[window][alpha[window] >= 128] = label
     return label
 
 
+def _rounded(rng: Rng, surface: Floats, alpha: Bytes) -> Floats:
+    """Shade a surface (h, w, 3) as if it bulged towards its middle, perhaps with a highlight."""
+    inside = np.pad((alpha >= 128).astype(np.uint8), 1)
+    depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    reach = rng.uniform(0.2, 1.0) * max(float(depth.max()), 1.0)
+    height = np.sqrt(1 - (1 - np.minimum(depth / reach, 1)) ** 2) * reach
+    height = cv2.GaussianBlur(height, (0, 0), 1 + 0.1 * reach)
+    slope_x, slope_y = cv2.Sobel(height, -1, 1, 0, scale=0.125), cv2.Sobel(height, -1, 0, 1, scale=0.125)
+    length = np.sqrt(slope_x**2 + slope_y**2 + 1)
+    light = rng.normal(0, 0.6, 2)
+    facing = (1 - light[0] * slope_x - light[1] * slope_y) / (length * np.sqrt(1 + (light**2).sum()))
+    ambient = rng.uniform(0.3, 0.8)
+    shaded = surface * (ambient + (1.1 - ambient) * np.clip(facing, 0, 1))[..., None]
+    if rng.random() < 0.4:
+        shaded += rng.uniform(0.1, 0.7) * (np.clip(facing, 0, 1) ** rng.uniform(10, 60))[..., None]
+    return np.asarray(shaded, np.float32)
+
+
 def _cast_shadow(canvas: _Canvas, rng: Rng, alpha: Bytes, radius: float) -> None:
     """Darken the canvas under a shifted, blurred copy of ``alpha`` (H, W) uint8."""
     shift = rng.normal(0, 0.12 * radius, 2)
-    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
-    moved = cv2.warpAffine(alpha, matrix, alpha.shape[::-1])
     size = 2 * int(rng.uniform(0.5, 0.03 * radius + 4)) + 1
+    x, y, width, height = cv2.boundingRect(alpha)
+    margin = size + int(np.abs(shift).max()) + 1
+    window = np.s_[max(y - margin, 0) : y + height + margin, max(x - margin, 0) : x + width + margin]
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+    moved = cv2.warpAffine(alpha[window], matrix, alpha[window].shape[::-1])
     soft = cv2.blur(moved, (size, size)).astype(np.float32)
-    canvas.image[:] *= 1 - (rng.uniform(0.15, 0.6) / 255) * soft[..., None]
+    canvas.image[window] *= 1 - (rng.uniform(0.15, 0.6) / 255) * soft[..., None]
 
 
 # ---------------------------------------------------------------- shapes
@@ -173,7 +232,8 @@ def _shape(rng: Rng, size_hw: tuple[int, ...], centre: Floats, radius: float) ->
     kind = rng.choice(6, p=[0.3, 0.15, 0.2, 0.2, 0.08, 0.07])
     if kind == 5:
         return _draw_thin(rng, alpha, centre, radius)
-    outline = [_blob, _ellipse, _rectangle, _polygon, _ellipse][kind](rng)
+    outlines: list[Callable[[Rng], Floats]] = [_blob, _ellipse, _rectangle, _polygon, _ellipse]
+    outline = outlines[kind](rng)
     outline = _place(rng, outline, centre, radius)
     rings = [outline]
     if kind == 4 or rng.random() < 0.04:  # a ring, or a hole: filled by the even-odd rule
@@ -252,91 +312,49 @@ def _surface(canvas: _Canvas, rng: Rng, height: int, width: int, colour: Floats)
     """(height, width, 3) float32: two colours mixed by a pattern, then shaded."""
     contrast = rng.exponential(canvas.texture_strength)
     other = np.clip(colour + contrast * rng.uniform(-0.5, 0.5, 3), 0, 1).astype(np.float32)
-    pattern = _pattern(rng, height, width)
+    mixture = pattern(rng, height, width)
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     columns = np.linspace(-1, 1, width, dtype=np.float32)
     slope = rng.normal(0, 0.12, 3).astype(np.float32)
     light = 1 + slope[0] * rows + slope[1] * columns - abs(slope[2]) * (rows**2 + columns**2)
-    return (colour + pattern[..., None] * (other - colour)) * light[..., None]
-
-
-def _pattern(rng: Rng, height: int, width: int) -> Floats:
-    """(height, width) float32 in [0, 1]: flat, gradient, noise, stripes, checks or speckle."""
-    kind = rng.choice(6, p=[0.15, 0.1, 0.4, 0.15, 0.08, 0.12])
-    if kind == 0:
-        return np.zeros((height, width), np.float32)
-    if kind == 1:
-        return _ramp(rng, height, width, 1.0)
-    if kind == 2:
-        return _noise(rng, height, width)
-    if kind == 5:
-        return (_noise(rng, height, width) > rng.uniform(0.55, 0.75)).astype(np.float32)
-    waves = _stripes(rng, height, width)
-    if kind == 4:
-        waves = waves * _stripes(rng, height, width)
-    return waves
-
-
-def _ramp(rng: Rng, height: int, width: int, slope: float) -> Floats:
-    """(height, width) a plane of random direction, rising by ``slope`` across the longer side."""
-    angle = rng.uniform(0, 2 * np.pi)
-    scale = slope / max(height, width)
-    rows = np.arange(height, dtype=np.float32)[:, None] * np.float32(np.sin(angle) * scale)
-    return np.asarray(rows + np.arange(width, dtype=np.float32) * np.float32(np.cos(angle) * scale))
-
-
-def _stripes(rng: Rng, height: int, width: int) -> Floats:
-    """(height, width) smooth or hard waves of a period of 4 to 30 pixels, sometimes warped."""
-    phase = _ramp(rng, height, width, max(height, width) / float(np.exp(rng.uniform(1.4, 3.4))))
-    if rng.random() < 0.4:
-        phase = phase + _noise(rng, height, width)
-    sharpness = rng.choice([1.0, 8.0])
-    return np.clip(0.5 + 0.5 * sharpness * np.sin(2 * np.pi * phase, dtype=np.float32), 0, 1)
-
-
-def _noise(rng: Rng, height: int, width: int) -> Floats:
-    """(height, width) float32 in [0, 1]: a window of a noise field, sometimes magnified."""
-    fields = _noise_fields()
-    field = fields[rng.integers(len(fields))]
-    step = 1 if max(height, width) > NOISE_SIZE // 2 else int(rng.integers(1, 3))
-    top = int(rng.integers(NOISE_SIZE - step * height + 1))
-    left = int(rng.integers(NOISE_SIZE - step * width + 1))
-    return field[top : top + step * height : step, left : left + step * width : step]
-
-
-@lru_cache(maxsize=1)
-def _noise_fields() -> Floats:
-    """(24, NOISE_SIZE, NOISE_SIZE) float32 in [0, 1]: spectra from white to 1/f^3, some stretched one way."""
-    rng = np.random.default_rng(0)
-    rows = np.fft.fftfreq(NOISE_SIZE)[:, None]
-    columns = np.fft.rfftfreq(NOISE_SIZE)
-    fields = []
-    for exponent in np.linspace(0, 2.5, 24):
-        stretch = rng.choice([1.0, 1.0, 0.2, 5.0])
-        frequency = np.hypot(rows * stretch, columns / stretch) + 1 / NOISE_SIZE
-        white = np.fft.rfft2(rng.normal(size=(NOISE_SIZE, NOISE_SIZE)))
-        field = np.fft.irfft2(white * frequency**-exponent, s=(NOISE_SIZE, NOISE_SIZE))
-        fields.append(np.clip(0.5 + 0.25 * (field - field.mean()) / field.std(), 0, 1))
-    return np.stack(fields).astype(np.float32)
+    return (colour + mixture[..., None] * (other - colour)) * light[..., None]
 
 
 # ---------------------------------------------------------------- camera
 
 
-def _camera(image: Floats, rng: Rng) -> Bytes:
-    """(H, W, 3) uint8: light across the scene, exposure, blur, sensor noise and sometimes JPEG."""
+def _camera(image: Floats, rng: Rng, scale: float) -> Bytes:
+    """(H, W, 3) uint8: light, exposure, white balance, blur, sensor noise and sometimes JPEG.
+
+    ``scale`` is the number of pixels that blur as one pixel of a 256 pixel image does.
+    """
     height, width = image.shape[:2]
-    light = 1 + rng.normal(0, 0.25) * (_ramp(rng, height, width, 1.0)[..., None] - 0.25)
-    image = np.clip(image * light, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.25)))
-    if rng.random() < 0.25:  # low contrast
+    light = 1 + rng.normal(0, 0.25) * (ramp(rng, height, width, 1.0)[..., None] - 0.25)
+    balance = np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
+    image = np.clip(image * light * balance, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.25)))
+    if rng.random() < 0.12:  # low contrast
         low = rng.uniform(0, 0.5)
         image = low + (rng.uniform(0.3, 0.7) * (1 - low)) * image
-    if rng.random() < 0.6:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3))
-    grain = rng.standard_normal(image.shape, np.float32) * np.float32(rng.exponential(0.02))
+    image = _blurred(np.asarray(image, np.float32), rng, scale)
+    grain = rng.standard_normal(image.shape, np.float32) * np.float32(min(rng.exponential(0.013), 0.05))
     pixels = (np.clip(image + grain, 0, 1) * 255).astype(np.uint8)
     if rng.random() < 0.25:
         quality = int(rng.integers(40, 95))
         coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        pixels = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        pixels = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return pixels
+
+
+def _blurred(image: Floats, rng: Rng, scale: float) -> Floats:
+    """The image (H, W, 3) out of focus, or moved during the exposure, or sharp."""
+    kind = rng.random()
+    if kind < 0.55:
+        return np.asarray(cv2.GaussianBlur(image, (0, 0), scale * rng.uniform(0.3, 1.2)), np.float32)
+    if kind < 0.65:
+        size = 2 * round(scale * rng.uniform(1, 3)) + 1
+        line = np.zeros((size, size), np.float32)
+        end = (size - 1) / 2 * np.array([np.cos(angle := rng.uniform(0, np.pi)), np.sin(angle)])
+        first, last = (np.round((size - 1) / 2 + sign * end).astype(int).tolist() for sign in (-1, 1))
+        cv2.line(line, first, last, 1.0)
+        return np.asarray(cv2.filter2D(image, -1, line / line.sum()), np.float32)
+    return image

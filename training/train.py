@@ -10,7 +10,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from tqdm import tqdm
 
 from sam_ros.model import Architecture, build_sam
 from training.batches import Batch, SceneBatches
+from training.enlarge import enlarged
 from training.initial import initialise
 from training.losses import edge_loss, grouping_loss, prompt_loss, true_iou
+from training.muon import Muon
 from training.prompting import (
     chosen_logits,
     decode,
@@ -61,18 +64,24 @@ SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a training run; ``steps`` may be changed when it is resumed."""
+    """What decides a training run; ``steps`` may be changed when it is resumed.
 
-    steps: int = 3200
+    ``first_step`` is where a run on larger images begins: what helps in the beginning is behind it.
+    """
+
+    steps: int = 5000
     scenes: int = 8
-    prompts: int = 4
-    learning_rate: float = 1.2e-3
-    warmup: int = 100
-    decay_share: float = 0.57
+    prompts: int = 6
+    learning_rate: float = 2e-3
+    last_rate_share: float = 0.1
+    warmup: int = 50
+    decay_share: float = 0.4
     weight_decay: float = 0.05
     ema_decay: float = 0.995
     seed: int = 0
+    pool_size: int = 8000
     whitening_scenes: int = 64
+    first_step: int = 0
     architecture: Architecture = SAM_TINY
 
 
@@ -84,42 +93,81 @@ class Run:
     sam: Sam
     pixel_head: nn.Conv2d
     average: AveragedModel
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
     step: int = 0
     records: list[dict[str, float]] = field(default_factory=list)
 
 
-def start(settings: Settings) -> Run:
-    """A run at step 0, its weights decided by the seed."""
+def start(settings: Settings, folder: Path | None = None) -> Run:
+    """A run at step 0, its weights decided by the seed; ``folder`` keeps its scenes."""
     torch.manual_seed(settings.seed)
     sam = build_sam(settings.architecture).train()
-    pixel_head = nn.Conv2d(settings.architecture.prompt_embed_dim, 16 * (1 + FEATURES), 1)
-    initialise(sam, pixel_head, sample_batch(settings))
+    pixel_head = _pixel_head(settings)
+    initialise(sam, pixel_head, sample_batch(settings, folder))
+    return _run(settings, sam, pixel_head)
+
+
+def start_enlarged(checkpoint: Path, settings: Settings) -> Run:
+    """A run that goes on from the averaged weights of another, on images of ``settings.architecture``."""
+    state = torch.load(checkpoint, weights_only=True)
+    old = _settings(state["settings"])
+    small = _run(old, build_sam(old.architecture).train(), _pixel_head(old))
+    small.average.load_state_dict(state["average"])
+    small.pixel_head.load_state_dict(state["pixel_head"])
+    sam = enlarged(small.average.module, settings.architecture)
+    run = _run(replace(settings, first_step=state["step"]), sam, small.pixel_head)
+    run.step = state["step"]
+    return run
+
+
+def _pixel_head(settings: Settings) -> nn.Conv2d:
+    return nn.Conv2d(settings.architecture.prompt_embed_dim, 16 * (1 + FEATURES), 1)
+
+
+def _run(settings: Settings, sam: Sam, pixel_head: nn.Conv2d) -> Run:
     update = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(sam, multi_avg_fn=update)
-    return Run(settings, sam, pixel_head, average, _optimizer(settings, sam, pixel_head))
+    return Run(settings, sam, pixel_head, average, _optimizers(settings, sam, pixel_head))
 
 
-def sample_batch(settings: Settings) -> Batch:
+def sample_batch(settings: Settings, folder: Path | None) -> Batch:
     """Scenes that show the initial weights what patches look like."""
-    return SceneBatches(settings.whitening_scenes, 1, settings.architecture.image_size, settings.seed)[0]
+    size = settings.architecture.image_size
+    data = SceneBatches(settings.whitening_scenes, 1, size, settings.seed, settings.pool_size, folder)
+    return data[settings.steps]
 
 
-def _optimizer(settings: Settings, sam: Sam, pixel_head: nn.Module) -> torch.optim.Optimizer:
-    """AdamW, weight decay on matrices only."""
-    parameters = [*sam.parameters(), *pixel_head.parameters()]
+def _optimizers(settings: Settings, sam: Sam, pixel_head: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the transformers, AdamW for everything else."""
+    hidden = [*sam.image_encoder.blocks.parameters(), *sam.mask_decoder.transformer.parameters()]
+    tables = {id(table) for block in sam.image_encoder.blocks for table in _rel_pos(block)}
+    matrices = [p for p in hidden if p.ndim == 2 and id(p) not in tables]
+    others = [*sam.parameters(), *pixel_head.parameters()]
+    others = [p for p in others if all(p is not matrix for matrix in matrices)]
+    decay = settings.weight_decay
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+    rate = settings.learning_rate
+    return [
+        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True),
+        Muon(matrices, lr=rate, weight_decay=decay),
+    ]
+
+
+def _rel_pos(block: nn.Module) -> tuple[Tensor, Tensor]:
+    attention = block.attn
+    return attention.rel_pos_h, attention.rel_pos_w
 
 
 def learning_rate(settings: Settings, step: int) -> float:
-    """Linear warm-up, constant, then linear decay to zero over the last ``decay_share`` of the steps."""
-    warm = (step + 1) / settings.warmup
-    cool = (settings.steps - step) / (settings.decay_share * settings.steps)
-    return settings.learning_rate * min(1.0, warm, cool)
+    """Linear warm-up, constant, then linear decay over the last ``decay_share`` of the run's steps."""
+    steps = settings.steps - settings.first_step
+    warm = (step - settings.first_step + 1) / settings.warmup
+    cool = (settings.steps - step) / (settings.decay_share * steps)
+    share = settings.last_rate_share
+    return settings.learning_rate * min(1.0, warm, share + (1 - share) * cool)
 
 
 # ---------------------------------------------------------------- one step
@@ -128,15 +176,17 @@ def learning_rate(settings: Settings, step: int) -> float:
 def train_step(run: Run, batch: Batch) -> dict[str, float]:
     """Learn from one batch; what happened, for the log."""
     rate = learning_rate(run.settings, run.step)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
     loss, record = _losses(run, batch)
-    run.optimizer.zero_grad()
+    for optimizer in run.optimizers:
+        optimizer.zero_grad()
     torch.autograd.backward(loss)
     parameters = [*run.sam.parameters(), *run.pixel_head.parameters()]
     average_gradients(parameters)
     norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-    run.optimizer.step()
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
     run.average.update_parameters(run.sam)
     run.step += 1
     return {**record, "loss": loss.item(), "gradient_norm": norm.item(), "learning_rate": rate}
@@ -154,9 +204,15 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
+def autocast() -> AbstractContextManager[Any]:
+    """Bfloat16 where the processor multiplies matrices in it; elsewhere it would be many times slower."""
+    capable = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return torch.autocast("cpu", torch.bfloat16, enabled=capable)
+
+
 def _losses(run: Run, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     generator = torch.Generator().manual_seed(run.settings.seed * 1_000_003 + run.step)
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         embeddings = run.sam.image_encoder(normalised(run.sam, batch))  # (B, E, h, w)
         pixels = pixel_shuffle(run.pixel_head(embeddings), 4).float()  # (B, 1 + FEATURES, 4h, 4w)
     edges = edge_loss(pixels[:, 0], batch.edges)
@@ -205,7 +261,7 @@ def _first_round(run: Run, embeddings: Tensor, batch: Batch) -> tuple[Tensor, di
     sam = run.sam
     is_box = batch.is_box.flatten()
     points, boxes = batch.points.reshape(-1, 1, 2), batch.boxes.reshape(-1, 4)
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         sparse = embed_points_and_boxes(sam, points, torch.ones(points.shape[:2]), boxes, is_box, 0)
         dense = embed_logits(sam, None, len(points))
         repeated = embeddings.repeat_interleave(batch.targets.shape[1], 0)
@@ -223,7 +279,7 @@ def _second_round(
 ) -> Tensor:
     """Loss of a correcting click or, every fourth step, of a mask prompt alone, on the objects ``again``."""
     shares = _shares(batch)[again]
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         if run.step % 4 == 3:
             given = logits if run.step % 8 == 7 else mask_prompts(shares, generator)
             sparse = torch.empty(len(again), 0, embeddings.shape[1])
@@ -252,10 +308,13 @@ def _corrected(
 # ---------------------------------------------------------------- the run and its files
 
 
-def batches(settings: Settings, first_step: int, workers: int, rank: int) -> Iterator[Batch]:
+def batches(
+    settings: Settings, first_step: int, workers: int, rank: int, folder: Path | None
+) -> Iterator[Batch]:
     """The batches of one training process from ``first_step`` on, made ahead by worker processes."""
     seed = settings.seed + rank * SEEDS_APART
-    data = SceneBatches(settings.scenes, settings.prompts, settings.architecture.image_size, seed)
+    size = settings.architecture.image_size
+    data = SceneBatches(settings.scenes, settings.prompts, size, seed, settings.pool_size, folder)
     steps = range(first_step, settings.steps)
     loader = DataLoader(
         data, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_single_threaded,
@@ -269,15 +328,17 @@ def _single_threaded(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def train(run: Run, output: Path, workers: int, save_seconds: float, rank: int = 0) -> None:
+def train(
+    run: Run, output: Path, workers: int, save_seconds: float, rank: int = 0, folder: Path | None = None
+) -> None:
     """Run to the last step, saving the checkpoint, log and curves into ``output`` now and then.
 
-    Of several processes, only that of rank 0 writes and shows its progress; the weights of all are equal.
+    ``folder`` keeps the scenes. Of several processes, only that of rank 0 writes and shows its progress; the weights of all are equal.
     """
     saved = time.monotonic()
     waiting: list[dict[str, float]] = []
     progress = tqdm(total=run.settings.steps, initial=run.step, unit="step", smoothing=0.02, disable=rank > 0)
-    for batch in batches(run.settings, run.step, workers, rank):
+    for batch in batches(run.settings, run.step, workers, rank, folder):
         waiting.append(train_step(run, batch))
         progress.update()
         if len(waiting) == LOG_EVERY:
@@ -312,7 +373,7 @@ def _state(run: Run) -> dict[str, Any]:
         "sam": run.sam.state_dict(),
         "pixel_head": run.pixel_head.state_dict(),
         "average": run.average.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
         "step": run.step,
         "records": run.records,
     }
@@ -324,12 +385,19 @@ def resume(checkpoint: Path, steps: int | None = None) -> Run:
     Everything random is a function of seed and step, so there is no generator state to restore.
     """
     state = torch.load(checkpoint, weights_only=True)
-    values = {**state["settings"], "architecture": Architecture.from_dict(state["settings"]["architecture"])}
-    run = start(Settings(**{**values, "steps": steps or values["steps"]}))
-    for name in ("sam", "pixel_head", "average", "optimizer"):
+    settings = _settings(state["settings"])
+    settings = replace(settings, steps=steps or settings.steps)
+    run = _run(settings, build_sam(settings.architecture).train(), _pixel_head(settings))
+    for name in ("sam", "pixel_head", "average"):
         getattr(run, name).load_state_dict(state[name])
+    for optimizer, stored in zip(run.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(stored)
     run.step, run.records = state["step"], state["records"]
     return run
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    return Settings(**{**values, "architecture": Architecture.from_dict(values["architecture"])})
 
 
 def plot_curves(records: list[dict[str, float]], path: Path) -> None:
@@ -357,6 +425,14 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --output")
     parser.add_argument("--steps", type=int, help="total number of steps (also when resuming)")
     parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--scenes", type=int, default=Settings.scenes, help="in a batch of each process")
+    parser.add_argument("--prompts", type=int, default=Settings.prompts, help="objects of each scene")
+    parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
+    parser.add_argument("--enlarge", type=Path, help="go on from this checkpoint, on images of --image-size")
+    parser.add_argument("--image-size", type=int, default=SAM_TINY.image_size)
+    parser.add_argument(
+        "--pool", type=Path, default=Path("training/runs/scenes"), help="folder that keeps generated scenes"
+    )
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count(), help="processes that train, each on its own scenes"
     )
@@ -386,11 +462,25 @@ def _train_process(rank: int, arguments: argparse.Namespace, meeting_point: str)
     torch.set_num_threads(arguments.threads)
     if meeting_point:
         distributed.init_process_group("gloo", meeting_point, rank=rank, world_size=arguments.processes)
+    run = _new_run(arguments)
+    train(run, arguments.output, arguments.workers, arguments.save_seconds, rank, arguments.pool)
+
+
+def _new_run(arguments: argparse.Namespace) -> Run:
+    """The run that the command line asks for."""
     if arguments.resume:
-        run = resume(arguments.output / "checkpoint.pt", arguments.steps)
-    else:
-        run = start(Settings(steps=arguments.steps or Settings.steps, seed=arguments.seed))
-    train(run, arguments.output, arguments.workers, arguments.save_seconds, rank)
+        return resume(arguments.output / "checkpoint.pt", arguments.steps)
+    settings = Settings(
+        steps=arguments.steps or Settings.steps,
+        seed=arguments.seed,
+        scenes=arguments.scenes,
+        prompts=arguments.prompts,
+        learning_rate=arguments.learning_rate,
+        architecture=replace(SAM_TINY, image_size=arguments.image_size),
+    )
+    if arguments.enlarge:
+        return start_enlarged(arguments.enlarge, settings)
+    return start(settings, arguments.pool)
 
 
 if __name__ == "__main__":
