@@ -1,205 +1,193 @@
-"""Measure sam_tiny on held-out scenes: ``python -m training.evaluate`` prints a table and draws a sheet."""
+"""Measure sam_tiny on scenes, video and photographs: ``python -m training.evaluate`` prints tables and draws.
+
+Scenes and videos are generated from seeds that training never uses; photographs are those that scikit-image
+bundles, outlined by hand. All answers are those of segment_anything's own ``SamPredictor``.
+"""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from segment_anything import SamPredictor
-from torch import Tensor
 from tqdm import tqdm
 
 from sam_ros.checkpoint import SHIPPED_SAM_TINY
-from training.batches import HELD_OUT_SEED, Mask, sample_click, target_labels, tight_box
+from training.answers import KINDS, Prompted, Scores, ask, joined, prompted, score
+from training.batches import sample_click, target_labels
+from training.calibration import plot_reliability
+from training.comparison import compare_all, pooled
 from training.export import load_exported
+from training.photographs import OUTLINES, photographs
+from training.pool import HELD_OUT_SEED
 from training.scenes import Scene, generate_scene
+from training.sheets import draw_objects, draw_photographs, largest
+from training.tables import method_notes, method_table, object_table, score_table
+from training.video import generate_video
 
 OBJECTS_PER_SCENE = 6
-SHEET_SCENES = 8
-SHEET_TILE = 144  # pixels
-RED, GREEN = (235, 40, 40), (40, 220, 60)
+SHOWN = 12  # objects on each sheet of generated ones
+VIDEO_SEED = HELD_OUT_SEED + 1_000_000
+FRAMES = 10  # of each video
+EVERY = 3  # frames, one is shown
+PARTS = ("scenes", "video", "photographs")
 
 
 @dataclass(frozen=True)
-class Objects:
-    """The N objects asked for in one scene of size (H, W), and how they are prompted.
+class Settings:
+    """What is measured and where the results go."""
 
-    Attributes:
-        scene: the scene.
-        masks: (N, H, W) bool, what is visible of each.
-        points: (N, 1, 2) float32 XY pixels, one click each.
-        boxes: (N, 4) float32 XYXY half-open pixel edges, tight.
-    """
-
-    scene: Scene
-    masks: Tensor
-    points: Tensor
-    boxes: Tensor
+    checkpoint: Path
+    scenes: int
+    videos: int
+    output: Path
+    parts: tuple[str, ...]
+    outlines: Path = OUTLINES
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Answers to N prompts: (N, C, H, W) bool masks, (N, C) predicted IoU, (N, C, h, w) logits."""
-
-    masks: Tensor
-    predicted_iou: Tensor
-    low_res_logits: Tensor
-
-    def best(self) -> Tensor:
-        """(N,) index of the mask with the highest predicted IoU."""
-        return self.predicted_iou.argmax(1)
-
-
-def held_out(count: int, image_size: int) -> Iterator[Objects]:
-    """The objects of the first ``count`` held-out scenes that have any."""
+def held_out(count: int, image_size: int) -> Iterator[Prompted]:
+    """The objects of the first ``count`` held-out scenes, without the scenes that have none."""
     for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
-        scene = generate_scene(seed, image_size)
-        labels = target_labels(scene)
-        if len(labels):
-            yield _objects(scene, np.random.default_rng(seed).permutation(labels)[:OBJECTS_PER_SCENE], seed)
+        yield from _objects(generate_scene(seed, image_size), seed)
 
 
-def _objects(scene: Scene, labels: NDArray[np.int64], seed: int) -> Objects:
+def held_out_frames(videos: int, image_size: int) -> Iterator[Prompted]:
+    """The objects of every frame of held-out videos."""
+    for seed in range(VIDEO_SEED, VIDEO_SEED + videos):
+        for frame in generate_video(seed, image_size, FRAMES):
+            yield from _objects(frame, seed)
+
+
+def _objects(scene: Scene, seed: int) -> Iterator[Prompted]:
+    """At most ``OBJECTS_PER_SCENE`` objects, each with a random click; nothing if there is no large one."""
+    labels = np.random.default_rng(seed).permutation(target_labels(scene))[:OBJECTS_PER_SCENE]
+    if not len(labels):
+        return
     rng = np.random.default_rng(seed + 1)
     masks = np.stack([scene.mask(label) for label in labels])
-    points = np.stack([sample_click(rng, mask) for mask in masks])[:, None]
-    boxes = np.stack([tight_box(mask) for mask in masks])
-    return Objects(scene, *(torch.from_numpy(array) for array in (masks, points, boxes)))
+    yield prompted(scene.image, masks, [sample_click(rng, mask) for mask in masks])
 
 
-def iou(masks: Tensor, truth: Tensor) -> Tensor:
-    """(N, C) IoU of masks (N, C, H, W) with the truth (N, H, W), both bool."""
-    intersection = (masks & truth[:, None]).sum((-2, -1))
-    return intersection / (masks | truth[:, None]).sum((-2, -1)).clamp(min=1)
-
-
-def ask(predictor: SamPredictor, objects: Objects, kind: str) -> Answer:
-    """The model's answer to one way of prompting all objects of the image that was set."""
-    points, labels = objects.points, torch.ones(objects.points.shape[:2])
-    if kind == "box":
-        return Answer(*predictor.predict_torch(None, None, objects.boxes, multimask_output=False))
-    if kind == "box, three masks":
-        return Answer(*predictor.predict_torch(None, None, objects.boxes, multimask_output=True))
-    answer = Answer(*predictor.predict_torch(points, labels, multimask_output=True))
-    for _ in range({"click": 0, "click + 1 correction": 1, "click + 2 corrections": 2}[kind]):
-        best, every = answer.best(), torch.arange(len(points))
-        points, labels = _corrected(points, labels, answer.masks[every, best], objects.masks)
-        logits = answer.low_res_logits[every, best][:, None]
-        answer = Answer(*predictor.predict_torch(points, labels, None, logits, multimask_output=False))
-    return answer
-
-
-KINDS = ("click", "click + 1 correction", "click + 2 corrections", "box", "box, three masks")
-
-
-def _corrected(points: Tensor, labels: Tensor, masks: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Points (N, K + 1, 2) and labels (N, K + 1), a click in the deepest point of each error added."""
-    wrong = (masks != truth).numpy()
-    clicks = torch.from_numpy(np.stack([_deepest(region) for region in wrong]))
-    rows, columns = clicks[:, 1].long(), clicks[:, 0].long()
-    added = truth[torch.arange(len(truth)), rows, columns].float()
-    return torch.cat([points, clicks[:, None]], 1), torch.cat([labels, added[:, None]], 1)
-
-
-def _deepest(region: Mask) -> NDArray[np.float32]:
-    """(2,) XY of the pixel furthest from the border of a region (H, W)."""
-    depth = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    row, column = np.unravel_index(depth.argmax(), depth.shape)
-    return np.array([column, row], np.float32)
+def measure_images(predictor: SamPredictor, images: Iterable[Prompted]) -> dict[str, Scores]:
+    """The scores of all objects of all images, by way of prompting."""
+    scores: dict[str, list[Scores]] = {kind: [] for kind in KINDS}
+    for objects in tqdm(images, unit="image"):
+        predictor.set_image(objects.image)
+        for kind in KINDS:
+            scores[kind].append(score(ask(predictor, objects, kind), objects.masks))
+    return {kind: joined(parts) for kind, parts in scores.items()}
 
 
 def measure(predictor: SamPredictor, scenes: int) -> dict[str, dict[str, float]]:
-    """Per way of prompting: mean IoU of the chosen and of the best mask, and the error of predicted IoU."""
-    samples: dict[str, list[Tensor]] = {kind: [] for kind in KINDS}
-    image_size = predictor.model.image_encoder.img_size
-    for objects in tqdm(held_out(scenes, image_size), total=scenes, unit="scene"):
-        predictor.set_image(objects.scene.image)
-        for kind in KINDS:
-            answer = ask(predictor, objects, kind)
-            every, best = torch.arange(len(objects.masks)), answer.best()
-            true = iou(answer.masks, objects.masks)
-            error = (answer.predicted_iou - true)[every, best].abs()
-            samples[kind].append(torch.stack([true[every, best], true.max(1).values, error]))
-    columns = ("iou", "best_iou", "predicted_iou_error")
-    means = {kind: torch.cat(values, 1).mean(1).tolist() for kind, values in samples.items()}
-    return {kind: dict(zip(columns, values, strict=True)) for kind, values in means.items()}
+    """On held-out scenes, per way of prompting: what ``Scores.means`` tells."""
+    images = held_out(scenes, predictor.model.image_encoder.img_size)
+    return {kind: part.means() for kind, part in measure_images(predictor, images).items()}
 
 
-def table(figures: dict[str, dict[str, float]]) -> str:
-    """The figures as a Markdown table."""
-    lines = [
-        "| prompt | mean IoU, mask chosen by predicted IoU | mean IoU, best mask | error of predicted IoU |",
-        "|---|---|---|---|",
+def worst(predictor: SamPredictor, images: Iterable[Prompted], count: int) -> list[tuple[Prompted, int]]:
+    """The objects, each of another image, that are found worst from their boxes, the worst first."""
+    found = []
+    for objects in images:
+        predictor.set_image(objects.image)
+        iou = score(ask(predictor, objects, "box"), objects.masks).iou
+        found.append((iou.min().item(), objects, int(iou.argmin())))
+    found.sort(key=lambda entry: entry[0])
+    return [(objects, index) for _, objects, index in found[:count]]
+
+
+# ---------------------------------------------------------------- the report
+
+
+def evaluate(predictor: SamPredictor, steps: str, settings: Settings) -> str:
+    """Measure and draw the parts that were asked for; the report as Markdown."""
+    sections = [f"# Evaluation of sam_tiny after {steps} training steps"]
+    scores: dict[str, Scores] = {}
+    parts = {"scenes": _scenes, "video": _video, "photographs": _photographs}
+    for name in settings.parts:
+        text, by_kind = parts[name](predictor, settings)
+        sections.append(text)
+        scores[name] = joined(list(by_kind.values()))
+    plot_reliability(scores, settings.output / "reliability.png")
+    return "\n\n".join([*sections, _calibration(scores)]) + "\n"
+
+
+Part = tuple[str, dict[str, Scores]]
+"""The text of a section, and its scores by way of prompting."""
+
+
+def _scenes(predictor: SamPredictor, settings: Settings) -> Part:
+    size = predictor.model.image_encoder.img_size
+    scores = measure_images(predictor, held_out(settings.scenes, size))
+    first = [(objects, largest(objects)) for objects in islice(held_out(settings.scenes, size), SHOWN)]
+    draw_objects(predictor, first, settings.output / "scenes.jpg")
+    failures = worst(predictor, held_out(settings.scenes, size), SHOWN)
+    draw_objects(predictor, failures, settings.output / "scenes_worst.jpg")
+    title = f"## {settings.scenes} held-out scenes, {len(scores['box'].iou)} objects"
+    pictures = (
+        "True mask, mask from a click, mask from a box, of the largest object of each of the first scenes:"
+        "\n\n![Scenes](scenes.jpg)\n\nThe same of the objects that are found worst from their boxes:"
+        "\n\n![Failures](scenes_worst.jpg)"
+    )
+    return f"{title}\n\n{score_table(scores)}\n\n{pictures}", scores
+
+
+def _video(predictor: SamPredictor, settings: Settings) -> Part:
+    size = predictor.model.image_encoder.img_size
+    scores = measure_images(predictor, held_out_frames(settings.videos, size))
+    frames = islice(held_out_frames(settings.videos, size), 0, EVERY * SHOWN, EVERY)
+    draw_objects(
+        predictor, [(objects, largest(objects)) for objects in frames], settings.output / "video.jpg"
+    )
+    title = f"## {settings.videos} generated videos of {FRAMES} frames, {len(scores['box'].iou)} objects"
+    return f"{title}\n\n{score_table(scores)}\n\nEvery third frame, as above:\n\n![Frames](video.jpg)", scores
+
+
+def _photographs(predictor: SamPredictor, settings: Settings) -> Part:
+    compared = compare_all(predictor, list(photographs(settings.outlines)))
+    draw_photographs(compared, settings.output / "photographs.jpg")
+    scores = pooled(compared)
+    sections = [
+        f"## Photographs, {len(compared)} objects outlined by hand",
+        score_table(scores),
+        method_table(compared),
+        method_notes(compared),
+        object_table(compared),
+        "Prompts, mask from a click, from a box, GrabCut's, truth; worst box first:",
+        "![Photographs](photographs.jpg)",
     ]
-    for kind, row in figures.items():
-        lines.append(f"| {kind} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |")
-    return "\n".join(lines)
+    return "\n\n".join(sections), scores
 
 
-# ---------------------------------------------------------------- the sheet
-
-
-def draw_sheet(predictor: SamPredictor, path: Path) -> None:
-    """A PNG of held-out scenes, two to a row: true mask, mask from a click, mask from a box."""
-    shown = held_out(SHEET_SCENES, predictor.model.image_encoder.img_size)
-    tiles = [np.hstack(_row(predictor, objects)) for objects in shown]
-    half = len(tiles) // 2
-    sheet = np.hstack([np.vstack(tiles[:half]), np.vstack(tiles[half : 2 * half])])
-    coarse = np.round(sheet / 17).astype(np.uint8) * 17  # 16 levels a channel: grain would not compress
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), cv2.cvtColor(coarse, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9])
-
-
-def _row(predictor: SamPredictor, objects: Objects) -> list[NDArray[np.uint8]]:
-    predictor.set_image(objects.scene.image)
-    click, box = (ask(predictor, objects, kind) for kind in ("click", "box"))
-    first = int(objects.masks.sum((1, 2)).argmax())
-    masks = [objects.masks[first], click.masks[first, click.best()[first]], box.masks[first, 0]]
-    pictures = [_tinted(objects.scene.image, mask.numpy()) for mask in masks]
-    x, y = (int(value) for value in objects.points[first, 0])
-    cv2.circle(pictures[1], (x, y), 5, RED, -1)
-    left, top, right, bottom = (int(value) for value in objects.boxes[first])
-    cv2.rectangle(pictures[2], (left, top), (right - 1, bottom - 1), RED, 2)
-    return [_tile(picture) for picture in pictures]
-
-
-def _tinted(image: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
-    """The image (H, W, 3) with the mask (H, W) in green and outlined."""
-    picture = image.copy()
-    picture[mask] = (0.5 * picture[mask] + 0.5 * np.array(GREEN)).astype(np.uint8)
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, contours, -1, GREEN, 2)
-    return picture
-
-
-def _tile(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(SHEET_TILE, SHEET_TILE, 3): the picture on white, its longest side as long as the tile."""
-    scale = (SHEET_TILE - 4) / max(picture.shape[:2])
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    tile = np.full((SHEET_TILE, SHEET_TILE, 3), 255, np.uint8)
-    tile[: small.shape[0], : small.shape[1]] = small
-    return tile
+def _calibration(scores: dict[str, Scores]) -> str:
+    errors = [f"{name} {part.means()['predicted_iou_error']:.3f}" for name, part in scores.items()]
+    text = f"Mean absolute error of predicted IoU, over all ways of prompting: {', '.join(errors)}."
+    return f"## Calibration\n\n{text}\n\n![Reliability](reliability.png)"
 
 
 def main() -> None:
-    """Parse the command line, measure and draw."""
+    """Parse the command line, measure, draw, print the report and write it."""
+    settings = _parse()
+    sam, metadata = load_exported(settings.checkpoint)
+    report = evaluate(SamPredictor(sam), metadata["training_steps"], settings)
+    (settings.output / "evaluation.md").write_text(report)
+    print(report)
+
+
+def _parse() -> Settings:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED_SAM_TINY, help="an exported file")
     parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--sheet", type=Path, default=Path("training/results/sheet.png"))
+    parser.add_argument("--videos", type=int, default=12)
+    parser.add_argument("--output", type=Path, default=Path("training/results"), help="folder of the results")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
-    sam, metadata = load_exported(arguments.checkpoint)
-    predictor = SamPredictor(sam)
-    figures = measure(predictor, arguments.scenes)
-    print(f"{metadata['training_steps']} training steps, {arguments.scenes} held-out scenes\n")
-    print(table(figures))
-    draw_sheet(predictor, arguments.sheet)
+    return Settings(
+        arguments.checkpoint, arguments.scenes, arguments.videos, arguments.output, tuple(arguments.parts)
+    )
 
 
 if __name__ == "__main__":

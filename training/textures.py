@@ -75,7 +75,7 @@ def _photographed(rng: Rng, height: int, width: int) -> Floats:
     """(height, width) float32 in [0, 1]: a window of a photograph's brightness, turned by quarters."""
     photographs = _photographs()
     photograph = photographs[rng.integers(len(photographs))]
-    return _window(rng, np.rot90(photograph, rng.integers(4)), height, width)
+    return _window(rng, np.rot90(photograph, int(rng.integers(4))), height, width)
 
 
 def _window(rng: Rng, field: Floats, height: int, width: int) -> Floats:

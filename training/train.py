@@ -333,7 +333,8 @@ def train(
 ) -> None:
     """Run to the last step, saving the checkpoint, log and curves into ``output`` now and then.
 
-    ``folder`` keeps the scenes. Of several processes, only that of rank 0 writes and shows its progress; the weights of all are equal.
+    ``folder`` keeps the scenes. Of several processes, only that of rank 0 writes and shows its progress; the
+    weights of all are equal.
     """
     saved = time.monotonic()
     waiting: list[dict[str, float]] = []

@@ -1,0 +1,166 @@
+"""SAM's image encoder, computed faster than by the modules of segment_anything that hold its weights.
+
+The result is that of ``ImageEncoderViT.forward`` (segment_anything/modeling/image_encoder.py) up to rounding.
+Three things are done differently:
+
+- The decomposed relative position is folded into queries and keys, so that one plain scaled dot product
+  attention computes it: with q' = [scale q, q R_row, q R_column] and k' = [k, onehot(row), onehot(column)],
+  q' k' is upstream's attention, bias included, and no (tokens, tokens) bias is ever made.
+- Upstream pads the normalised image with zeros to whole windows and projects the padding too. It takes part
+  as keys and values, which are the bias of the projection; only the real tokens are projected here.
+- Tables that depend on nothing but the weights are made once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling.image_encoder import Block, get_rel_pos
+from torch import Tensor, nn
+
+Layer = Callable[[Tensor], Tensor]
+
+ALIGNMENT = 8  # attention kernels want channels in multiples of this
+
+
+def encoder_layers(encoder: ImageEncoderViT, dtype: torch.dtype, compile: bool = False) -> list[Layer]:
+    """The encoder as a list of steps, so that an encode can be cancelled between blocks.
+
+    The first takes (1, 3, S, S) float32 normalised pixels, the last returns (1, C, S/16, S/16) float32.
+
+    Args:
+        encoder: holds the weights, on their device.
+        dtype: of the matrix products; sums of the residual stream, norms and the neck's stay float32.
+        compile: compile the blocks with torch.compile.
+    """
+    side = encoder.img_size // encoder.patch_embed.proj.kernel_size[0]
+    blocks: list[Layer] = [FastBlock(block, side, dtype) for block in encoder.blocks]
+    if compile:
+        blocks = [torch.compile(block, dynamic=False) for block in blocks]
+    return [_PatchEmbed(encoder, dtype), *blocks, _Neck(encoder.neck, dtype)]
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A linear layer in the dtype of its weights; the input is converted to it."""
+
+    weight: Tensor  # (out, in)
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, layer: nn.Linear, dtype: torch.dtype) -> _Linear:
+        return cls(layer.weight.to(dtype), None if layer.bias is None else layer.bias.to(dtype))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+class _PatchEmbed:
+    """(1, 3, S, S) -> (1, S/16, S/16, D) float32, absolute positions added."""
+
+    def __init__(self, encoder: ImageEncoderViT, dtype: torch.dtype) -> None:
+        projection = encoder.patch_embed.proj
+        self.patch = projection.kernel_size[0]
+        # (D, 3, p, p) -> (D, p * p * 3): patches are read row by row, channels last
+        weight = projection.weight.permute(0, 2, 3, 1).flatten(1).contiguous()
+        self.project = _Linear(weight.to(dtype), projection.bias.to(dtype))
+        self.positions = encoder.pos_embed
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows, columns = x.shape[2] // self.patch, x.shape[3] // self.patch
+        x = x.permute(0, 2, 3, 1).reshape(1, rows, self.patch, columns, self.patch * 3)
+        patches = x.transpose(2, 3).reshape(1, rows, columns, -1)  # (1, rows, columns, p * p * 3)
+        return self.project(patches).float() + self.positions
+
+
+class _Neck:
+    """(1, h, w, D) -> (1, C, h, w) float32: two convolutions, each followed by a norm over the channels."""
+
+    def __init__(self, neck: nn.Sequential, dtype: torch.dtype) -> None:
+        reduce, self.first_norm, self.convolve, self.second_norm = neck
+        self.reduce = _Linear(reduce.weight.flatten(1).to(dtype), None)
+        self.weight = self.convolve.weight.to(dtype).contiguous(memory_format=torch.channels_last)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = _norm_2d(self.reduce(x).float(), self.first_norm)
+        x = x.permute(0, 3, 1, 2).to(self.weight.dtype)  # (1, C, h, w), channels last in memory
+        x = F.conv2d(x, self.weight, padding=self.convolve.padding).float()
+        x = _norm_2d(x.permute(0, 2, 3, 1), self.second_norm)
+        return x.permute(0, 3, 1, 2).contiguous()
+
+
+def _norm_2d(x: Tensor, norm: nn.Module) -> Tensor:
+    """LayerNorm2d of segment_anything/modeling/common.py, on channels that come last."""
+    return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
+
+
+class FastBlock:
+    """``Block`` of segment_anything for one image: (1, h, w, D) float32 -> the same."""
+
+    def __init__(self, block: Block, side: int, dtype: torch.dtype) -> None:
+        attention = block.attn
+        self.side = side
+        self.window = block.window_size or side
+        self.padded = -(-side // self.window) * self.window
+        self.num_heads = attention.num_heads
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.qkv = _Linear.of(attention.qkv, dtype)
+        self.project = _Linear.of(attention.proj, dtype)
+        self.expand, self.contract = _Linear.of(block.mlp.lin1, dtype), _Linear.of(block.mlp.lin2, dtype)
+        self.activation = block.mlp.act
+        self.scale = attention.scale
+        self.rows, self.columns = (
+            get_rel_pos(self.window, self.window, table).transpose(1, 2).contiguous().to(dtype)
+            for table in (attention.rel_pos_h, attention.rel_pos_w)
+        )  # (window, d, window) each: query position, channel, key position
+        self.one_hot = _one_hot_positions(self.window).to(self.rows)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        normed = F.layer_norm(x, x.shape[-1:], self.norm1.weight, self.norm1.bias, self.norm1.eps)
+        x = x + self.project(self._attend(self.qkv(normed)))
+        normed = F.layer_norm(x, x.shape[-1:], self.norm2.weight, self.norm2.bias, self.norm2.eps)
+        return x + self.contract(self.activation(self.expand(normed)))
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """(1, h, w, 3D) -> (1, h, w, D), every window by itself."""
+        windows = self._windows(qkv)  # (3, B, heads, window, window, d)
+        batch, d = windows.shape[1], windows.shape[-1]
+        q, k, v = windows.unbind(0)
+        by_row = torch.matmul(q, self.rows)  # (B, heads, window, window, window): per row, its keys' rows
+        by_column = torch.matmul(q.transpose(2, 3), self.columns).transpose(2, 3)
+        unused = -(d + 2 * self.window) % ALIGNMENT
+        q = F.pad(torch.cat([q * self.scale, by_row, by_column], -1), (0, unused)).flatten(2, 3)
+        one_hot = self.one_hot.expand(batch, self.num_heads, -1, -1)
+        k = F.pad(torch.cat([k.flatten(2, 3), one_hot], -1), (0, unused))
+        v = F.pad(v.flatten(2, 3), (0, q.shape[-1] - d))  # one kernel for all: channels must agree
+        attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :d]
+        return self._image(attended)
+
+    def _windows(self, qkv: Tensor) -> Tensor:
+        """(1, h, w, 3D) -> (3, B, heads, window, window, d), the padding filled with the projection's bias."""
+        if self.padded != self.side:
+            grid = self.qkv.bias.expand(1, self.padded, self.padded, -1).clone()
+            grid[:, : self.side, : self.side] = qkv
+            qkv = grid
+        count, window = self.padded // self.window, self.window
+        qkv = qkv.view(count, window, count, window, 3, self.num_heads, -1)
+        return qkv.permute(4, 0, 2, 5, 1, 3, 6).flatten(1, 2)
+
+    def _image(self, attended: Tensor) -> Tensor:
+        """(B, heads, window * window, d) -> (1, h, w, D) without the padding."""
+        count, window = self.padded // self.window, self.window
+        grid = attended.unflatten(2, (window, window)).unflatten(0, (count, count))
+        grid = grid.permute(0, 3, 1, 4, 2, 5)  # rows of windows, rows, windows, columns, heads, d
+        image = grid.reshape(1, self.padded, self.padded, -1)
+        return image[:, : self.side, : self.side]
+
+
+def _one_hot_positions(window: int) -> Tensor:
+    """(window * window, 2 * window): for each position of a window, its row and its column."""
+    rows = torch.eye(window).repeat_interleave(window, 0)
+    columns = torch.eye(window).repeat(window, 1)
+    return torch.cat([rows, columns], 1)
