@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.image_encoder import Block, get_rel_pos
 from torch import Tensor, nn
 
@@ -41,7 +42,7 @@ def encoder_layers(encoder: ImageEncoderViT, dtype: torch.dtype, compile: bool =
     blocks: list[Layer] = [FastBlock(block, side, dtype) for block in encoder.blocks]
     if compile:
         blocks = [torch.compile(block, dynamic=False) for block in blocks]
-    return [_PatchEmbed(encoder, dtype), *blocks, _Neck(encoder.neck, dtype)]
+    return [_PatchEmbed(encoder, dtype), *blocks, _Neck(encoder, dtype)]
 
 
 @dataclass(frozen=True)
@@ -80,20 +81,21 @@ class _PatchEmbed:
 class _Neck:
     """(1, h, w, D) -> (1, C, h, w) float32: two convolutions, each followed by a norm over the channels."""
 
-    def __init__(self, neck: nn.Sequential, dtype: torch.dtype) -> None:
-        reduce, self.first_norm, self.convolve, self.second_norm = neck
+    def __init__(self, encoder: ImageEncoderViT, dtype: torch.dtype) -> None:
+        reduce, self.first_norm, convolve, self.second_norm = encoder.neck
         self.reduce = _Linear(reduce.weight.flatten(1).to(dtype), None)
-        self.weight = self.convolve.weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        self.weight = convolve.weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        self.padding = convolve.padding
 
     def __call__(self, x: Tensor) -> Tensor:
         x = _norm_2d(self.reduce(x).float(), self.first_norm)
         x = x.permute(0, 3, 1, 2).to(self.weight.dtype)  # (1, C, h, w), channels last in memory
-        x = F.conv2d(x, self.weight, padding=self.convolve.padding).float()
+        x = F.conv2d(x, self.weight, padding=self.padding).float()
         x = _norm_2d(x.permute(0, 2, 3, 1), self.second_norm)
         return x.permute(0, 3, 1, 2).contiguous()
 
 
-def _norm_2d(x: Tensor, norm: nn.Module) -> Tensor:
+def _norm_2d(x: Tensor, norm: LayerNorm2d) -> Tensor:
     """LayerNorm2d of segment_anything/modeling/common.py, on channels that come last."""
     return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
 
@@ -109,6 +111,7 @@ class FastBlock:
         self.num_heads = attention.num_heads
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.qkv = _Linear.of(attention.qkv, dtype)
+        self.padding = attention.qkv.bias.to(dtype)  # what the projection makes of zeros
         self.project = _Linear.of(attention.proj, dtype)
         self.expand, self.contract = _Linear.of(block.mlp.lin1, dtype), _Linear.of(block.mlp.lin2, dtype)
         self.activation = block.mlp.act
@@ -120,6 +123,7 @@ class FastBlock:
         self.one_hot = _one_hot_positions(self.window).to(self.rows)
 
     def __call__(self, x: Tensor) -> Tensor:
+        """``Block.forward``."""
         normed = F.layer_norm(x, x.shape[-1:], self.norm1.weight, self.norm1.bias, self.norm1.eps)
         x = x + self.project(self._attend(self.qkv(normed)))
         normed = F.layer_norm(x, x.shape[-1:], self.norm2.weight, self.norm2.bias, self.norm2.eps)
@@ -141,9 +145,9 @@ class FastBlock:
         return self._image(attended)
 
     def _windows(self, qkv: Tensor) -> Tensor:
-        """(1, h, w, 3D) -> (3, B, heads, window, window, d), the padding filled with the projection's bias."""
+        """(1, h, w, 3D) -> (3, B, heads, window, window, d), the projection's bias in the padding."""
         if self.padded != self.side:
-            grid = self.qkv.bias.expand(1, self.padded, self.padded, -1).clone()
+            grid = self.padding.expand(1, self.padded, self.padded, -1).clone()
             grid[:, : self.side, : self.side] = qkv
             qkv = grid
         count, window = self.padded // self.window, self.window
@@ -153,7 +157,7 @@ class FastBlock:
     def _image(self, attended: Tensor) -> Tensor:
         """(B, heads, window * window, d) -> (1, h, w, D) without the padding."""
         count, window = self.padded // self.window, self.window
-        grid = attended.unflatten(2, (window, window)).unflatten(0, (count, count))
+        grid = attended.reshape(count, count, self.num_heads, window, window, -1)
         grid = grid.permute(0, 3, 1, 4, 2, 5)  # rows of windows, rows, windows, columns, heads, d
         image = grid.reshape(1, self.padded, self.padded, -1)
         return image[:, : self.side, : self.side]

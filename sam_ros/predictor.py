@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import ResizeLongestSide
 
 from sam_ros.checkpoint import load_sam
+from sam_ros.decoder import Answer, FastMaskDecoder, FirstLayer
+from sam_ros.encoder import encoder_layers
 from sam_ros.errors import InvalidImageError, InvalidPromptError, ModelOutputError, SamRosError
 from sam_ros.masks import Masks, resized_hw
+from sam_ros.postprocess import stability_score, upscale
+from sam_ros.preprocess import Preprocessor
 from sam_ros.prompt import Prompt
 
-DECODE_BATCH = 32  # prompts per pass through the decoder: bounds its memory, 10 MB a prompt for 1024 px
-STABILITY_OFFSET = 1.0  # stability_score_offset of SamAutomaticMaskGenerator
+# Prompts per pass through the decoder. A GPU wants many, its memory bounds them: 60 MB a prompt for 1024 px.
+# A CPU does well with what its caches hold.
+DECODE_BATCH = {"cuda": 32, "cpu": 2}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Rows of the table of sparse embeddings; -1, the padding token, comes first.
@@ -39,11 +42,13 @@ class Embedding:
         features: (1, C, S/16, S/16) float32 tensor.
         original_hw: (H, W) of the image, in pixels.
         input_hw: (H, W) of the resized image inside the padded square.
+        first_layer: what the decoder computes once per image; None has it computed at every ``decode``.
     """
 
     features: torch.Tensor
     original_hw: tuple[int, int]
     input_hw: tuple[int, int]
+    first_layer: FirstLayer | None = None
 
 
 def load_predictor(
@@ -104,23 +109,19 @@ class Predictor:
     ) -> None:
         self.model_type = model_type
         self.precision = precision
-        self._sam = sam
-        self._encoder_layers = _layers(sam, compile)
-        self._transform = ResizeLongestSide(self.image_size)
-        with torch.inference_mode():
-            self._image_pe = sam.prompt_encoder.get_dense_pe()  # (1, C, S/16, S/16)
-            self._label_embeddings = _label_embeddings(sam)  # (5, C)
-
-    @property
-    def device(self) -> torch.device:
+        self.device: torch.device = sam.device
         """Where the model is and where embeddings stay."""
-        device: torch.device = self._sam.device
-        return device
-
-    @property
-    def image_size(self) -> int:
+        self.image_size = int(sam.image_encoder.img_size)
         """S: images are resized to this longest side and padded to a square of it."""
-        return int(self._sam.image_encoder.img_size)
+        self._prompt_encoder = sam.prompt_encoder
+        self._mask_threshold = sam.mask_threshold
+        # A click does not wait for the image that is being encoded.
+        self._decode_stream = _urgent_stream(sam.device)
+        with torch.inference_mode():
+            self._preprocess = Preprocessor(self.image_size, sam.pixel_mean, sam.pixel_std)
+            self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
+            self._decoder = FastMaskDecoder(sam)
+            self._label_embeddings = _label_embeddings(sam)  # (5, C)
 
     def memory_mb(self) -> dict[str, float]:
         """Memory that torch holds on a GPU, now and at most, in MB; nothing on the CPU."""
@@ -145,16 +146,16 @@ class Predictor:
         """
         _check_image(image_rgb, self.image_size)
         original_hw = (image_rgb.shape[0], image_rgb.shape[1])
-        with torch.inference_mode(), self._autocast():
-            x = self._preprocess(image_rgb)
+        with torch.inference_mode():
+            features = self._preprocess(image_rgb)
             for layer in self._encoder_layers:
                 if should_stop():
                     raise EncodeCancelledError("encoding was cancelled")
-                x = layer(x)
-            features = x.float()
-            if not bool(torch.isfinite(features).all()):
+                features = layer(features)
+            first_layer = self._decoder.prepare(features)
+            if not bool(torch.isfinite(features).all()):  # on a GPU this waits until all is computed
                 raise ModelOutputError(f"{self.model_type} in {self.precision}: the embedding is not finite")
-        return Embedding(features, original_hw, resized_hw(original_hw, self.image_size))
+        return Embedding(features, original_hw, resized_hw(original_hw, self.image_size), first_layer)
 
     def decode(
         self,
@@ -179,26 +180,12 @@ class Predictor:
         multimask = _one_flag_each(multimask_output, len(prompts))
         self._check_logits_size(prompts)
         answers: dict[int, Masks] = {}
-        with torch.inference_mode():
-            for indexes in _batches(prompts):
-                logits, predicted_iou = self._decode_batch(embedding, [prompts[i] for i in indexes])
-                for row, index in enumerate(indexes):
-                    kept = slice(1, None) if multimask[index] else slice(0, 1)  # as MaskDecoder.forward
-                    answers[index] = self._finish(
-                        logits[row, kept], predicted_iou[row, kept], embedding, best_only
-                    )
+        with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
+            for indexes in _batches(prompts, DECODE_BATCH[self.device.type]):
+                answer = self._decode_batch(embedding, [prompts[i] for i in indexes])
+                chosen = _choose(answer.predicted_iou, [multimask[i] for i in indexes], best_only)
+                answers.update(zip(indexes, self._finish(answer, chosen, embedding), strict=True))
         return [answers[i] for i in range(len(prompts))]
-
-    def _autocast(self) -> Any:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, PRECISIONS[self.precision])
-
-    def _preprocess(self, image_rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """(1, 3, S, S) float32: resized, normalised, padded at the bottom and right with zeros."""
-        resized = torch.as_tensor(self._transform.apply_image(image_rgb), device=self.device)
-        padded: torch.Tensor = self._sam.preprocess(resized.permute(2, 0, 1))[None]
-        return padded
 
     def _check_logits_size(self, prompts: Sequence[Prompt]) -> None:
         side = self.image_size // 4
@@ -209,22 +196,16 @@ class Predictor:
                     f"got {prompt.low_res_logits.shape}"
                 )
 
-    def _decode_batch(
-        self, embedding: Embedding, prompts: Sequence[Prompt]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, 4, S/4, S/4) logits and (B, 4) predicted IoU of B prompts with equal token counts."""
-        logits, predicted_iou = self._sam.mask_decoder.predict_masks(
-            image_embeddings=embedding.features,
-            image_pe=self._image_pe,
-            sparse_prompt_embeddings=self._sparse_embeddings(embedding, prompts),
-            dense_prompt_embeddings=self._dense_embeddings(prompts),
-        )
-        return logits, predicted_iou
+    def _decode_batch(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
+        """The decoder's answer to B prompts with equal token counts."""
+        first_layer = embedding.first_layer or self._decoder.prepare(embedding.features)
+        sparse = self._sparse_embeddings(embedding, prompts)
+        return self._decoder.decode(embedding.features, first_layer, sparse, self._dense_embeddings(prompts))
 
     def _sparse_embeddings(self, embedding: Embedding, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for T equal tokens each."""
         coords, labels = _tokens(prompts, embedding)
-        encoder = self._sam.prompt_encoder
+        encoder = self._prompt_encoder
         labels_on_device = torch.as_tensor(labels, device=self.device)
         positions = encoder.pe_layer.forward_with_coords(
             torch.as_tensor(coords, device=self.device) + 0.5, encoder.input_image_size
@@ -232,60 +213,71 @@ class Predictor:
         is_padding = (labels_on_device == PADDING_LABEL).unsqueeze(-1)
         return positions.masked_fill(is_padding, 0.0) + self._label_embeddings[labels_on_device + 1]
 
-    def _dense_embeddings(self, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B, C, S/16, S/16): the embedded low-res logits, or the learned "no mask" where there are none."""
-        encoder = self._sam.prompt_encoder
-        no_mask = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        dense = no_mask.expand(len(prompts), -1, *encoder.image_embedding_size)
+    def _dense_embeddings(self, prompts: Sequence[Prompt]) -> torch.Tensor | None:
+        """(B, C, S/16, S/16): embedded low-res logits, the learned "no mask" where a prompt has none.
+
+        None where no prompt has any.
+        """
         given = {i: p.low_res_logits for i, p in enumerate(prompts) if p.low_res_logits is not None}
         if not given:
-            return dense
+            return None
+        encoder = self._prompt_encoder
+        no_mask = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        dense = no_mask.repeat(len(prompts), 1, *encoder.image_embedding_size)
         logits = np.stack(list(given.values()))[:, None]  # (M, 1, S/4, S/4)
-        dense = dense.clone()
         dense[list(given)] = encoder.mask_downscaling(torch.as_tensor(logits, device=self.device))
         return dense
 
     def _finish(
-        self, logits: torch.Tensor, predicted_iou: torch.Tensor, embedding: Embedding, best_only: bool
-    ) -> Masks:
-        """From (C, S/4, S/4) logits and (C,) predicted IoU to host arrays, best first."""
-        order = torch.argsort(predicted_iou, descending=True, stable=True)[: 1 if best_only else None]
-        logits, predicted_iou = logits[order], predicted_iou[order]
-        full_size = self._upscale(logits, embedding)
-        answer = Masks(
-            masks=(full_size > self._sam.mask_threshold).cpu().numpy(),
-            predicted_iou=predicted_iou.cpu().numpy(),
-            stability_score=_stability_score(full_size, self._sam.mask_threshold).cpu().numpy(),
-            low_res_logits=logits.cpu().numpy(),
-        )
-        if not (np.isfinite(answer.predicted_iou).all() and np.isfinite(answer.low_res_logits).all()):
+        self, answer: Answer, chosen: Sequence[npt.NDArray[np.int64]], embedding: Embedding
+    ) -> list[Masks]:
+        """The chosen masks of every prompt of a batch, at the size of the image, on the host."""
+        parts: list[tuple[torch.Tensor, ...]] = []
+        for row, indexes in enumerate(chosen):
+            logits = answer.low_res_logits(row, torch.as_tensor(indexes, device=self.device))
+            full_size = upscale(logits, embedding.input_hw, embedding.original_hw)
+            masks, stability = (
+                full_size > self._mask_threshold,
+                stability_score(full_size, self._mask_threshold),
+            )
+            parts.append((masks, answer.predicted_iou[row, indexes], stability, logits))
+        finished = [Masks(*arrays) for arrays in _to_host(parts)]
+        if not all(
+            np.isfinite(m.predicted_iou).all() and np.isfinite(m.low_res_logits).all() for m in finished
+        ):
             raise ModelOutputError(f"{self.model_type} answered a prompt with values that are not finite")
-        return answer
-
-    def _upscale(self, logits: torch.Tensor, embedding: Embedding) -> torch.Tensor:
-        """(C, S/4, S/4) -> (C, H, W) logits of the original image: Sam.postprocess_masks."""
-        full_size: torch.Tensor = self._sam.postprocess_masks(
-            logits[None], embedding.input_hw, embedding.original_hw
-        )
-        return full_size[0]
+        return finished
 
 
-def _layers(sam: Sam, compile: bool) -> list[Callable[[torch.Tensor], torch.Tensor]]:
-    """ImageEncoderViT.forward as a list of steps, so that an encode can be cancelled between blocks."""
-    encoder = sam.image_encoder
+def _urgent_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """A stream that a GPU serves before others; None, which changes nothing, on the CPU."""
+    if device.type != "cuda":
+        return None
+    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
-    def embed_patches(x: torch.Tensor) -> torch.Tensor:
-        patches: torch.Tensor = encoder.patch_embed(x) + encoder.pos_embed  # (1, S/16, S/16, D)
-        return patches
 
-    def neck(x: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = encoder.neck(x.permute(0, 3, 1, 2))  # (1, C, S/16, S/16)
-        return features
+def _choose(
+    predicted_iou: torch.Tensor, multimask: Sequence[bool], best_only: bool
+) -> list[npt.NDArray[np.int64]]:
+    """For each of B prompts, which of the four masks (B, 4) are wanted, best first.
 
-    if compile:
-        for block in encoder.blocks:
-            block.compile()
-    return [embed_patches, *encoder.blocks, neck]
+    As MaskDecoder.forward does: the first is the single-mask output, the other three are the multimask ones.
+    """
+    chosen = []
+    for iou, three in zip(predicted_iou.cpu().numpy(), multimask, strict=True):
+        order = 1 + np.argsort(-iou[1:], kind="stable") if three else np.zeros(1, np.int64)
+        chosen.append(order[:1] if best_only else order)
+    return chosen
+
+
+def _to_host(parts: Sequence[tuple[torch.Tensor, ...]]) -> list[tuple[npt.NDArray[Any], ...]]:
+    """The tensors of every prompt as arrays; from a GPU in one copy for each kind."""
+    if parts[0][0].device.type == "cpu":
+        return [tuple(tensor.numpy() for tensor in part) for part in parts]
+    columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
+    counts = [len(part[0]) for part in parts]
+    rows = zip(*(torch.split(column, counts) for column in columns), strict=True)
+    return [tuple(tensor.numpy() for tensor in row) for row in rows]
 
 
 def _label_embeddings(sam: Sam) -> torch.Tensor:
@@ -311,8 +303,8 @@ def _one_flag_each(multimask_output: bool | Sequence[bool], count: int) -> list[
     return [bool(flag) for flag in multimask_output]
 
 
-def _batches(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
-    """Indexes of prompts with equal token counts, at most DECODE_BATCH at a time.
+def _batches(prompts: Sequence[Prompt], most: int) -> Iterator[list[int]]:
+    """Indexes of prompts with equal token counts, at most ``most`` at a time.
 
     Padding to a common count would change the results: SAM attends to padding tokens.
     """
@@ -320,8 +312,8 @@ def _batches(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
     for index, prompt in enumerate(prompts):
         groups.setdefault(prompt.num_tokens, []).append(index)
     for indexes in groups.values():
-        for start in range(0, len(indexes), DECODE_BATCH):
-            yield indexes[start : start + DECODE_BATCH]
+        for start in range(0, len(indexes), most):
+            yield indexes[start : start + most]
 
 
 def _tokens(
@@ -348,10 +340,3 @@ def _prompt_tokens(
         coords.append(np.zeros((1, 2)))
         labels.append(np.array([PADDING_LABEL]))
     return np.concatenate(coords).astype(np.float32), np.concatenate(labels)
-
-
-def _stability_score(full_size: torch.Tensor, mask_threshold: float) -> torch.Tensor:
-    """(C, H, W) logits -> (C,) float32; calculate_stability_score in utils/amg.py, with 0/0 = 0."""
-    high = (full_size > mask_threshold + STABILITY_OFFSET).sum(dim=(-2, -1))
-    low = (full_size > mask_threshold - STABILITY_OFFSET).sum(dim=(-2, -1))
-    return high / low.clamp(min=1)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from parity import LARGEST_DIFFERENCE
-from random_models import MINIATURE, SMALL, save_random_sam, save_random_vit_b
+from random_models import MINIATURE, SMALL, random_sam, save_random_sam, save_random_vit_b
 from segment_anything import SamPredictor
 from segment_anything.utils.amg import calculate_stability_score
 
@@ -186,7 +186,7 @@ def test_prompts_make_a_difference(small_pair: Pair) -> None:
 def test_more_prompts_than_one_batch_holds(small_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     embedding = small_pair.encode(picture((480, 640)))
     prompts = [click(40.0 * i, 30.0 * i) for i in range(7)]
-    monkeypatch.setattr(predictor_module, "DECODE_BATCH", 3)
+    monkeypatch.setattr(predictor_module, "DECODE_BATCH", {"cpu": 3})
     for prompt, answer in zip(prompts, small_pair.ours.decode(embedding, prompts), strict=True):
         assert_same(answer, upstream_answer(small_pair.upstream, prompt, True))
 
@@ -198,8 +198,9 @@ def test_best_only_keeps_the_first(small_pair: Pair) -> None:
     best = small_pair.ours.decode(embedding, prompts, best_only=True)
     for all_three, one in zip(every, best, strict=True):
         assert (np.diff(all_three.predicted_iou) <= 0).all()
-        np.testing.assert_array_equal(one.masks, all_three.masks[:1])
-        np.testing.assert_array_equal(one.low_res_logits, all_three.low_res_logits[:1])
+        assert one.masks.shape == (1, 300, 200)
+        assert (one.masks != all_three.masks[:1]).mean() < 1e-4  # rounding at the threshold
+        np.testing.assert_allclose(one.low_res_logits, all_three.low_res_logits[:1], atol=1e-5, rtol=0)
         np.testing.assert_array_equal(one.predicted_iou, all_three.predicted_iou[:1])
 
 
@@ -281,15 +282,16 @@ def test_encode_can_be_cancelled_between_blocks(miniature: Callable[..., Predict
     assert len(asked) == 3
 
 
-def test_values_that_are_not_finite_are_an_error(miniature: Callable[..., Predictor]) -> None:
-    broken = miniature()
-    broken._sam.mask_decoder.mask_tokens.weight.fill_(float("nan"))
+def test_values_that_are_not_finite_are_an_error() -> None:
+    sam = random_sam(MINIATURE)
+    sam.mask_decoder.mask_tokens.weight.fill_(float("nan"))
+    broken = Predictor(sam, model_type="sam_tiny")
     embedding = broken.encode(picture((10, 10)))
     with pytest.raises(ModelOutputError, match="not finite"):
         broken.decode(embedding, [click(1, 1)])
-    broken._sam.image_encoder.pos_embed.fill_(float("inf"))
+    sam.image_encoder.pos_embed.fill_(float("inf"))
     with pytest.raises(ModelOutputError, match="not finite"):
-        broken.encode(picture((10, 10)))
+        Predictor(sam, model_type="sam_tiny").encode(picture((10, 10)))
 
 
 @pytest.mark.parametrize("option", [{"device": "tpu"}, {"device": "cuda:99"}, {"precision": "int3"}])

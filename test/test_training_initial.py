@@ -23,7 +23,7 @@ def test_patches_of_the_padding_are_left_out() -> None:
 
 def test_embedded_patches_have_no_mean() -> None:
     run = new_run()
-    sample = sample_batch(run.settings)
+    sample = sample_batch(run.settings, None)
     patches = valid_patches((sample.images - run.sam.pixel_mean) / run.sam.pixel_std, sample.valid)
     projection = run.sam.image_encoder.patch_embed.proj
     with torch.no_grad():

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from training.augmentation import augmented
 from training.batches import SceneBatches, sample_click, tight_box
+from training.photographs import EVALUATION_PHOTOGRAPHS
+from training.pool import HELD_OUT_SEED, ScenePool
 from training.scenes import Scene, generate_scene
+from training.textures import TEXTURE_PHOTOGRAPHS
 
 
 def test_a_seed_decides_the_scene() -> None:
@@ -63,7 +69,7 @@ def test_clicks_hit_the_mask() -> None:
 
 
 def test_a_batch_is_decided_by_step_and_seed() -> None:
-    batches = [SceneBatches(2, 3, 64, seed) for seed in (0, 0, 1)]
+    batches = [SceneBatches(2, 3, 64, seed, pool_size=6) for seed in (0, 0, 1)]
     first, same, other = (data[7] for data in batches)
     assert first.images.equal(same.images)
     assert first.points.equal(same.points)
@@ -71,7 +77,7 @@ def test_a_batch_is_decided_by_step_and_seed() -> None:
 
 
 def test_the_fields_of_a_batch_fit_together() -> None:
-    batch = SceneBatches(scenes=3, prompts=4, image_size=64, seed=0)[0]
+    batch = SceneBatches(scenes=3, prompts=4, image_size=64, seed=0, pool_size=6)[0]
     assert batch.images.shape == (3, 3, 64, 64)
     assert not batch.images[~batch.valid.expand_as(batch.images)].any()
     assert batch.targets.shape == (3, 4, 32, 32)
@@ -81,3 +87,39 @@ def test_the_fields_of_a_batch_fit_together() -> None:
         for prompt in range(4):
             x, y = batch.points[scene, prompt].long().tolist()
             assert batch.targets[scene, prompt, y // 2, x // 2] > 0
+
+
+def test_a_square_scene_is_square() -> None:
+    assert generate_scene(3, 96, square=True).labels.shape == (96, 96)
+
+
+def test_the_pool_gives_the_same_scene_from_disk(tmp_path: Path) -> None:
+    made, kept = ScenePool(2, None)[1], ScenePool(2, tmp_path)
+    for scene in (kept[1], kept[1]):
+        assert np.array_equal(scene.image, made.image)
+        assert np.array_equal(scene.labels, made.labels) and scene.labels.dtype == np.int32
+        assert scene.parents == made.parents
+    assert [path.name for path in tmp_path.iterdir()] == ["0000001.npz"]
+
+
+def test_the_pool_leaves_held_out_scenes_alone() -> None:
+    with pytest.raises(ValueError, match="held out"):
+        ScenePool(HELD_OUT_SEED + 1, None)
+
+
+def test_an_augmented_scene_shows_labels_where_their_pixels_are() -> None:
+    """Each object has a brightness of its own, which no augmentation mixes up."""
+    labels = np.repeat(np.repeat(np.arange(9, dtype=np.int32).reshape(3, 3), 40, 0), 40, 1)
+    image = np.repeat((labels * 25 + 20).astype(np.uint8)[..., None], 3, 2)
+    scene = Scene(image, labels, parents=(0,) * 9)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        shown = augmented(rng, scene, 64)
+        assert shown.image.shape == (*shown.labels.shape, 3)
+        assert max(shown.labels.shape) == 64
+        brightness = [float(np.median(shown.image[shown.labels == k])) for k in np.unique(shown.labels)]
+        assert brightness == sorted(brightness)
+
+
+def test_no_photograph_of_the_evaluation_is_a_texture() -> None:
+    assert not set(TEXTURE_PHOTOGRAPHS) & set(EVALUATION_PHOTOGRAPHS)

@@ -8,7 +8,6 @@ is the same but computes in bfloat16, which is many times slower than float32 on
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -38,7 +37,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # noqa: ARG002 the base class has it
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 no closures
         """Update every matrix; training processes share the work, each does every n-th matrix."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -52,7 +51,7 @@ class Muon(torch.optim.Optimizer):
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        gradient = parameter.grad
+        gradient: Tensor = parameter.grad  # type: ignore[assignment]  # the caller leaves out those without
         state["momentum"].lerp_(gradient, 1 - momentum)
         return torch.lerp(gradient, state["momentum"], momentum)
 

@@ -74,7 +74,7 @@ class _Canvas:
 
 
 def generate_scene(seed: int, image_size: int = 256, square: bool = False) -> Scene:
-    """The scene of a seed: its longest side has ``image_size`` pixels, its aspect ratio is one of ``SIDES``."""
+    """The scene of a seed, its longest side ``image_size`` pixels; square, or in proportions of ``SIDES``."""
     rng = np.random.default_rng(seed)
     sides = (1, 1) if square else SIDES[rng.integers(len(SIDES))]
     height, width = (round(side * image_size) for side in sides)

@@ -140,7 +140,11 @@ def sample_batch(settings: Settings, folder: Path | None) -> Batch:
 def _optimizers(settings: Settings, sam: Sam, pixel_head: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the transformers, AdamW for everything else."""
     hidden = [*sam.image_encoder.blocks.parameters(), *sam.mask_decoder.transformer.parameters()]
-    tables = {id(table) for block in sam.image_encoder.blocks for table in _rel_pos(block)}
+    tables = {
+        id(p)
+        for n, p in sam.image_encoder.blocks.named_parameters()
+        if n.rsplit(".", 1)[-1].startswith("rel_pos")
+    }
     matrices = [p for p in hidden if p.ndim == 2 and id(p) not in tables]
     others = [*sam.parameters(), *pixel_head.parameters()]
     others = [p for p in others if all(p is not matrix for matrix in matrices)]
@@ -154,11 +158,6 @@ def _optimizers(settings: Settings, sam: Sam, pixel_head: nn.Module) -> list[tor
         torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True),
         Muon(matrices, lr=rate, weight_decay=decay),
     ]
-
-
-def _rel_pos(block: nn.Module) -> tuple[Tensor, Tensor]:
-    attention = block.attn
-    return attention.rel_pos_h, attention.rel_pos_w
 
 
 def learning_rate(settings: Settings, step: int) -> float:

@@ -1,0 +1,227 @@
+"""SAM's mask decoder, computed faster than by the modules of segment_anything that hold its weights.
+
+Up to rounding, the result is that of ``predict_masks`` in segment_anything/modeling/mask_decoder.py. What is
+done differently follows from there being few tokens and many image positions:
+
+- Cross attention projects the tokens instead of the image: q (K W)' = (q W') K'. With fewer than
+  internal_dim / num_heads tokens, 16 in the official models, this is less work.
+- Without a mask prompt the first layer sees the same image for every prompt; its projections are made once
+  per frame, see ``FirstLayer``.
+- Transposed convolutions whose stride is their kernel are matrix products on channels that come last.
+- Only the masks that are wanted are computed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling import Sam
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLayer:
+    """What the first layer computes from one image alone; N = h * w image positions, H heads.
+
+    Attributes:
+        keys: (1, N, C) image embedding with the learned "no mask" added.
+        k, v: (1, H, N, d) for the tokens that attend to the image.
+        q: (1, H, N, d) for the image that attends to the tokens.
+    """
+
+    keys: Tensor
+    k: Tensor
+    v: Tensor
+    q: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the decoder makes of B prompts, before masks are computed.
+
+    Attributes:
+        predicted_iou: (B, 4), that of the single-mask output first.
+        hyper: (B, 4, C/8), what each mask weights the channels with.
+        upscaled: (B, h, w, 4, 4, C/8), the image upscaled fourfold; 2 x 2 cells of 2 x 2 cells.
+    """
+
+    predicted_iou: Tensor
+    hyper: Tensor
+    upscaled: Tensor
+
+    def low_res_logits(self, row: int, masks: Tensor) -> Tensor:
+        """(M, 4h, 4w) logits of the masks with the given (M,) indexes, of prompt ``row``."""
+        products = self.upscaled[row] @ self.hyper[row, masks].T  # (h, w, 4, 4, M)
+        height, width = products.shape[:2]
+        cells = products.view(height, width, 2, 2, 2, 2, -1)  # h, w, dy, dx, dy of dy, dx of dx, M
+        return cells.permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, 4 * height, 4 * width)
+
+
+class FastMaskDecoder:
+    """Decodes prompts with equal token counts on one image."""
+
+    def __init__(self, sam: Sam) -> None:
+        decoder = sam.mask_decoder
+        self.transformer = decoder.transformer
+        self.output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])  # (5, C)
+        self.heads, self.iou_head = decoder.output_hypernetworks_mlps, decoder.iou_prediction_head
+        first, self.upscaling_norm, self.activation, second, _ = decoder.output_upscaling
+        self.first_upscaling, self.second_upscaling = _upscaling(first), _upscaling(second)
+        encoder = sam.prompt_encoder
+        self.no_mask = encoder.no_mask_embed.weight[None]  # (1, 1, C)
+        self.image_pe = _tokens(encoder.get_dense_pe())  # (1, N, C)
+
+    def prepare(self, features: Tensor) -> FirstLayer:
+        """What does not depend on prompts, from an image embedding (1, C, h, w)."""
+        keys = (_tokens(features) + self.no_mask).contiguous()
+        layer = self.transformer.layers[0]
+        return FirstLayer(keys, *self._project(layer, keys))
+
+    def _project(self, layer: TwoWayAttentionBlock, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """k, v and q, each (B, H, N, d), of a layer's image side, from keys (B, N, C)."""
+        to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+        placed = keys + self.image_pe
+        return (
+            _heads(to_image, to_image.k_proj(placed)),
+            _heads(to_image, to_image.v_proj(keys)),
+            _heads(to_token, to_token.q_proj(placed)),
+        )
+
+    def decode(self, features: Tensor, first: FirstLayer, sparse: Tensor, dense: Tensor | None) -> Answer:
+        """Answer B prompts.
+
+        Args:
+            features: (1, C, h, w) image embedding.
+            first: what ``prepare`` made of it.
+            sparse: (B, T, C) tokens of the prompts.
+            dense: (B, C, h, w) embedded mask prompts; None where no prompt has one.
+        """
+        tokens = torch.cat([self.output_tokens.expand(len(sparse), -1, -1), sparse], 1)  # (B, 5 + T, C)
+        if dense is not None:
+            keys = (_tokens(features) + _tokens(dense)).contiguous()  # (B, N, C)
+            layer = self.transformer.layers[0]
+            first = FirstLayer(keys, *self._project(layer, keys))
+        queries, keys = self._first_layer(tokens, first)
+        for layer in self.transformer.layers[1:]:
+            queries, keys = self._layer(layer, queries, keys, tokens)
+        attention = self.transformer.final_attn_token_to_image
+        queries = queries + _tokens_to_image(attention, queries + tokens, keys + self.image_pe, keys)
+        queries = _norm(self.transformer.norm_final_attn, queries)
+        hyper = torch.stack([head(queries[:, 1 + i]) for i, head in enumerate(self.heads)], 1)
+        return Answer(self.iou_head(queries[:, 0]), hyper, self._upscale(keys, features.shape[-2:]))
+
+    def _first_layer(self, tokens: Tensor, first: FirstLayer) -> tuple[Tensor, Tensor]:
+        """(B, T, C) queries and (B, N, C) keys after the first layer, its image side projected already."""
+        layer = self.transformer.layers[0]
+        queries = _attend_to_tokens(layer, tokens, tokens)
+        to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
+        q = _heads(to_image, to_image.q_proj(queries + tokens))
+        attended = F.scaled_dot_product_attention(
+            q, first.k.expand(len(q), -1, -1, -1), first.v.expand_as(first.k)
+        )
+        queries = _norm(layer.norm2, queries + to_image.out_proj(_joined(attended)))
+        queries = _norm(layer.norm3, queries + layer.mlp(queries))
+        k = _heads(to_token, to_token.k_proj(queries + tokens))
+        scores = first.q @ (k * k.shape[-1] ** -0.5).transpose(2, 3)  # (B, H, N, T)
+        weights = scores.softmax(-1).transpose(1, 2).flatten(2)  # (B, N, H * T)
+        return queries, _norm(layer.norm4, first.keys + _image_update(to_token, weights, queries))
+
+    def _layer(
+        self, layer: TwoWayAttentionBlock, queries: Tensor, keys: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """TwoWayAttentionBlock.forward in segment_anything/modeling/transformer.py."""
+        queries = _attend_to_tokens(layer, queries, tokens)
+        placed = keys + self.image_pe
+        attended = _tokens_to_image(layer.cross_attn_token_to_image, queries + tokens, placed, keys)
+        queries = _norm(layer.norm2, queries + attended)
+        queries = _norm(layer.norm3, queries + layer.mlp(queries))
+        attention = layer.cross_attn_image_to_token
+        weights = _image_to_token_weights(attention, placed, queries + tokens)
+        return queries, _norm(layer.norm4, keys + _image_update(attention, weights, queries))
+
+    def _upscale(self, keys: Tensor, size_hw: torch.Size) -> Tensor:
+        """(B, N, C) -> (B, h, w, 4, 4, C/8), see ``Answer.upscaled``."""
+        x = keys.view(len(keys), *size_hw, -1)  # (B, h, w, C)
+        x = _upscaled(x, *self.first_upscaling)  # (B, h, w, 4, C/4)
+        norm = self.upscaling_norm
+        x = self.activation(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))
+        return self.activation(_upscaled(x, *self.second_upscaling))
+
+
+def _tokens(image: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h * w, C)."""
+    return image.flatten(2).transpose(1, 2)
+
+
+def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def _heads(attention: Attention, x: Tensor) -> Tensor:
+    """(B, N, H * d) -> (B, H, N, d)."""
+    batch, count, _ = x.shape
+    return x.reshape(batch, count, attention.num_heads, -1).transpose(1, 2)
+
+
+def _joined(x: Tensor) -> Tensor:
+    """(B, H, N, d) -> (B, N, H * d)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def _attend_to_tokens(layer: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> Tensor:
+    """The self attention of the tokens (B, T, C)."""
+    if layer.skip_first_layer_pe:
+        return _norm(layer.norm1, layer.self_attn(q=queries, k=queries, v=queries))
+    placed = queries + tokens
+    return _norm(layer.norm1, queries + layer.self_attn(q=placed, k=placed, v=queries))
+
+
+def _tokens_to_image(attention: Attention, queries: Tensor, placed: Tensor, keys: Tensor) -> Tensor:
+    """(B, T, C): tokens attend to the image; the bias of k_proj shifts all scores alike and drops out.
+
+    Args:
+        attention: cross attention from tokens to image.
+        queries: (B, T, C) tokens with their positions.
+        placed, keys: (B, N, C) image with its positions, and without.
+    """
+    q = _heads(attention, attention.q_proj(queries))  # (B, H, T, d)
+    batch, heads, count, d = q.shape
+    folded = (q * d**-0.5) @ attention.k_proj.weight.view(heads, d, -1)  # (B, H, T, C)
+    weights = (folded.flatten(1, 2) @ placed.transpose(1, 2)).softmax(-1)  # (B, H * T, N)
+    gathered = (weights @ keys).view(batch, heads, count, -1)  # (B, H, T, C)
+    values = gathered @ attention.v_proj.weight.view(heads, d, -1).transpose(1, 2)  # (B, H, T, d)
+    return attention.out_proj(_joined(values) + attention.v_proj.bias)
+
+
+def _image_to_token_weights(attention: Attention, placed: Tensor, tokens: Tensor) -> Tensor:
+    """(B, N, H * T): how much every image position (B, N, C) attends to every token (B, T, C)."""
+    k = _heads(attention, attention.k_proj(tokens))  # (B, H, T, d)
+    batch, heads, count, d = k.shape
+    k = k * d**-0.5
+    folded = (k @ attention.q_proj.weight.view(heads, d, -1)).flatten(1, 2)  # (B, H * T, C)
+    shift = (k @ attention.q_proj.bias.view(heads, d, 1)).view(batch, 1, -1)  # (B, 1, H * T)
+    scores = torch.baddbmm(shift, placed, folded.transpose(1, 2))  # (B, N, H * T)
+    return scores.view(batch, -1, heads, count).softmax(-1).flatten(2)
+
+
+def _image_update(attention: Attention, weights: Tensor, tokens: Tensor) -> Tensor:
+    """(B, N, C): what the image takes over from tokens (B, T, C), by weights (B, N, H * T)."""
+    v = _heads(attention, attention.v_proj(tokens))  # (B, H, T, d)
+    heads, d = v.shape[1], v.shape[3]
+    projection = attention.out_proj.weight.T.reshape(heads, d, -1)
+    folded = (v @ projection).flatten(1, 2)  # (B, H * T, C)
+    return torch.baddbmm(attention.out_proj.bias, weights, folded)
+
+
+def _upscaling(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+    """A transposed convolution of kernel 2 and stride 2 as a linear layer: (4 * out, in) and (4 * out,)."""
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()  # (in, out, 2, 2) -> (4 * out, in)
+    return weight, layer.get_parameter("bias").repeat(4)
+
+
+def _upscaled(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(..., in) -> (..., 4, out): every position becomes 2 x 2."""
+    return F.linear(x, weight, bias).view(*x.shape[:-1], 4, -1)

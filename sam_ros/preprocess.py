@@ -1,0 +1,115 @@
+"""An image as the encoder takes it: resized as PIL does it, bit for bit, normalised and padded.
+
+``ResizeLongestSide.apply_image`` and ``Sam.preprocess`` of segment_anything together. On the CPU PIL itself
+resizes and a table normalises; on a GPU the image is uploaded as it came and PIL's integer arithmetic is
+repeated there.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sam_ros.masks import resized_hw
+
+PRECISION_BITS = 22  # of the weights in Pillow's src/libImaging/Resample.c: 32 - 8 - 2
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Preprocessor:
+    """Turns images into the encoder's input.
+
+    Args:
+        image_size: S, the side of the padded square.
+        pixel_mean, pixel_std: (3, 1, 1) float32 on the device where the input is wanted.
+    """
+
+    def __init__(self, image_size: int, pixel_mean: Tensor, pixel_std: Tensor) -> None:
+        self.image_size = image_size
+        self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
+        levels = torch.arange(256, device=pixel_mean.device).view(1, 1, -1).expand(3, 1, -1)
+        normalised = (levels - pixel_mean) / pixel_std  # (3, 1, 256)
+        self._table = normalised.permute(1, 2, 0).cpu().numpy()  # (1, 256, 3)
+
+    def __call__(self, image_rgb: Bytes) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, S, S) float32, channels last in memory, zero in the padding."""
+        size_hw = resized_hw((image_rgb.shape[0], image_rgb.shape[1]), self.image_size)
+        if self.pixel_mean.device.type == "cpu":
+            return self._on_cpu(image_rgb, size_hw)
+        return self.normalise(
+            resize_as_pil(torch.as_tensor(image_rgb, device=self.pixel_mean.device), size_hw)
+        )
+
+    def normalise(self, resized: Tensor) -> Tensor:
+        """(h, w, 3) uint8 -> (1, 3, S, S) float32, zero in the padding."""
+        normalised = (resized.permute(2, 0, 1) - self.pixel_mean) / self.pixel_std
+        height, width = normalised.shape[1:]
+        padding = (0, self.image_size - width, 0, self.image_size - height)
+        return torch.nn.functional.pad(normalised, padding)[None]
+
+    def _on_cpu(self, image_rgb: Bytes, size_hw: tuple[int, int]) -> Tensor:
+        height, width = size_hw
+        resized = Image.fromarray(image_rgb).resize((width, height), Image.Resampling.BILINEAR)
+        padded = np.empty((self.image_size, self.image_size, 3), np.float32)
+        padded[height:], padded[:height, width:] = 0, 0
+        padded[:height, :width] = cv2.LUT(np.asarray(resized), self._table)
+        return torch.from_numpy(padded).permute(2, 0, 1)[None]
+
+
+def resize_as_pil(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """(H, W, C) uint8 -> (h, w, C) uint8: PIL's bilinear ``resize``, in whole numbers as PIL computes it."""
+    for axis in _axes_in_order((image.shape[0], image.shape[1]), size_hw):
+        image = _resize_axis(image, axis, size_hw[axis])
+    return image
+
+
+@lru_cache(maxsize=64)
+def _axes_in_order(input_hw: tuple[int, int], output_hw: tuple[int, int]) -> tuple[int, ...]:
+    """The axes to resize, the first first; after the first pass values are rounded, so the order shows.
+
+    Pillow resizes columns first, or rows where that is less work (since python-pillow/Pillow#9549): the rule
+    depends on its version, so it is asked, with noise.
+    """
+    axes = tuple(axis for axis in (1, 0) if input_hw[axis] != output_hw[axis])
+    noise = np.random.default_rng(0).integers(0, 256, input_hw, dtype=np.uint8)
+    resized = np.asarray(Image.fromarray(noise).resize(output_hw[::-1], Image.Resampling.BILINEAR))
+    first = torch.as_tensor(noise)[..., None]
+    for axis in axes:
+        first = _resize_axis(first, axis, output_hw[axis])
+    return axes if np.array_equal(first[..., 0].numpy(), resized) else axes[::-1]
+
+
+def _resize_axis(image: Tensor, axis: int, length: int) -> Tensor:
+    indexes, weights = _taps(image.shape[axis], length)
+    shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    total = torch.full((), 1 << (PRECISION_BITS - 1), dtype=torch.int32, device=image.device)
+    for index, weight in zip(indexes, weights, strict=True):
+        chosen = image.index_select(axis, torch.as_tensor(index, device=image.device))
+        total = total + chosen.int() * torch.as_tensor(weight, device=image.device).view(shape)
+    return (total >> PRECISION_BITS).clamp(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+def _taps(input_length: int, output_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """(K, n) input positions and weights of every output position; ``precompute_coeffs`` in Resample.c."""
+    scale = input_length / output_length
+    support = max(scale, 1.0)
+    centres = (np.arange(output_length) + 0.5) * scale
+    first = np.maximum((centres - support + 0.5).astype(np.int64), 0)
+    last = np.minimum((centres + support + 0.5).astype(np.int64), input_length)
+    count = int((last - first).max())
+    positions = first[None] + np.arange(count)[:, None]  # (K, n)
+    distances = np.abs(positions - centres + 0.5) / support
+    weights = np.where(positions < last, np.clip(1 - distances, 0, None), 0)
+    total = np.zeros(output_length)
+    for row in weights:  # added one after the other, as PIL does
+        total += row
+    scaled = weights * (1 / total) * (1 << PRECISION_BITS)
+    return np.minimum(positions, input_length - 1), (scaled + 0.5).astype(np.int32)

@@ -1,0 +1,189 @@
+"""Each part of the benchmark on a miniature model: what it compares is the same on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from random_models import MINIATURE, save_random_sam
+
+from benchmark import click, encode, messages, preprocess, prompts, quality
+from benchmark.contest import Contest, Options, Weights, find_weights, open_contest
+from benchmark.floor import encoder_multiply_adds, floor_sec
+from benchmark.images import photograph
+from benchmark.mixture import KINDS, mixed_prompts
+from benchmark.quality import agreement, grid_clicks, largest_difference, mask_iou
+from benchmark.results import Result
+from benchmark.timing import Effort
+from sam_ros.checkpoint import SHIPPED_SAM_TINY
+from sam_ros.model import OFFICIAL_ARCHITECTURES
+from sam_ros.prompt import Prompt
+
+MACHINE: dict[str, Any] = {"device type": "cpu", "matrix products in float32 (GFLOP/s)": 100.0}
+OPTIONS = Options(torch.device("cpu"), ("float32", "bfloat16"), False, Effort(0.0, 1, 1), quick=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small a model only waits for its threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def contest(tmp_path_factory: pytest.TempPathFactory) -> Contest:
+    path = tmp_path_factory.mktemp("weights") / "miniature.safetensors"
+    save_random_sam(MINIATURE, path)
+    return open_contest("sam_tiny", Weights(path, trained=True), OPTIONS, photograph((72, 128)))
+
+
+def of_float32(results: list[Result]) -> list[Result]:
+    return [result for result in results if result.case["precision"] == "float32"]
+
+
+def test_encode(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encode.SCENES, True, 1)
+    monkeypatch.setattr(quality, "CLICKS_A_SIDE", 2)
+    exact, reduced = encode.measure(contest, MACHINE)
+    assert exact.ratio is not None and reduced.ratio is not None
+    assert exact.figures["embedding differs by"] < 1e-4 < reduced.figures["embedding differs by"]
+    assert exact.figures["logits differ by"] < 1e-3
+    assert exact.figures["times the floor"] > 1
+    assert "times the floor" not in reduced.figures  # its rate was not measured
+    assert 0 <= reduced.figures["mask IoU, scenes"] <= reduced.figures["same mask, scenes"] <= 1
+    assert 0 <= reduced.figures["mask IoU, photographs"] <= reduced.figures["same mask, photographs"] <= 1
+
+
+def test_click(contest: Contest) -> None:
+    results = of_float32(click.measure(contest, MACHINE))
+    assert [result.case["masks"] for result in results] == ["the best", "all three"]
+    assert all(result.figures["logits differ by"] < 1e-3 for result in results)
+
+
+def test_prompts_beyond_the_loop_are_extrapolated(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "COUNTS", (1, 16))
+    one, many = of_float32(prompts.measure(contest, MACHINE))
+    assert [one.case["prompts"], many.case["prompts"]] == ["1", "16"]
+    assert [one.figures["prompts in the loop"], many.figures["prompts in the loop"]] == [1, 8]
+    assert max(one.figures["logits differ by"], many.figures["logits differ by"]) < 1e-3
+
+
+def test_preprocess(contest: Contest) -> None:
+    results = of_float32(preprocess.measure(contest, MACHINE))
+    assert [result.case["image"] for result in results] == ["640 x 480", "1280 x 720", "1920 x 1080"]
+    assert all(result.figures == {"values that differ": 0, "by levels": 0} for result in results)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_parts_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "COUNTS", (16,))
+    save_random_sam(MINIATURE, tmp_path / "miniature.safetensors")
+    weights = Weights(tmp_path / "miniature.safetensors", trained=False)
+    contest = open_contest(
+        "sam_tiny", weights, replace(OPTIONS, device=torch.device("cuda")), photograph((72, 128))
+    )
+    for part in (encode, click, prompts, preprocess):
+        for result in of_float32(part.measure(contest, {"device type": "cuda"})):
+            assert result.ratio is not None and result.peak_mb is not None
+            assert result.figures.get("logits differ by", 0.0) < 1e-3
+
+
+def test_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "SIZES_HW", {"64 x 48": (48, 64)})
+    results = messages.measure(OPTIONS)
+    assert all(result.ours_sec and result.case["image"] == "64 x 48" for result in results)
+    assert [result.case["conversion"] for result in results][-3:] == [
+        "a frame in, its masks out, 1 object",
+        "a frame in, its masks out, 1 object, candidates",
+        "a frame in, its masks out, 8 objects",
+    ]
+
+
+def test_discs_lie_side_by_side() -> None:
+    masks = [masks.masks for _, masks in messages.discs(2, (80, 200))]
+    assert masks[0].shape == (3, 80, 200)
+    assert masks[0][0, 40, 50] and masks[1][0, 40, 150]
+    assert not (masks[0] & masks[1]).any()
+
+
+def test_weights_are_the_shipped_ones_or_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAM_ROS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "random_vit_b.pth").touch()
+    assert find_weights("sam_tiny", tmp_path) == Weights(SHIPPED_SAM_TINY, trained=True)
+    assert find_weights("vit_b", tmp_path) == Weights(tmp_path / "random_vit_b.pth", trained=False)
+
+
+def test_a_downloaded_checkpoint_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAM_ROS_CACHE", str(tmp_path))
+    path = tmp_path / "sam_vit_b_01ec64.pth"
+    path.touch()
+    assert find_weights("vit_b", tmp_path) == Weights(path, trained=True)
+
+
+@pytest.mark.parametrize(("model_type", "giga"), [("vit_b", 486), ("vit_l", 1493), ("vit_h", 2981)])
+def test_multiply_adds_are_those_of_the_official_models(model_type: str, giga: int) -> None:
+    assert round(encoder_multiply_adds(OFFICIAL_ARCHITECTURES[model_type]) / 1e9) == giga
+
+
+def test_floor_counts_two_operations_for_a_multiply_add() -> None:
+    assert round(floor_sec(OFFICIAL_ARCHITECTURES["vit_b"], 0.972e12), 2) == 1.0
+
+
+def test_every_kind_of_prompt_is_in_the_mixture() -> None:
+    made = mixed_prompts(2 * len(KINDS), (72, 128), 128)
+    for prompt, kind in zip(made, KINDS * 2, strict=True):
+        assert prompt.num_points == kind.clicks
+        assert (prompt.box is not None) == kind.box
+        assert (prompt.low_res_logits is not None) == kind.mask
+    assert made[0].point_coords is not None and made[8].point_coords is not None
+    assert not np.array_equal(made[0].point_coords, made[8].point_coords)
+
+
+def test_prompts_lie_in_the_image() -> None:
+    def inside(prompt: Prompt) -> bool:
+        corners = [] if prompt.box is None else [*prompt.box.reshape(2, 2)]
+        points = [*corners, *([] if prompt.point_coords is None else prompt.point_coords)]
+        return all(0 <= x <= 128 and 0 <= y <= 72 for x, y in points)
+
+    assert all(map(inside, mixed_prompts(64, (72, 128), 128)))
+
+
+def test_the_same_prompts_are_made_again() -> None:
+    one, other = (mixed_prompts(1, (72, 128), 128)[0].point_coords for _ in range(2))
+    assert one is not None and other is not None
+    assert np.array_equal(one, other)
+
+
+def test_mask_iou() -> None:
+    left, top = np.zeros((2, 2), bool), np.zeros((2, 2), bool)
+    assert mask_iou(left, top) == 1.0
+    left[:, 0], top[0] = True, True
+    assert mask_iou(left, top) == 1 / 3
+
+
+def test_difference_is_from_the_most_similar() -> None:
+    ours = np.array([[1.0, 2.0], [5.0, 5.0]], np.float32)
+    theirs = np.array([[5.0, 5.25], [1.0, 2.5]], np.float32)
+    assert largest_difference(ours, theirs) == 0.5
+
+
+def test_a_predictor_agrees_with_itself(contest: Contest) -> None:
+    exact = contest.ours["float32"]
+    found = agreement(exact, exact, [contest.image_rgb])
+    assert (found.chosen, found.same) == (1.0, 1.0)
+
+
+def test_clicks_are_spread_over_the_image() -> None:
+    points = [
+        prompt.point_coords.tolist() for prompt in grid_clicks((80, 160)) if prompt.point_coords is not None
+    ]
+    assert points[:2] == [[[20.0, 10.0]], [[60.0, 10.0]]]
+    assert points[-1] == [[140.0, 70.0]]

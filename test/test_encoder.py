@@ -1,0 +1,57 @@
+"""The fast encoder against ImageEncoderViT, whose weights it uses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from random_models import MINIATURE, TRAINABLE, random_sam
+from torch import Tensor
+
+from sam_ros.encoder import encoder_layers
+from sam_ros.model import Architecture
+
+UNEVEN = replace(MINIATURE, window_size=7, encoder_num_heads=4, image_size=144)
+"""9 x 9 tokens in windows of 7: more padding than tokens in three of the four; heads of 8 channels."""
+
+
+def encode(architecture: Architecture, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Ours and upstream's embedding of the same pixels."""
+    sam = random_sam(architecture)
+    pixels = torch.randn(1, 3, architecture.image_size, architecture.image_size)
+    with torch.inference_mode():
+        x = pixels
+        for layer in encoder_layers(sam.image_encoder, dtype):
+            x = layer(x)
+        return x, sam.image_encoder(pixels)
+
+
+@pytest.mark.parametrize("architecture", [MINIATURE, TRAINABLE, UNEVEN])
+def test_it_equals_upstream(architecture: Architecture) -> None:
+    ours, upstream = encode(architecture, torch.float32)
+    torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
+
+
+def test_padding_is_attended_to() -> None:
+    """Else equality would not show that it is: with the padding left out the answer is another."""
+    sam = random_sam(MINIATURE)
+    pixels = torch.randn(1, 3, MINIATURE.image_size, MINIATURE.image_size)
+    layers = encoder_layers(sam.image_encoder, torch.float32)
+    with torch.inference_mode():
+        x = layers[0](pixels)
+        attended = layers[1](x)
+        layers[1].padding = torch.full_like(layers[1].padding, 3.0)  # type: ignore[attr-defined]
+        assert (layers[1](x) - attended).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_reduced_precision_returns_float32_near_upstream(dtype: torch.dtype) -> None:
+    ours, upstream = encode(MINIATURE, dtype)
+    assert ours.dtype == torch.float32
+    assert 0 < (ours - upstream).abs().mean() < 0.02 * upstream.abs().mean()
+
+
+def test_the_memory_layout_is_upstreams() -> None:
+    ours, upstream = encode(TRAINABLE, torch.float32)
+    assert ours.shape == upstream.shape and ours.is_contiguous()

@@ -1,0 +1,67 @@
+"""Pre-processing against PIL and upstream: equal to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from random_models import MINIATURE, random_sam
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from sam_ros.preprocess import Preprocessor, resize_as_pil
+
+SAM = random_sam(MINIATURE)
+
+SIZES_HW = [
+    (480, 640),
+    (719, 1283),
+    (640, 360),
+    (7, 11),
+    (1, 1),
+    (128, 128),
+    (40, 1500),
+    (64, 128),
+    (600, 333),
+]
+
+
+def picture(size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size_hw", SIZES_HW)
+def test_the_encoders_input_is_upstreams_to_the_bit(size_hw: tuple[int, int]) -> None:
+    image, side = picture(size_hw), MINIATURE.image_size
+    resized = torch.as_tensor(ResizeLongestSide(side).apply_image(image))
+    expected = SAM.preprocess(resized.permute(2, 0, 1).contiguous()[None])
+    ours = Preprocessor(side, SAM.pixel_mean, SAM.pixel_std)(image)
+    assert ours.dtype == torch.float32
+    assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("size_hw", SIZES_HW)
+@pytest.mark.parametrize("wanted_hw", [(96, 128), (1024, 577), (5, 3), (480, 640)])
+def test_the_resize_of_the_gpu_is_pils_to_the_bit(
+    size_hw: tuple[int, int], wanted_hw: tuple[int, int]
+) -> None:
+    image = picture(size_hw)
+    expected = Image.fromarray(image).resize(wanted_hw[::-1], Image.Resampling.BILINEAR)
+    ours = resize_as_pil(torch.as_tensor(image), wanted_hw)
+    assert torch.equal(ours, torch.as_tensor(np.array(expected)))
+
+
+def test_what_is_resized_on_a_gpu_is_normalised_alike() -> None:
+    """The path of a GPU, run on the CPU."""
+    image = picture((48, 64))
+    preprocessor = Preprocessor(MINIATURE.image_size, SAM.pixel_mean, SAM.pixel_std)
+    resized = resize_as_pil(torch.as_tensor(image), (96, 128))
+    assert torch.equal(preprocessor.normalise(resized), preprocessor(image))
+
+
+def test_the_image_stays_as_it_was() -> None:
+    image = picture((30, 40))
+    before = image.copy()
+    Preprocessor(MINIATURE.image_size, SAM.pixel_mean, SAM.pixel_std)(image)
+    assert np.array_equal(image, before)
