@@ -1,0 +1,1 @@
+"""Speed and quality against segment_anything's ``SamPredictor``; run by ``python -m benchmark``."""

@@ -1,0 +1,149 @@
+"""Both sides of a comparison, with the same weights: this project's predictor and upstream's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from segment_anything import SamPredictor, sam_model_registry
+from segment_anything.modeling import Sam
+
+from benchmark.images import ImageRGB
+from benchmark.timing import Effort
+from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam
+from sam_ros.model import OFFICIAL_ARCHITECTURES, build_sam
+from sam_ros.predictor import Embedding, Predictor, load_predictor
+from sam_ros.prompt import Prompt
+from sam_ros.weights import cached_path
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for on the command line.
+
+    Attributes:
+        device: where both sides compute.
+        precisions: of this project's side, empty to choose; the other's is always float32.
+        compile: whether this project's encoder is compiled.
+        effort: how often to repeat.
+        quick: few repetitions, few pictures: to see that everything runs.
+    """
+
+    device: torch.device
+    precisions: tuple[str, ...]
+    compile: bool
+    effort: Effort
+    quick: bool
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights; ``trained`` tells whether the masks mean anything."""
+
+    path: Path
+    trained: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """A model on both sides, and the image that both look at.
+
+    Attributes:
+        model_type: which model.
+        weights: of both sides.
+        theirs: upstream's predictor, in float32.
+        ours: this project's, by precision.
+        options: see there.
+        image_rgb: (H, W, 3) uint8.
+    """
+
+    model_type: str
+    weights: Weights
+    theirs: SamPredictor
+    ours: Mapping[str, Predictor]
+    options: Options
+    image_rgb: ImageRGB
+
+    @cached_property
+    def embeddings(self) -> dict[str, Embedding]:
+        """The image as each precision encodes it; upstream's predictor has it set from then on."""
+        self.theirs.set_image(self.image_rgb)
+        return {precision: ours.encode(self.image_rgb) for precision, ours in self.ours.items()}
+
+    @property
+    def image_size(self) -> int:
+        """S, the model's input size."""
+        return int(self.theirs.model.image_encoder.img_size)
+
+    def case(self, precision: str, **more: str) -> dict[str, str]:
+        """How a result of this contest is named."""
+        suffix = ", compiled" if self.options.compile else ""
+        return {"model": self.model_type, "precision": precision + suffix, **more}
+
+
+def open_contest(model_type: str, weights: Weights, options: Options, image_rgb: ImageRGB) -> Contest:
+    """Load a model on both sides; they are to look at an image (H, W, 3) uint8."""
+    theirs = SamPredictor(_load_upstream(model_type, weights.path).to(options.device))
+    ours = {
+        precision: load_predictor(
+            model_type, weights.path, str(options.device), precision, compile=options.compile
+        )
+        for precision in options.precisions
+    }
+    return Contest(model_type, weights, theirs, ours, options, image_rgb)
+
+
+def _load_upstream(model_type: str, path: Path) -> Sam:
+    """Upstream's model by upstream's code; sam_tiny, which it does not know, by this project's."""
+    if model_type in sam_model_registry:
+        return sam_model_registry[model_type](checkpoint=str(path))
+    return load_sam(model_type, path)
+
+
+def find_weights(model_type: str, folder: Path) -> Weights:
+    """The shipped or downloaded weights of a model; where they are missing, random ones made in a folder."""
+    if model_type == "sam_tiny":
+        return Weights(SHIPPED_SAM_TINY, trained=True)
+    if cached_path(model_type).is_file():
+        return Weights(cached_path(model_type), trained=True)
+    path = folder / f"random_{model_type}.pth"
+    if not path.exists():
+        torch.save(random_sam(model_type).state_dict(), path)
+    return Weights(path, trained=False)
+
+
+def random_sam(model_type: str, seed: int = 0) -> Sam:
+    """An official architecture whose every parameter is random: upstream begins some with zeros."""
+    torch.manual_seed(seed)
+    sam = build_sam(OFFICIAL_ARCHITECTURES[model_type])
+    with torch.no_grad():
+        for name, parameter in sam.named_parameters():
+            if parameter.ndim == 1 or "pos" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    return sam.requires_grad_(False)
+
+
+def predict(
+    theirs: SamPredictor, prompt: Prompt, multimask_output: bool
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Upstream's answer to a prompt: (C, H, W) masks, (C,) predicted IoU, (C, S/4, S/4) low-res logits."""
+    logits = prompt.low_res_logits
+    answer: Any = theirs.predict(
+        _writable(prompt.point_coords),
+        _writable(prompt.point_labels),
+        _writable(prompt.box),
+        None if logits is None else _writable(logits[None]),
+        multimask_output,
+    )
+    return answer[0], answer[1], answer[2]
+
+
+def _writable(array: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+    """A copy: torch warns of the read-only arrays of a prompt."""
+    return None if array is None else np.array(array)
