@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from cv_bridge import CvBridge, CvBridgeError
@@ -383,8 +384,8 @@ def image_to_msg(image: npt.NDArray[Any], encoding: str, header: Header) -> Imag
 
 def candidates_to_msg(masks: Masks, header: Header) -> Image:
     """Three masks as an 8UC3 image, 0 or 255, channels best first."""
-    channels = np.moveaxis(masks.masks[:3], 0, -1)  # (3, H, W) -> (H, W, 3)
-    return image_to_msg(channels.astype(np.uint8) * np.uint8(255), "8UC3", header)
+    channels = cv2.merge([mask.view(np.uint8) for mask in masks.masks[:3]])  # (H, W, 3)
+    return image_to_msg(np.multiply(channels, 255, out=channels), "8UC3", header)
 
 
 def segments_to_msg(objects: Sequence[tuple[SegmentedObject, Masks]], header: Header) -> Detection2DArray:

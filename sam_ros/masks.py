@@ -45,19 +45,19 @@ def tight_box_xyxy(mask: BoolMask) -> tuple[int, int, int, int] | None:
 
     One pixel at column 3, row 5 gives (3, 5, 4, 6). None for an empty mask.
     """
-    columns = np.flatnonzero(mask.any(axis=0))
     rows = np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
+    if not len(rows):
         return None
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def union_image(masks: Sequence[BoolMask], size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """(H, W) uint8: 255 where any of the (H, W) masks is true, else 0; all 0 without masks."""
-    union = np.zeros(size_hw, np.uint8)
+    union = np.zeros(size_hw, bool)
     for mask in masks:
-        union[mask] = 255
-    return union
+        np.logical_or(union, mask, out=union)
+    return union.view(np.uint8) * np.uint8(255)
 
 
 def label_image(
@@ -69,7 +69,7 @@ def label_image(
     labels = np.zeros(size_hw, np.uint16)
     worst_first = sorted(range(len(masks)), key=lambda i: (scores[i], -i))
     for index in worst_first:
-        labels[masks[index]] = index + 1
+        np.copyto(labels, np.uint16(index + 1), where=masks[index])
     return labels
 
 

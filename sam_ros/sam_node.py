@@ -324,20 +324,20 @@ class SamNode(LifecycleNode):
             return
         start = time.monotonic()
         header = _header(outputs.frame)
+        publish = partial(_publish_if_wanted, header=header)
         masks = [masks.masks[0] for _, masks in outputs.objects]
-        scores = [float(masks.predicted_iou[0]) for _, masks in outputs.objects]
-        union, labels = union_image(masks, outputs.size_hw), label_image(masks, scores, outputs.size_hw)
-        self._mask.publish(conversions.image_to_msg(union, "mono8", header))
-        self._labels.publish(conversions.image_to_msg(labels, "16UC1", header))
-        self._segments.publish(conversions.segments_to_msg(outputs.objects, header))
-        if outputs.candidates is not None:
+        publish(self._mask, lambda: union_image(masks, outputs.size_hw), "mono8")
+        publish(self._labels, lambda: label_image(masks, _scores(outputs), outputs.size_hw), "16UC1")
+        if self._segments.get_subscription_count():
+            self._segments.publish(conversions.segments_to_msg(outputs.objects, header))
+        if outputs.candidates is not None and self._candidates.get_subscription_count():
             self._candidates.publish(conversions.candidates_to_msg(outputs.candidates, header))
-        if self._overlay.get_subscription_count():
-            drawn = draw_overlay(
-                self._read_image(outputs.frame.data), outputs.objects, outputs.frame.sequence
-            )
-            self._overlay.publish(conversions.image_to_msg(drawn, "rgb8", header))
+        publish(self._overlay, lambda: self._drawn(outputs), "rgb8")
         self._statistics.event("publish", time.monotonic() - start)
+
+    def _drawn(self, outputs: Outputs) -> npt.NDArray[np.uint8]:
+        image_rgb = self._read_image(outputs.frame.data)
+        return draw_overlay(image_rgb, outputs.objects, outputs.frame.sequence)
 
     def on_refusal(self, refusal: Refusal) -> None:
         """Report a refused prompt at once."""
@@ -416,6 +416,18 @@ def _settings(parameters: Parameters) -> Settings:
         min_predicted_iou=parameters.min_predicted_iou,
         min_stability_score=parameters.min_stability_score,
     )
+
+
+def _scores(outputs: Outputs) -> list[float]:
+    return [float(masks.predicted_iou[0]) for _, masks in outputs.objects]
+
+
+def _publish_if_wanted(
+    publisher: Any, make: Callable[[], npt.NDArray[Any]], encoding: str, header: Header
+) -> None:
+    """Publish an image, which is made only where somebody has subscribed to it."""
+    if publisher.get_subscription_count():
+        publisher.publish(conversions.image_to_msg(make(), encoding, header))
 
 
 def _header(frame: Frame) -> Header:

@@ -64,7 +64,7 @@ SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a training run; ``steps`` may be changed when it is resumed.
+    """What decides a training run; ``steps`` and ``scenes`` may be changed when it is resumed.
 
     ``first_step`` is where a run on larger images begins: what helps in the beginning is behind it.
     """
@@ -379,14 +379,14 @@ def _state(run: Run) -> dict[str, Any]:
     }
 
 
-def resume(checkpoint: Path, steps: int | None = None) -> Run:
-    """The run of a checkpoint, to be continued to its own or another number of steps.
+def resume(checkpoint: Path, steps: int | None = None, scenes: int | None = None) -> Run:
+    """The run of a checkpoint, to be continued; to another number of steps, with other batches, if given.
 
     Everything random is a function of seed and step, so there is no generator state to restore.
     """
     state = torch.load(checkpoint, weights_only=True)
     settings = _settings(state["settings"])
-    settings = replace(settings, steps=steps or settings.steps)
+    settings = replace(settings, steps=steps or settings.steps, scenes=scenes or settings.scenes)
     run = _run(settings, build_sam(settings.architecture).train(), _pixel_head(settings))
     for name in ("sam", "pixel_head", "average"):
         getattr(run, name).load_state_dict(state[name])
@@ -425,7 +425,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --output")
     parser.add_argument("--steps", type=int, help="total number of steps (also when resuming)")
     parser.add_argument("--seed", type=int, default=Settings.seed)
-    parser.add_argument("--scenes", type=int, default=Settings.scenes, help="in a batch of each process")
+    parser.add_argument("--scenes", type=int, help="in a batch of each process (also when resuming)")
     parser.add_argument("--prompts", type=int, default=Settings.prompts, help="objects of each scene")
     parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
     parser.add_argument("--enlarge", type=Path, help="go on from this checkpoint, on images of --image-size")
@@ -469,11 +469,11 @@ def _train_process(rank: int, arguments: argparse.Namespace, meeting_point: str)
 def _new_run(arguments: argparse.Namespace) -> Run:
     """The run that the command line asks for."""
     if arguments.resume:
-        return resume(arguments.output / "checkpoint.pt", arguments.steps)
+        return resume(arguments.output / "checkpoint.pt", arguments.steps, arguments.scenes)
     settings = Settings(
         steps=arguments.steps or Settings.steps,
         seed=arguments.seed,
-        scenes=arguments.scenes,
+        scenes=arguments.scenes or Settings.scenes,
         prompts=arguments.prompts,
         learning_rate=arguments.learning_rate,
         architecture=replace(SAM_TINY, image_size=arguments.image_size),
