@@ -3,9 +3,11 @@
 The result is that of ``ImageEncoderViT.forward`` (segment_anything/modeling/image_encoder.py) up to rounding.
 Three things are done differently:
 
-- The decomposed relative position is folded into queries and keys, so that one plain scaled dot product
-  attention computes it: with q' = [scale q, q R_row, q R_column] and k' = [k, onehot(row), onehot(column)],
-  q' k' is upstream's attention, bias included, and no (tokens, tokens) bias is ever made.
+- No (tokens, tokens) bias of relative positions is ever made. On a GPU the decomposed position is folded into
+  queries and keys, so that one plain scaled dot product attention computes it: with q' = [scale q, q R_row,
+  q R_column] and k' = [k, onehot(row), onehot(column)], q' k' is upstream's attention, bias included. On a
+  CPU the longer products cost more than adding the bias, which is made for as many queries at a time as the
+  caches hold.
 - Upstream pads the normalised image with zeros to whole windows and projects the padding too. It takes part
   as keys and values, which are the bias of the projection; only the real tokens are projected here.
 - Tables that depend on nothing but the weights are made once.
@@ -26,6 +28,8 @@ from torch import Tensor, nn
 Layer = Callable[[Tensor], Tensor]
 
 ALIGNMENT = 8  # attention kernels want channels in multiples of this
+QUERIES_AT_ONCE = 256  # on a CPU, at least one row of a window
+BIASES_AT_ONCE = 3 << 20  # on a CPU, 12 MB of float32
 
 
 def encoder_layers(encoder: ImageEncoderViT, dtype: torch.dtype, compile: bool = False) -> list[Layer]:
@@ -120,7 +124,7 @@ class FastBlock:
             get_rel_pos(self.window, self.window, table).transpose(1, 2).contiguous().to(dtype)
             for table in (attention.rel_pos_h, attention.rel_pos_w)
         )  # (window, d, window) each: query position, channel, key position
-        self.one_hot = _one_hot_positions(self.window).to(self.rows)
+        self.attention = _blockwise_attention if self.rows.device.type == "cpu" else _folded_attention
 
     def __call__(self, x: Tensor) -> Tensor:
         """``Block.forward``."""
@@ -130,32 +134,24 @@ class FastBlock:
         return x + self.contract(self.activation(self.expand(normed)))
 
     def _attend(self, qkv: Tensor) -> Tensor:
-        """(1, h, w, 3D) -> (1, h, w, D), every window by itself."""
-        windows = self._windows(qkv)  # (3, B, heads, window, window, d)
-        batch, d = windows.shape[1], windows.shape[-1]
-        q, k, v = windows.unbind(0)
-        by_row = torch.matmul(q, self.rows)  # (B, heads, window, window, window): per row, its keys' rows
-        by_column = torch.matmul(q.transpose(2, 3), self.columns).transpose(2, 3)
-        unused = -(d + 2 * self.window) % ALIGNMENT
-        q = F.pad(torch.cat([q * self.scale, by_row, by_column], -1), (0, unused)).flatten(2, 3)
-        one_hot = self.one_hot.expand(batch, self.num_heads, -1, -1)
-        k = F.pad(torch.cat([k.flatten(2, 3), one_hot], -1), (0, unused))
-        v = F.pad(v.flatten(2, 3), (0, q.shape[-1] - d))  # one kernel for all: channels must agree
-        attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :d]
-        return self._image(attended)
+        """(1, h, w, 3D) -> (1, h, w, D), every window and head by itself."""
+        q, k, v = self._windows(qkv).unbind(0)  # (G, window, window, d) each
+        by_row = torch.matmul(q, self.rows)  # (G, window, window, window): for each query, its keys' rows
+        by_column = torch.matmul(q.transpose(1, 2), self.columns).transpose(1, 2)
+        return self._image(self.attention(q, k.flatten(1, 2), v.flatten(1, 2), by_row, by_column, self.scale))
 
     def _windows(self, qkv: Tensor) -> Tensor:
-        """(1, h, w, 3D) -> (3, B, heads, window, window, d), the projection's bias in the padding."""
+        """(1, h, w, 3D) -> (3, G, window, window, d), G = windows * heads; padded by its bias."""
         if self.padded != self.side:
             grid = self.padding.expand(1, self.padded, self.padded, -1).clone()
             grid[:, : self.side, : self.side] = qkv
             qkv = grid
         count, window = self.padded // self.window, self.window
         qkv = qkv.view(count, window, count, window, 3, self.num_heads, -1)
-        return qkv.permute(4, 0, 2, 5, 1, 3, 6).flatten(1, 2)
+        return qkv.permute(4, 0, 2, 5, 1, 3, 6).flatten(1, 3)
 
     def _image(self, attended: Tensor) -> Tensor:
-        """(B, heads, window * window, d) -> (1, h, w, D) without the padding."""
+        """(G, window * window, d) -> (1, h, w, D) without the padding."""
         count, window = self.padded // self.window, self.window
         grid = attended.reshape(count, count, self.num_heads, window, window, -1)
         grid = grid.permute(0, 3, 1, 4, 2, 5)  # rows of windows, rows, windows, columns, heads, d
@@ -163,8 +159,49 @@ class FastBlock:
         return image[:, : self.side, : self.side]
 
 
-def _one_hot_positions(window: int) -> Tensor:
-    """(window * window, 2 * window): for each position of a window, its row and its column."""
-    rows = torch.eye(window).repeat_interleave(window, 0)
-    columns = torch.eye(window).repeat(window, 1)
-    return torch.cat([rows, columns], 1)
+def _folded_attention(
+    q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor, scale: float
+) -> Tensor:
+    """(G, N, d): attention with relative positions as one plain attention of longer queries and keys.
+
+    Args:
+        q: (G, window, window, d).
+        k, v: (G, N, d), N = window * window.
+        by_row, by_column: (G, window, window, window), what the position adds for each query and each row,
+            and each column, of its keys.
+        scale: of the products of queries and keys.
+    """
+    d, unused = q.shape[-1], -(q.shape[-1] + 2 * q.shape[1]) % ALIGNMENT
+    q = F.pad(torch.cat([q * scale, by_row, by_column], -1), (0, unused)).flatten(1, 2)
+    k = F.pad(torch.cat([k, _one_hot_positions(by_row).expand(len(k), -1, -1)], -1), (0, unused))
+    v = F.pad(v, (0, q.shape[-1] - d))  # one kernel for all: channels must agree
+    return F.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0, ..., :d]
+
+
+def _one_hot_positions(like: Tensor) -> Tensor:
+    """(N, 2 * window): for each position of a window, its row and its column; in the dtype of ``like``."""
+    one_hot = torch.eye(like.shape[1], dtype=like.dtype, device=like.device)
+    return torch.cat([one_hot.repeat_interleave(len(one_hot), 0), one_hot.repeat(len(one_hot), 1)], 1)
+
+
+def _blockwise_attention(
+    q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor, scale: float
+) -> Tensor:
+    """The same, adding what positions contribute block by block."""
+    groups, window, _, _d = q.shape
+    rows = max(1, QUERIES_AT_ONCE // window)
+    at_once = max(1, BIASES_AT_ONCE // (min(rows, window) * window**3))
+    attended = torch.empty_like(v)
+    for g in (slice(start, start + at_once) for start in range(0, groups, at_once)):
+        for first in range(0, window, rows):
+            r = slice(first, first + rows)
+            bias = by_row[g, r, :, :, None] + by_column[g, r, :, None, :]  # (g, r, window, window, window)
+            answer = F.scaled_dot_product_attention(
+                q[g, r].flatten(1, 2)[None],
+                k[None, g],
+                v[None, g],
+                bias.flatten(3).flatten(1, 2)[None],
+                scale=scale,
+            )
+            attended[g, first * window : (first + rows) * window] = answer[0]
+    return attended

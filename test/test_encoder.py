@@ -9,6 +9,7 @@ import torch
 from random_models import MINIATURE, TRAINABLE, random_sam
 from torch import Tensor
 
+from sam_ros import encoder
 from sam_ros.encoder import encoder_layers
 from sam_ros.model import Architecture
 
@@ -29,6 +30,24 @@ def encode(architecture: Architecture, dtype: torch.dtype) -> tuple[Tensor, Tens
 
 @pytest.mark.parametrize("architecture", [MINIATURE, TRAINABLE, UNEVEN])
 def test_it_equals_upstream(architecture: Architecture) -> None:
+    ours, upstream = encode(architecture, torch.float32)
+    torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("queries", "biases"), [(1, 1), (20, 10_000), (4096, 1 << 30)])
+def test_blocks_of_any_size_make_the_same(monkeypatch: pytest.MonkeyPatch, queries: int, biases: int) -> None:
+    monkeypatch.setattr(encoder, "QUERIES_AT_ONCE", queries)
+    monkeypatch.setattr(encoder, "BIASES_AT_ONCE", biases)
+    ours, upstream = encode(UNEVEN, torch.float32)
+    torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", [MINIATURE, TRAINABLE, UNEVEN])
+def test_the_attention_of_a_gpu_equals_upstream(
+    monkeypatch: pytest.MonkeyPatch, architecture: Architecture
+) -> None:
+    """Run on the CPU, where it is as exact, if slower."""
+    monkeypatch.setattr(encoder, "_blockwise_attention", encoder._folded_attention)
     ours, upstream = encode(architecture, torch.float32)
     torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
 

@@ -29,7 +29,7 @@ ROS = MESSAGES | {"ament_index_python", "launch", "launch_ros", "lifecycle_msgs"
 DOWNLOAD = {"pooch", "requests"}
 
 VALUES = {"numpy"}
-CORE = VALUES | TORCH | DOWNLOAD | {"cv2"}
+CORE = VALUES | TORCH | DOWNLOAD | {"PIL", "cv2"}
 EDGE = {"PIL", "cv2", "numpy"} | MESSAGES
 ALLOWED = {
     "__init__": set[str](),
@@ -40,6 +40,10 @@ ALLOWED = {
     "statistics": set[str](),
     "signals": set[str](),
     "model": CORE,
+    "preprocess": CORE,
+    "encoder": TORCH,
+    "decoder": TORCH,
+    "postprocess": TORCH,
     "checkpoint": CORE,
     "predictor": CORE,
     "frames": CORE,
