@@ -21,6 +21,8 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
+POSITIONS_AT_ONCE = 2048  # that are upscaled on a CPU: what they become, 1 MB, stays in its cache
+
 
 @dataclass(frozen=True, eq=False)
 class FirstLayer:
@@ -29,7 +31,7 @@ class FirstLayer:
     Attributes:
         keys: (1, N, C) image embedding with the learned "no mask" added.
         k, v: (1, H, N, d) for the tokens that attend to the image.
-        q: (1, H, N, d) for the image that attends to the tokens.
+        q: (1, H, d, N) for the image that attends to the tokens.
     """
 
     keys: Tensor
@@ -45,17 +47,19 @@ class Answer:
     Attributes:
         predicted_iou: (B, 4), that of the single-mask output first.
         hyper: (B, 4, C/8), what each mask weights the channels with.
-        upscaled: (B, h, w, 4, 4, C/8), the image upscaled fourfold; 2 x 2 cells of 2 x 2 cells.
+        half_upscaled: (B, h, w, 4, C/4), the image upscaled twofold, in cells of 2 x 2.
+        decoder: computes the rest.
     """
 
     predicted_iou: Tensor
     hyper: Tensor
-    upscaled: Tensor
+    half_upscaled: Tensor
+    decoder: FastMaskDecoder
 
     def low_res_logits(self, row: int, masks: Tensor) -> Tensor:
         """(M, 4h, 4w) logits of the masks with the given (M,) indexes, of prompt ``row``."""
-        products = self.upscaled[row] @ self.hyper[row, masks].T  # (h, w, 4, 4, M)
-        height, width = products.shape[:2]
+        height, width = self.half_upscaled.shape[1:3]
+        products = self.decoder.products(self.half_upscaled[row], self.hyper[row, masks])
         cells = products.view(height, width, 2, 2, 2, 2, -1)  # h, w, dy, dx, dy of dy, dx of dx, M
         return cells.permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, 4 * height, 4 * width)
 
@@ -81,13 +85,13 @@ class FastMaskDecoder:
         return FirstLayer(keys, *self._project(layer, keys))
 
     def _project(self, layer: TwoWayAttentionBlock, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """k, v and q, each (B, H, N, d), of a layer's image side, from keys (B, N, C)."""
+        """K and v (B, H, N, d), and q (B, H, d, N), of a layer's image side, from keys (B, N, C)."""
         to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         placed = keys + self.image_pe
         return (
             _heads(to_image, to_image.k_proj(placed)),
             _heads(to_image, to_image.v_proj(keys)),
-            _heads(to_token, to_token.q_proj(placed)),
+            _heads(to_token, to_token.q_proj(placed)).transpose(2, 3).contiguous(),
         )
 
     def decode(self, features: Tensor, first: FirstLayer, sparse: Tensor, dense: Tensor | None) -> Answer:
@@ -111,7 +115,15 @@ class FastMaskDecoder:
         queries = queries + _tokens_to_image(attention, queries + tokens, keys + self.image_pe, keys)
         queries = _norm(self.transformer.norm_final_attn, queries)
         hyper = torch.stack([head(queries[:, 1 + i]) for i, head in enumerate(self.heads)], 1)
-        return Answer(self.iou_head(queries[:, 0]), hyper, self._upscale(keys, features.shape[-2:]))
+        half_upscaled = self._upscale(keys, features.shape[-2:])
+        return Answer(self.iou_head(queries[:, 0]), hyper, half_upscaled, self)
+
+    def products(self, half_upscaled: Tensor, hyper: Tensor) -> Tensor:
+        """(4hw, 4, M) logits of one prompt: upscaled once more, then weighted by hyper (M, C/8)."""
+        positions = half_upscaled.flatten(0, 2)  # (4hw, C/4)
+        at_once = POSITIONS_AT_ONCE if positions.device.type == "cpu" else len(positions)
+        parts = torch.split(positions, at_once)
+        return torch.cat([self.activation(_upscaled(x, *self.second_upscaling)) @ hyper.T for x in parts])
 
     def _first_layer(self, tokens: Tensor, first: FirstLayer) -> tuple[Tensor, Tensor]:
         """(B, T, C) queries and (B, N, C) keys after the first layer, its image side projected already."""
@@ -125,9 +137,8 @@ class FastMaskDecoder:
         queries = _norm(layer.norm2, queries + to_image.out_proj(_joined(attended)))
         queries = _norm(layer.norm3, queries + layer.mlp(queries))
         k = _heads(to_token, to_token.k_proj(queries + tokens))
-        scores = first.q @ (k * k.shape[-1] ** -0.5).transpose(2, 3)  # (B, H, N, T)
-        weights = scores.softmax(-1).transpose(1, 2).flatten(2)  # (B, N, H * T)
-        return queries, _norm(layer.norm4, first.keys + _image_update(to_token, weights, queries))
+        weights = ((k * k.shape[-1] ** -0.5) @ first.q).softmax(2).flatten(1, 2)  # (B, H * T, N)
+        return queries, _norm(layer.norm4, _updated_image(to_token, first.keys, weights, queries))
 
     def _layer(
         self, layer: TwoWayAttentionBlock, queries: Tensor, keys: Tensor, tokens: Tensor
@@ -140,15 +151,14 @@ class FastMaskDecoder:
         queries = _norm(layer.norm3, queries + layer.mlp(queries))
         attention = layer.cross_attn_image_to_token
         weights = _image_to_token_weights(attention, placed, queries + tokens)
-        return queries, _norm(layer.norm4, keys + _image_update(attention, weights, queries))
+        return queries, _norm(layer.norm4, _updated_image(attention, keys, weights, queries))
 
     def _upscale(self, keys: Tensor, size_hw: torch.Size) -> Tensor:
-        """(B, N, C) -> (B, h, w, 4, 4, C/8), see ``Answer.upscaled``."""
+        """(B, N, C) -> (B, h, w, 4, C/4), see ``Answer.half_upscaled``."""
         x = keys.view(len(keys), *size_hw, -1)  # (B, h, w, C)
         x = _upscaled(x, *self.first_upscaling)  # (B, h, w, 4, C/4)
         norm = self.upscaling_norm
-        x = self.activation(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))
-        return self.activation(_upscaled(x, *self.second_upscaling))
+        return self.activation(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))
 
 
 def _tokens(image: Tensor) -> Tensor:
@@ -197,23 +207,29 @@ def _tokens_to_image(attention: Attention, queries: Tensor, placed: Tensor, keys
 
 
 def _image_to_token_weights(attention: Attention, placed: Tensor, tokens: Tensor) -> Tensor:
-    """(B, N, H * T): how much every image position (B, N, C) attends to every token (B, T, C)."""
+    """(B, H * T, N): how much every image position (B, N, C) attends to every token (B, T, C).
+
+    The image comes last, since a softmax over the few tokens is quick only across many positions.
+    """
     k = _heads(attention, attention.k_proj(tokens))  # (B, H, T, d)
     batch, heads, count, d = k.shape
     k = k * d**-0.5
     folded = (k @ attention.q_proj.weight.view(heads, d, -1)).flatten(1, 2)  # (B, H * T, C)
-    shift = (k @ attention.q_proj.bias.view(heads, d, 1)).view(batch, 1, -1)  # (B, 1, H * T)
-    scores = torch.baddbmm(shift, placed, folded.transpose(1, 2))  # (B, N, H * T)
-    return scores.view(batch, -1, heads, count).softmax(-1).flatten(2)
+    shift = (k @ attention.q_proj.bias.view(heads, d, 1)).view(batch, -1, 1)  # (B, H * T, 1)
+    scores = torch.baddbmm(shift, folded, placed.transpose(1, 2))  # (B, H * T, N)
+    return scores.view(batch, heads, count, -1).softmax(2).flatten(1, 2)
 
 
-def _image_update(attention: Attention, weights: Tensor, tokens: Tensor) -> Tensor:
-    """(B, N, C): what the image takes over from tokens (B, T, C), by weights (B, N, H * T)."""
+def _updated_image(attention: Attention, keys: Tensor, weights: Tensor, tokens: Tensor) -> Tensor:
+    """(B, N, C): the image (B or 1, N, C) with what it takes from tokens (B, T, C) by weights (B, H * T, N).
+
+    The weights of each of H heads add up to 1, so the bias may be shared out to the heads' values.
+    """
     v = _heads(attention, attention.v_proj(tokens))  # (B, H, T, d)
     heads, d = v.shape[1], v.shape[3]
     projection = attention.out_proj.weight.T.reshape(heads, d, -1)
-    folded = (v @ projection).flatten(1, 2)  # (B, H * T, C)
-    return torch.baddbmm(attention.out_proj.bias, weights, folded)
+    folded = (v @ projection + attention.out_proj.bias / heads).flatten(1, 2)  # (B, H * T, C)
+    return torch.baddbmm(keys, weights.transpose(1, 2), folded)
 
 
 def _upscaling(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:

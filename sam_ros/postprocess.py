@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,6 +27,11 @@ def upscale(low_res_logits: Tensor, input_hw: tuple[int, int], original_hw: tupl
 
 def stability_score(logits: Tensor, mask_threshold: float) -> Tensor:
     """(M, H, W) -> (M,) float32: calculate_stability_score in segment_anything/utils/amg.py, with 0/0 = 0."""
-    high = (logits > mask_threshold + STABILITY_OFFSET).count_nonzero(dim=(-2, -1))
-    low = (logits > mask_threshold - STABILITY_OFFSET).count_nonzero(dim=(-2, -1))
+    high = _count_above(logits, mask_threshold + STABILITY_OFFSET)
+    low = _count_above(logits, mask_threshold - STABILITY_OFFSET)
     return high / low.clamp(min=1)
+
+
+def _count_above(logits: Tensor, threshold: float) -> Tensor:
+    """(M,) float32 how many of (M, H, W) are higher: summing floats is several times faster than bools."""
+    return torch.gt(logits, threshold, out=torch.empty_like(logits)).sum((-2, -1))

@@ -22,8 +22,8 @@ from sam_ros.preprocess import Preprocessor
 from sam_ros.prompt import Prompt
 
 # Prompts per pass through the decoder. A GPU wants many, its memory bounds them: 60 MB a prompt for 1024 px.
-# A CPU does well with what its caches hold.
-DECODE_BATCH = {"cuda": 32, "cpu": 2}
+# A CPU is busy with one, and its caches hold no more.
+DECODE_BATCH = {"cuda": 32, "cpu": 1}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Rows of the table of sparse embeddings; -1, the padding token, comes first.
