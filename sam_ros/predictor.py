@@ -101,6 +101,18 @@ def _choose_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
+def is_fast(precision: str, device: torch.device) -> bool:
+    """Whether matrix products of a precision are at least as fast as float32's, as far as that can be told.
+
+    A CPU without instructions for it emulates a reduced precision, many times slower.
+    """
+    instructions = {"bfloat16": ("avx512_bf16", "amx_bf16"), "float16": ("avx512_fp16", "amx_fp16")}
+    if device.type != "cpu" or precision not in instructions:
+        return True
+    has = torch.cpu.get_capabilities()
+    return has.get("architecture") != "x86_64" or any(has.get(name) for name in instructions[precision])
+
+
 class Predictor:
     """A loaded SAM: ``encode`` is dear, ``decode`` is cheap. Safe to use from several threads at once."""
 

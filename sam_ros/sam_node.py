@@ -42,7 +42,7 @@ from sam_ros.masks import label_image, union_image
 from sam_ros.objects import Target, Update
 from sam_ros.overlay import draw_overlay
 from sam_ros.parameters import FIXED_NAMES, Parameters, declare_parameters, read_parameters
-from sam_ros.predictor import Predictor, load_predictor
+from sam_ros.predictor import Predictor, is_fast, load_predictor
 from sam_ros.prompt import BACKGROUND, FOREGROUND, Prompt
 from sam_ros.signals import event_set_by_signals
 from sam_ros.statistics import Refusal, Statistics
@@ -181,6 +181,10 @@ class SamNode(LifecycleNode):
             parameters.compile,
         )
         loaded = time.monotonic()
+        if not is_fast(predictor.precision, predictor.device):
+            self.get_logger().warning(
+                f"this CPU has no instructions for {predictor.precision}: set precision to float32 for speed"
+            )
         self._warm_up(predictor)
         self.get_logger().info(
             f"{parameters.model_type} on {predictor.device} in {predictor.precision}: loaded in "

@@ -19,7 +19,7 @@ from segment_anything.utils.amg import calculate_stability_score
 from sam_ros import predictor as predictor_module
 from sam_ros.errors import InvalidImageError, InvalidPromptError, ModelOutputError, SamRosError
 from sam_ros.masks import Masks
-from sam_ros.predictor import Embedding, EncodeCancelledError, Predictor, load_predictor
+from sam_ros.predictor import Embedding, EncodeCancelledError, Predictor, is_fast, load_predictor
 from sam_ros.prompt import Prompt
 
 TOLERANCE = 1e-3  # of low-res logits, from the contract
@@ -305,6 +305,23 @@ def test_auto_takes_what_is_there(miniature: Callable[..., Predictor]) -> None:
     chosen = miniature(device="auto", precision="auto")
     assert chosen.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert chosen.precision in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "fast"),
+    [
+        ({"architecture": "x86_64", "avx2": True}, {"float32": True, "bfloat16": False, "float16": False}),
+        ({"architecture": "x86_64", "avx512_bf16": True}, {"bfloat16": True, "float16": False}),
+        ({"architecture": "x86_64", "amx_bf16": True, "amx_fp16": True}, {"bfloat16": True, "float16": True}),
+        ({"architecture": "aarch64"}, {"float32": True, "bfloat16": True}),
+    ],
+)
+def test_a_precision_is_fast_where_there_are_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, Any], fast: dict[str, bool]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert {precision: is_fast(precision, torch.device("cpu")) for precision in fast} == fast
+    assert is_fast("bfloat16", torch.device("cuda"))
 
 
 @pytest.mark.gpu

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sam_ros.model import Architecture, build_sam
+from sam_ros.predictor import is_fast
 from training.batches import Batch, SceneBatches
 from training.enlarge import enlarged
 from training.initial import initialise
@@ -205,8 +206,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 def autocast() -> AbstractContextManager[Any]:
     """Bfloat16 where the processor multiplies matrices in it; elsewhere it would be many times slower."""
-    capable = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
-    return torch.autocast("cpu", torch.bfloat16, enabled=capable)
+    return torch.autocast("cpu", torch.bfloat16, enabled=is_fast("bfloat16", torch.device("cpu")))
 
 
 def _losses(run: Run, batch: Batch) -> tuple[Tensor, dict[str, float]]:
