@@ -195,8 +195,8 @@ class Predictor:
         with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
             for indexes in _batches(prompts, DECODE_BATCH[self.device.type]):
                 answer = self._decode_batch(embedding, [prompts[i] for i in indexes])
-                chosen = _choose(answer.predicted_iou, [multimask[i] for i in indexes], best_only)
-                answers.update(zip(indexes, self._finish(answer, chosen, embedding), strict=True))
+                three = [multimask[i] for i in indexes]
+                answers.update(zip(indexes, self._finish(answer, three, best_only, embedding), strict=True))
         return [answers[i] for i in range(len(prompts))]
 
     def _check_logits_size(self, prompts: Sequence[Prompt]) -> None:
@@ -241,22 +241,24 @@ class Predictor:
         return dense
 
     def _finish(
-        self, answer: Answer, chosen: Sequence[npt.NDArray[np.int64]], embedding: Embedding
+        self, answer: Answer, three: Sequence[bool], best_only: bool, embedding: Embedding
     ) -> list[Masks]:
-        """The chosen masks of every prompt of a batch, at the size of the image, on the host."""
-        parts: list[tuple[torch.Tensor, ...]] = []
+        """The wanted masks of every prompt of a batch, at the size of the image, on the host."""
+        predicted_iou = answer.predicted_iou.cpu().numpy()  # (B, 4)
+        chosen = [_choose(*row, best_only) for row in zip(predicted_iou, three, strict=True)]
+        parts = []
         for row, indexes in enumerate(chosen):
             logits = answer.low_res_logits(row, torch.as_tensor(indexes, device=self.device))
             full_size = upscale(logits, embedding.input_hw, embedding.original_hw)
-            masks, stability = (
-                full_size > self._mask_threshold,
-                stability_score(full_size, self._mask_threshold),
+            stability = stability_score(full_size, self._mask_threshold)
+            parts.append((full_size > self._mask_threshold, stability, logits))
+        finished = [
+            Masks(masks, iou[indexes], stability, logits)
+            for (masks, stability, logits), iou, indexes in zip(
+                _to_host(parts), predicted_iou, chosen, strict=True
             )
-            parts.append((masks, answer.predicted_iou[row, indexes], stability, logits))
-        finished = [Masks(*arrays) for arrays in _to_host(parts)]
-        if not all(
-            np.isfinite(m.predicted_iou).all() and np.isfinite(m.low_res_logits).all() for m in finished
-        ):
+        ]
+        if not all(_is_finite(masks) for masks in finished):
             raise ModelOutputError(f"{self.model_type} answered a prompt with values that are not finite")
         return finished
 
@@ -268,18 +270,17 @@ def _urgent_stream(device: torch.device) -> torch.cuda.Stream | None:
     return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
 
-def _choose(
-    predicted_iou: torch.Tensor, multimask: Sequence[bool], best_only: bool
-) -> list[npt.NDArray[np.int64]]:
-    """For each of B prompts, which of the four masks (B, 4) are wanted, best first.
+def _choose(predicted_iou: npt.NDArray[np.float32], three: bool, best_only: bool) -> npt.NDArray[np.int64]:
+    """Which of the four masks of a prompt are wanted, given the predicted IoU (4,) of each; best first.
 
     As MaskDecoder.forward does: the first is the single-mask output, the other three are the multimask ones.
     """
-    chosen = []
-    for iou, three in zip(predicted_iou.cpu().numpy(), multimask, strict=True):
-        order = 1 + np.argsort(-iou[1:], kind="stable") if three else np.zeros(1, np.int64)
-        chosen.append(order[:1] if best_only else order)
-    return chosen
+    order = 1 + np.argsort(-predicted_iou[1:], kind="stable") if three else np.zeros(1, np.int64)
+    return order[:1] if best_only else order
+
+
+def _is_finite(masks: Masks) -> bool:
+    return bool(np.isfinite(masks.predicted_iou).all() and np.isfinite(masks.low_res_logits).all())
 
 
 def _to_host(parts: Sequence[tuple[torch.Tensor, ...]]) -> list[tuple[npt.NDArray[Any], ...]]:

@@ -18,7 +18,7 @@ from training.textures import Rng
 
 Mask = NDArray[np.bool_]
 
-SMALLEST_SHARE = (20 / 256) ** 2  # of the square of the longest side; smaller objects are no targets
+SMALLEST_AREA = 400  # visible pixels of the model's input; smaller objects are not learned from
 TARGET_STRIDE = 2  # target masks are area-averaged to half the image size
 
 
@@ -78,13 +78,13 @@ class SceneBatches(Dataset[Batch]):
     def _sample(self, rng: Rng) -> tuple[NDArray[np.generic], ...]:
         while True:
             scene = augmented(rng, self.pool[int(rng.integers(len(self.pool)))], self.image_size)
-            if len(target_labels(scene)):
+            if len(target_labels(scene, SMALLEST_AREA)):
                 return _sample(rng, scene, self.prompts, self.image_size)
 
 
 def _sample(rng: Rng, scene: Scene, prompts: int, image_size: int) -> tuple[NDArray[np.generic], ...]:
     """The fields of ``Batch`` for one scene, without their leading axis."""
-    masks = [scene.mask(label) for label in _choose(rng, target_labels(scene), prompts)]
+    masks = [scene.mask(label) for label in _choose(rng, target_labels(scene, SMALLEST_AREA), prompts)]
     points = np.stack([sample_click(rng, mask) for mask in masks])
     boxes = np.stack([_jittered(rng, tight_box(mask)) for mask in masks])
     is_box = rng.random(prompts) < 0.5
@@ -94,9 +94,9 @@ def _sample(rng: Rng, scene: Scene, prompts: int, image_size: int) -> tuple[NDAr
     return image, valid, targets, _edges(labels), labels[2::4, 2::4].copy(), points, boxes, is_box
 
 
-def target_labels(scene: Scene) -> NDArray[np.int64]:
-    """Labels of the objects large enough to be asked for."""
-    large = scene.areas() >= SMALLEST_SHARE * max(scene.labels.shape) ** 2
+def target_labels(scene: Scene, smallest_area: float) -> NDArray[np.int64]:
+    """Labels of the objects of which at least so many pixels are visible."""
+    large = scene.areas() >= smallest_area
     large[0] = False
     return np.flatnonzero(large)
 

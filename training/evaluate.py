@@ -30,6 +30,7 @@ from training.tables import method_notes, method_table, object_table, score_tabl
 from training.video import generate_video
 
 OBJECTS_PER_SCENE = 6
+SMALLEST_SHARE = (20 / 256) ** 2  # of the square of the longest side; smaller objects are not asked for
 SHOWN = 12  # objects on each sheet of generated ones
 VIDEO_SEED = HELD_OUT_SEED + 1_000_000
 FRAMES = 10  # of each video
@@ -64,7 +65,8 @@ def held_out_frames(videos: int, image_size: int) -> Iterator[Prompted]:
 
 def _objects(scene: Scene, seed: int) -> Iterator[Prompted]:
     """At most ``OBJECTS_PER_SCENE`` objects, each with a random click; nothing if there is no large one."""
-    labels = np.random.default_rng(seed).permutation(target_labels(scene))[:OBJECTS_PER_SCENE]
+    large = target_labels(scene, SMALLEST_SHARE * max(scene.labels.shape) ** 2)
+    labels = np.random.default_rng(seed).permutation(large)[:OBJECTS_PER_SCENE]
     if not len(labels):
         return
     rng = np.random.default_rng(seed + 1)
