@@ -368,8 +368,8 @@ def _clipped_box(box_xyxy: BoxXYXY, target: Target, prompt_hw: tuple[int, int]) 
 def image_to_msg(image: npt.NDArray[Any], encoding: str, header: Header) -> Image:
     """An (H, W) or (H, W, C) array as a message of that encoding, with a copy of the header.
 
-    The data is filled through ``array.array``: rclpy checks bytes and lists element by element
-    (ros2/rosidl_python#156).
+    The data is filled through ``array.array``: lists are copied element by element, and bytes are checked so
+    where ROS_PYTHON_CHECK_FIELDS is set (ros2/rosidl_python#156).
     """
     contiguous = np.ascontiguousarray(image)
     height, width = contiguous.shape[:2]

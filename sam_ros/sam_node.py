@@ -266,8 +266,10 @@ class SamNode(LifecycleNode):
         )
 
     def _take_image(self, engine: Engine, serialized: bytes) -> None:
+        start = time.monotonic()
         header = deserialize_message(serialized, Header)  # both kinds of image begin with their header
         engine.add_image(conversions.stamp_to_ns(header), header.frame_id, serialized)
+        self._statistics.event("take", time.monotonic() - start)
 
     def _take_point(self, label: int, engine: Engine, topic: str, msg: PointStamped) -> None:
         self._submit(engine, topic, msg.header, partial(conversions.point_from_msg, msg.point, label))
