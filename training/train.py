@@ -29,6 +29,7 @@ from sam_ros.model import Architecture, build_sam
 from sam_ros.predictor import is_fast
 from training.batches import Batch, SceneBatches
 from training.enlarge import enlarged
+from training.export import load_exported
 from training.initial import initialise
 from training.losses import edge_loss, grouping_loss, prompt_loss, true_iou
 from training.muon import Muon
@@ -67,7 +68,7 @@ SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
 class Settings:
     """What decides a training run; ``steps`` and ``scenes`` may be changed when it is resumed.
 
-    ``first_step`` is where a run on larger images begins: what helps in the beginning is behind it.
+    ``first_step`` is that of the weights that a run goes on from: what helps in the beginning is behind it.
     """
 
     steps: int = 5000
@@ -108,17 +109,31 @@ def start(settings: Settings, folder: Path | None = None) -> Run:
     return _run(settings, sam, pixel_head)
 
 
-def start_enlarged(checkpoint: Path, settings: Settings) -> Run:
-    """A run that goes on from the averaged weights of another, on images of ``settings.architecture``."""
-    state = torch.load(checkpoint, weights_only=True)
-    old = _settings(state["settings"])
-    small = _run(old, build_sam(old.architecture).train(), _pixel_head(old))
-    small.average.load_state_dict(state["average"])
-    small.pixel_head.load_state_dict(state["pixel_head"])
-    sam = enlarged(small.average.module, settings.architecture)
-    run = _run(replace(settings, first_step=state["step"]), sam, small.pixel_head)
-    run.step = state["step"]
+def start_from(weights: Path, settings: Settings) -> Run:
+    """A run that goes on from other weights, on images of ``settings.architecture``.
+
+    Args:
+        weights: another run's ``checkpoint.pt``, of which it takes the averaged weights, or an exported file.
+        settings: of the new run.
+    """
+    torch.manual_seed(settings.seed)
+    if weights.suffix == ".safetensors":
+        (sam, metadata), pixel_head = load_exported(weights), _pixel_head(settings)
+        step = int(metadata["training_steps"])
+    else:
+        sam, pixel_head, step = _averaged(torch.load(weights, weights_only=True))
+    run = _run(replace(settings, first_step=step), enlarged(sam, settings.architecture), pixel_head)
+    run.step = step
     return run
+
+
+def _averaged(state: dict[str, Any]) -> tuple[Sam, nn.Conv2d, int]:
+    """The averaged model of a checkpoint, what it was trained with, and its step."""
+    settings = _settings(state["settings"])
+    run = _run(settings, build_sam(settings.architecture), _pixel_head(settings))
+    run.average.load_state_dict(state["average"])
+    run.pixel_head.load_state_dict(state["pixel_head"])
+    return run.average.module, run.pixel_head, state["step"]
 
 
 def _pixel_head(settings: Settings) -> nn.Conv2d:
@@ -428,7 +443,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, help="in a batch of each process (also when resuming)")
     parser.add_argument("--prompts", type=int, default=Settings.prompts, help="objects of each scene")
     parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
-    parser.add_argument("--enlarge", type=Path, help="go on from this checkpoint, on images of --image-size")
+    parser.add_argument("--start-from", type=Path, help="checkpoint or exported file to go on from")
     parser.add_argument("--image-size", type=int, default=SAM_TINY.image_size)
     parser.add_argument(
         "--pool", type=Path, default=Path("training/runs/scenes"), help="folder that keeps generated scenes"
@@ -478,8 +493,8 @@ def _new_run(arguments: argparse.Namespace) -> Run:
         learning_rate=arguments.learning_rate,
         architecture=replace(SAM_TINY, image_size=arguments.image_size),
     )
-    if arguments.enlarge:
-        return start_enlarged(arguments.enlarge, settings)
+    if arguments.start_from:
+        return start_from(arguments.start_from, settings)
     return start(settings, arguments.pool)
 
 
