@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     available = [part for part in PARTS if part not in ROS_PARTS or find_spec("rclpy")]
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=available)
     parser.add_argument("--models", nargs="+", choices=MODEL_TYPES, default=["sam_tiny", "vit_b"])
-    parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), default=["float32", "bfloat16"])
+    parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), help="default: those that pay")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
         "--threads", type=int, default=len(os.sched_getaffinity(0)), help="of torch on the CPU"

@@ -43,10 +43,10 @@ def load_sam(model_type: str, checkpoint: str | Path | None = None) -> Sam:
     return _assemble(architecture, _read_state_dict(path), path)
 
 
-def save_sam(sam: Sam, architecture: Architecture, path: Path, **metadata: str) -> None:
-    """Write a ``Sam`` of any architecture in the format of sam_tiny: safetensors that describe themselves."""
+def save_state_dict(weights: StateDict, architecture: Architecture, path: Path, **metadata: str) -> None:
+    """Write the weights of a ``Sam`` in the format of sam_tiny: safetensors that describe themselves."""
     described = {"format": "pt", ARCHITECTURE_KEY: json.dumps(architecture.to_dict()), **metadata}
-    tensors = {name: tensor.contiguous() for name, tensor in sam.state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     safetensors.torch.save_file(tensors, path, metadata=described)
 
 

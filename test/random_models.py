@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from segment_anything.modeling import Sam
 
-from sam_ros.checkpoint import save_sam
+from sam_ros.checkpoint import save_state_dict
 from sam_ros.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
 
 SMALL = Architecture(
@@ -50,7 +50,7 @@ def random_sam(architecture: Architecture, seed: int = 0) -> Sam:
 def save_random_sam(architecture: Architecture, path: Path, seed: int = 0) -> Sam:
     """Save a random Sam in sam_tiny's format and return it, as an oracle."""
     sam = random_sam(architecture, seed)
-    save_sam(sam, architecture, path)
+    save_state_dict(sam.state_dict(), architecture, path)
     return sam
 
 

@@ -121,6 +121,7 @@ def test_rates_are_in_the_units_of_the_device() -> None:
 
 
 def test_bfloat16_is_left_out_where_an_official_model_would_be_slower_in_it() -> None:
+    assert not parse([]).precisions
     fast = {**MACHINE, "matrix products in bfloat16 (GFLOP/s)": 500.0}
     assert chosen_precisions("vit_b", (), MACHINE) == ("float32",)
     assert chosen_precisions("vit_b", (), fast) == ("float32", "bfloat16")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam
+from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam, save_state_dict
 from sam_ros.model import Architecture
 
 
@@ -26,25 +23,20 @@ def export(checkpoint: Path, output: Path) -> None:
         for name, tensor in state["average"].items()
         if name.startswith(prefix)
     }
-    save_file(weights, output, metadata=_metadata(state))
+    settings = state["settings"]
+    save_state_dict(
+        weights,
+        Architecture.from_dict(settings["architecture"]),
+        output,
+        source="sam_ros training/: generated scenes, some of their textures from photographs in scikit-image",
+        training_steps=str(state["step"]),
+        training_seed=str(settings["seed"]),
+    )
 
 
 def _narrowed(name: str, tensor: Tensor) -> Tensor:
     """Float16, but for the few random frequencies that multiply pixel coordinates."""
-    return tensor.contiguous() if "gaussian_matrix" in name else tensor.half().contiguous()
-
-
-def _metadata(state: dict[str, Any]) -> dict[str, str]:
-    settings = state["settings"]
-    architecture = Architecture.from_dict(settings["architecture"])
-    return {
-        "format": "pt",
-        "architecture": json.dumps(architecture.to_dict()),
-        "source": "sam_ros training/, generated scenes only",
-        "training_steps": str(state["step"]),
-        "training_scenes": str(state["step"] * settings["scenes"]),
-        "training_seed": str(settings["seed"]),
-    }
+    return tensor if "gaussian_matrix" in name else tensor.half()
 
 
 def load_exported(path: Path) -> tuple[Sam, dict[str, str]]:
