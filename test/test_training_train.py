@@ -80,6 +80,7 @@ def average_one_and_three(rank: int, meeting_point: str) -> None:
     average_gradients(parameters)
     assert parameters[0].grad.tolist() == [2.0, 2.0]
     assert parameters[1].grad is None
+    distributed.destroy_process_group()  # its threads would abort the process at its end, now and then
 
 
 def test_processes_that_train_together_average_their_gradients(tmp_path: Path) -> None:

@@ -479,6 +479,8 @@ def _train_process(rank: int, arguments: argparse.Namespace, meeting_point: str)
         distributed.init_process_group("gloo", meeting_point, rank=rank, world_size=arguments.processes)
     run = _new_run(arguments)
     train(run, arguments.output, arguments.workers, arguments.save_seconds, rank, arguments.pool)
+    if meeting_point:
+        distributed.destroy_process_group()  # its threads would abort the process at its end, now and then
 
 
 def _new_run(arguments: argparse.Namespace) -> Run:
