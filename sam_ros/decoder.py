@@ -80,15 +80,15 @@ class FastMaskDecoder:
 
     def prepare(self, features: Tensor) -> FirstLayer:
         """What does not depend on prompts, from an image embedding (1, C, h, w)."""
-        keys = (_tokens(features) + self.no_mask).contiguous()
-        layer = self.transformer.layers[0]
-        return FirstLayer(keys, *self._project(layer, keys))
+        return self._project((_tokens(features) + self.no_mask).contiguous())
 
-    def _project(self, layer: TwoWayAttentionBlock, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """K and v (B, H, N, d), and q (B, H, d, N), of a layer's image side, from keys (B, N, C)."""
+    def _project(self, keys: Tensor) -> FirstLayer:
+        """The image side of the first layer, from keys (B, N, C)."""
+        layer = self.transformer.layers[0]
         to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         placed = keys + self.image_pe
-        return (
+        return FirstLayer(
+            keys,
             _heads(to_image, to_image.k_proj(placed)),
             _heads(to_image, to_image.v_proj(keys)),
             _heads(to_token, to_token.q_proj(placed)).transpose(2, 3).contiguous(),
@@ -105,9 +105,7 @@ class FastMaskDecoder:
         """
         tokens = torch.cat([self.output_tokens.expand(len(sparse), -1, -1), sparse], 1)  # (B, 5 + T, C)
         if dense is not None:
-            keys = (_tokens(features) + _tokens(dense)).contiguous()  # (B, N, C)
-            layer = self.transformer.layers[0]
-            first = FirstLayer(keys, *self._project(layer, keys))
+            first = self._project((_tokens(features) + _tokens(dense)).contiguous())  # of B images
         queries, keys = self._first_layer(tokens, first)
         for layer in self.transformer.layers[1:]:
             queries, keys = self._layer(layer, queries, keys, tokens)
@@ -131,9 +129,8 @@ class FastMaskDecoder:
         queries = _attend_to_tokens(layer, tokens, tokens)
         to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         q = _heads(to_image, to_image.q_proj(queries + tokens))
-        attended = F.scaled_dot_product_attention(
-            q, first.k.expand(len(q), -1, -1, -1), first.v.expand_as(first.k)
-        )
+        k, v = (image.expand(len(q), -1, -1, -1) for image in (first.k, first.v))
+        attended = F.scaled_dot_product_attention(q, k, v)
         queries = _norm(layer.norm2, queries + to_image.out_proj(_joined(attended)))
         queries = _norm(layer.norm3, queries + layer.mlp(queries))
         k = _heads(to_token, to_token.k_proj(queries + tokens))
