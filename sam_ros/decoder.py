@@ -9,6 +9,7 @@ done differently follows from there being few tokens and many image positions:
   per frame, see ``FirstLayer``.
 - Transposed convolutions whose stride is their kernel are matrix products on channels that come last.
 - Only the masks that are wanted are computed.
+- A GPU gets all kernels of a few prompts at once, see ``cuda_graph``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
+from sam_ros.cuda_graph import Function, Graphed
+
+PROMPTS_IN_A_GRAPH = 4  # with more, a GPU is busy with one kernel while the next is launched
 POSITIONS_AT_ONCE = 2048  # that are upscaled on a CPU: what they become, 1 MB, stays in its cache
 
 
@@ -77,6 +81,7 @@ class FastMaskDecoder:
         encoder = sam.prompt_encoder
         self.no_mask = encoder.no_mask_embed.weight[None]  # (1, 1, C)
         self.image_pe = _tokens(encoder.get_dense_pe())  # (1, N, C)
+        self.graphed = Graphed(self._compute) if sam.device.type == "cuda" else None
 
     def prepare(self, features: Tensor) -> FirstLayer:
         """What does not depend on prompts, from an image embedding (1, C, h, w)."""
@@ -103,6 +108,25 @@ class FastMaskDecoder:
             sparse: (B, T, C) tokens of the prompts.
             dense: (B, C, h, w) embedded mask prompts; None where no prompt has one.
         """
+        compute: Function = self._compute
+        if self.graphed is not None and len(sparse) <= PROMPTS_IN_A_GRAPH:
+            compute = self.graphed
+        computed = compute(features, first.keys, first.k, first.v, first.q, sparse, dense)
+        predicted_iou, hyper, half_upscaled = computed
+        return Answer(predicted_iou, hyper, half_upscaled, self)
+
+    def _compute(
+        self,
+        features: Tensor,
+        keys: Tensor,
+        k: Tensor,
+        v: Tensor,
+        q: Tensor,
+        sparse: Tensor,
+        dense: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The tensors of an ``Answer``; those of the first layer are ``FirstLayer``'s."""
+        first = FirstLayer(keys, k, v, q)
         tokens = torch.cat([self.output_tokens.expand(len(sparse), -1, -1), sparse], 1)  # (B, 5 + T, C)
         if dense is not None:
             first = self._project((_tokens(features) + _tokens(dense)).contiguous())  # of B images
@@ -113,8 +137,7 @@ class FastMaskDecoder:
         queries = queries + _tokens_to_image(attention, queries + tokens, keys + self.image_pe, keys)
         queries = _norm(self.transformer.norm_final_attn, queries)
         hyper = torch.stack([head(queries[:, 1 + i]) for i, head in enumerate(self.heads)], 1)
-        half_upscaled = self._upscale(keys, features.shape[-2:])
-        return Answer(self.iou_head(queries[:, 0]), hyper, half_upscaled, self)
+        return self.iou_head(queries[:, 0]), hyper, self._upscale(keys, features.shape[-2:])
 
     def products(self, half_upscaled: Tensor, hyper: Tensor) -> Tensor:
         """(4hw, 4, M) logits of one prompt: upscaled once more, then weighted by hyper (M, C/8)."""

@@ -13,13 +13,15 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros.checkpoint import load_sam
+from sam_ros.cuda_graph import Graphed
 from sam_ros.decoder import Answer, FastMaskDecoder, FirstLayer
 from sam_ros.encoder import encoder_layers
 from sam_ros.errors import InvalidImageError, InvalidPromptError, ModelOutputError, SamRosError
 from sam_ros.masks import Masks, resized_hw
 from sam_ros.postprocess import stability_score, upscale
-from sam_ros.preprocess import Preprocessor
+from sam_ros.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.prompt import Prompt
+from sam_ros.transfer import to_device, to_host
 
 # Prompts per pass through the decoder. A GPU wants many, its memory bounds them: 60 MB a prompt for 1024 px.
 # A CPU is busy with one, and its caches hold no more.
@@ -65,7 +67,8 @@ def load_predictor(
         checkpoint: a file of one's own; None takes the shipped sam_tiny or the verified cache.
         device: auto (a GPU where there is one), cpu, cuda or cuda:N.
         precision: of the image encoder: auto (bfloat16 on a GPU that has it, else float32), float32,
-            bfloat16 or float16. The decoder always computes in float32.
+            bfloat16 or float16. The decoder always computes in float32; on a GPU, TensorFloat-32 is therefore
+            turned off for the convolutions of this process.
         compile: compile the encoder's blocks with torch.compile; the first image takes much longer.
 
     Raises:
@@ -129,11 +132,16 @@ class Predictor:
         self._mask_threshold = sam.mask_threshold
         # A click does not wait for the image that is being encoded.
         self._decode_stream = _urgent_stream(sam.device)
+        on_gpu = sam.device.type == "cuda"
+        if on_gpu:  # its rounding of inputs to 10 bits would move float32's logits by more than 1e-3
+            torch.backends.cudnn.allow_tf32 = False
         with torch.inference_mode():
-            self._preprocess = Preprocessor(self.image_size, sam.pixel_mean, sam.pixel_std)
+            preprocessor = GpuPreprocessor if on_gpu else CpuPreprocessor
+            self._preprocess = preprocessor(self.image_size, sam.pixel_mean, sam.pixel_std)
             self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
             self._decoder = FastMaskDecoder(sam)
             self._label_embeddings = _label_embeddings(sam)  # (5, C)
+        self._graphed_encode = Graphed(self._compute_embedding) if on_gpu else None
 
     def memory_mb(self) -> dict[str, float]:
         """Memory that torch holds on a GPU, now and at most, in MB; nothing on the CPU."""
@@ -149,7 +157,7 @@ class Predictor:
 
         Args:
             image_rgb: (H, W, 3) uint8, RGB.
-            should_stop: asked between the encoder's blocks.
+            should_stop: asked between the encoder's blocks; not on a GPU, which has them all at once.
 
         Raises:
             InvalidImageError: another shape or dtype, or so elongated that a side shrinks to nothing.
@@ -159,15 +167,27 @@ class Predictor:
         _check_image(image_rgb, self.image_size)
         original_hw = (image_rgb.shape[0], image_rgb.shape[1])
         with torch.inference_mode():
-            features = self._preprocess(image_rgb)
-            for layer in self._encoder_layers:
-                if should_stop():
-                    raise EncodeCancelledError("encoding was cancelled")
-                features = layer(features)
-            first_layer = self._decoder.prepare(features)
-            if not bool(torch.isfinite(features).all()):  # on a GPU this waits until all is computed
+            pixels = self._preprocess(image_rgb)
+            if self._graphed_encode is None:
+                features, is_finite, *first_layer = self._compute_embedding(pixels, should_stop)
+            else:  # all blocks are launched at once
+                features, is_finite, *first_layer = self._graphed_encode(pixels)
+            if not bool(is_finite):  # on a GPU this waits until all is computed
                 raise ModelOutputError(f"{self.model_type} in {self.precision}: the embedding is not finite")
-        return Embedding(features, original_hw, resized_hw(original_hw, self.image_size), first_layer)
+        size_hw = resized_hw(original_hw, self.image_size)
+        return Embedding(features, original_hw, size_hw, FirstLayer(*first_layer))
+
+    def _compute_embedding(
+        self, pixels: torch.Tensor, should_stop: Callable[[], bool] = lambda: False
+    ) -> tuple[torch.Tensor, ...]:
+        """Features of pixels (1, 3, S, S), whether all are finite, and the tensors of ``FirstLayer``."""
+        features = pixels
+        for layer in self._encoder_layers:
+            if should_stop():
+                raise EncodeCancelledError("encoding was cancelled")
+            features = layer(features)
+        first = self._decoder.prepare(features)
+        return features, torch.isfinite(features).all(), first.keys, first.k, first.v, first.q
 
     def decode(
         self,
@@ -218,9 +238,9 @@ class Predictor:
         """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for T equal tokens each."""
         coords, labels = _tokens(prompts, embedding)
         encoder = self._prompt_encoder
-        labels_on_device = torch.as_tensor(labels, device=self.device)
+        labels_on_device = to_device(labels, self.device)
         positions = encoder.pe_layer.forward_with_coords(
-            torch.as_tensor(coords, device=self.device) + 0.5, encoder.input_image_size
+            to_device(coords, self.device) + 0.5, encoder.input_image_size
         )
         is_padding = (labels_on_device == PADDING_LABEL).unsqueeze(-1)
         return positions.masked_fill(is_padding, 0.0) + self._label_embeddings[labels_on_device + 1]
@@ -237,18 +257,18 @@ class Predictor:
         no_mask = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         dense = no_mask.repeat(len(prompts), 1, *encoder.image_embedding_size)
         logits = np.stack(list(given.values()))[:, None]  # (M, 1, S/4, S/4)
-        dense[list(given)] = encoder.mask_downscaling(torch.as_tensor(logits, device=self.device))
-        return dense
+        rows = to_device(np.array(list(given)), self.device)
+        return dense.index_copy_(0, rows, encoder.mask_downscaling(to_device(logits, self.device)))
 
     def _finish(
         self, answer: Answer, three: Sequence[bool], best_only: bool, embedding: Embedding
     ) -> list[Masks]:
         """The wanted masks of every prompt of a batch, at the size of the image, on the host."""
-        predicted_iou = answer.predicted_iou.cpu().numpy()  # (B, 4)
+        (predicted_iou,) = to_host([answer.predicted_iou])  # (B, 4)
         chosen = [_choose(*row, best_only) for row in zip(predicted_iou, three, strict=True)]
         parts = []
         for row, indexes in enumerate(chosen):
-            logits = answer.low_res_logits(row, torch.as_tensor(indexes, device=self.device))
+            logits = answer.low_res_logits(row, to_device(indexes, self.device))
             full_size = upscale(logits, embedding.input_hw, embedding.original_hw)
             stability = stability_score(full_size, self._mask_threshold)
             parts.append((full_size > self._mask_threshold, stability, logits))
@@ -287,10 +307,9 @@ def _to_host(parts: Sequence[tuple[torch.Tensor, ...]]) -> list[tuple[npt.NDArra
     """The tensors of every prompt as arrays; from a GPU in one copy for each kind."""
     if parts[0][0].device.type == "cpu":
         return [tuple(tensor.numpy() for tensor in part) for part in parts]
-    columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
-    counts = [len(part[0]) for part in parts]
-    rows = zip(*(torch.split(column, counts) for column in columns), strict=True)
-    return [tuple(tensor.numpy() for tensor in row) for row in rows]
+    columns = to_host([torch.cat(column) for column in zip(*parts, strict=True)])
+    ends = np.cumsum([len(part[0]) for part in parts])[:-1]
+    return list(zip(*(np.split(column, ends) for column in columns), strict=True))
 
 
 def _label_embeddings(sam: Sam) -> torch.Tensor:

@@ -17,50 +17,58 @@ from PIL import Image
 from torch import Tensor
 
 from sam_ros.masks import resized_hw
+from sam_ros.transfer import to_device
 
 PRECISION_BITS = 22  # of the weights in Pillow's src/libImaging/Resample.c: 32 - 8 - 2
 
 Bytes = npt.NDArray[np.uint8]
 
 
-class Preprocessor:
-    """Turns images into the encoder's input.
+class CpuPreprocessor:
+    """Turns images into the encoder's input on the CPU.
 
     Args:
         image_size: S, the side of the padded square.
-        pixel_mean, pixel_std: (3, 1, 1) float32 on the device where the input is wanted.
+        pixel_mean, pixel_std: (3, 1, 1) float32.
     """
 
     def __init__(self, image_size: int, pixel_mean: Tensor, pixel_std: Tensor) -> None:
-        self.image_size = image_size
-        self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
-        levels = torch.arange(256, device=pixel_mean.device).view(1, 1, -1).expand(3, 1, -1)
-        normalised = (levels - pixel_mean) / pixel_std  # (3, 1, 256)
-        self._table = normalised.permute(1, 2, 0).cpu().numpy()  # (1, 256, 3)
+        self._image_size = image_size
+        normalised = (torch.arange(256).expand(3, 1, -1) - pixel_mean) / pixel_std  # (3, 1, 256)
+        self._table = normalised.permute(1, 2, 0).numpy()  # (1, 256, 3)
 
     def __call__(self, image_rgb: Bytes) -> Tensor:
         """(H, W, 3) uint8 -> (1, 3, S, S) float32, channels last in memory, zero in the padding."""
-        size_hw = resized_hw((image_rgb.shape[0], image_rgb.shape[1]), self.image_size)
-        if self.pixel_mean.device.type == "cpu":
-            return self._on_cpu(image_rgb, size_hw)
-        return self.normalise(
-            resize_as_pil(torch.as_tensor(image_rgb, device=self.pixel_mean.device), size_hw)
-        )
-
-    def normalise(self, resized: Tensor) -> Tensor:
-        """(h, w, 3) uint8 -> (1, 3, S, S) float32, zero in the padding."""
-        normalised = (resized.permute(2, 0, 1) - self.pixel_mean) / self.pixel_std
-        height, width = normalised.shape[1:]
-        padding = (0, self.image_size - width, 0, self.image_size - height)
-        return torch.nn.functional.pad(normalised, padding)[None]
-
-    def _on_cpu(self, image_rgb: Bytes, size_hw: tuple[int, int]) -> Tensor:
-        height, width = size_hw
+        height, width = resized_hw((image_rgb.shape[0], image_rgb.shape[1]), self._image_size)
         resized = Image.fromarray(image_rgb).resize((width, height), Image.Resampling.BILINEAR)
-        padded = np.empty((self.image_size, self.image_size, 3), np.float32)
+        padded = np.empty((self._image_size, self._image_size, 3), np.float32)
         padded[height:], padded[:height, width:] = 0, 0
         padded[:height, :width] = cv2.LUT(np.asarray(resized), self._table)
         return torch.from_numpy(padded).permute(2, 0, 1)[None]
+
+
+class GpuPreprocessor:
+    """Turns images into the encoder's input on a GPU, which gets them as they came.
+
+    Args:
+        image_size: S, the side of the padded square.
+        pixel_mean, pixel_std: (3, 1, 1) float32, on the device.
+    """
+
+    def __init__(self, image_size: int, pixel_mean: Tensor, pixel_std: Tensor) -> None:
+        self._image_size, self._pixel_mean, self._pixel_std = image_size, pixel_mean, pixel_std
+
+    def __call__(self, image_rgb: Bytes) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, S, S) float32, zero in the padding."""
+        return self.resized_and_normalised(to_device(image_rgb, self._pixel_mean.device))
+
+    def resized_and_normalised(self, image: Tensor) -> Tensor:
+        """The same from a tensor (H, W, 3) uint8 on the device."""
+        size_hw = resized_hw((image.shape[0], image.shape[1]), self._image_size)
+        resized = resize_as_pil(image, size_hw)
+        normalised = (resized.permute(2, 0, 1) - self._pixel_mean) / self._pixel_std
+        padding = (0, self._image_size - size_hw[1], 0, self._image_size - size_hw[0])
+        return torch.nn.functional.pad(normalised, padding)[None]
 
 
 def resize_as_pil(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -87,16 +95,21 @@ def _axes_in_order(input_hw: tuple[int, int], output_hw: tuple[int, int]) -> tup
 
 
 def _resize_axis(image: Tensor, axis: int, length: int) -> Tensor:
-    indexes, weights = _taps(image.shape[axis], length)
+    indexes, weights = _taps_on(image.device, image.shape[axis], length)
     shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
     total = torch.full((), 1 << (PRECISION_BITS - 1), dtype=torch.int32, device=image.device)
     for index, weight in zip(indexes, weights, strict=True):
-        chosen = image.index_select(axis, torch.as_tensor(index, device=image.device))
-        total = total + chosen.int() * torch.as_tensor(weight, device=image.device).view(shape)
+        total = total + image.index_select(axis, index).int() * weight.view(shape)
     return (total >> PRECISION_BITS).clamp(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=64)
+def _taps_on(device: torch.device, input_length: int, output_length: int) -> tuple[Tensor, Tensor]:
+    """(K, n) int64 and (K, n) int32 tensors, see ``_taps``."""
+    indexes, weights = _taps(input_length, output_length)
+    return to_device(indexes, device), to_device(weights, device)
+
+
 def _taps(input_length: int, output_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """(K, n) input positions and weights of every output position; ``precompute_coeffs`` in Resample.c."""
     scale = input_length / output_length

@@ -193,11 +193,13 @@ class SamNode(LifecycleNode):
         return predictor
 
     def _warm_up(self, predictor: Predictor) -> None:
-        """The first inference is the slow one: better now than at the first click."""
-        image_rgb = np.zeros((predictor.image_size, predictor.image_size, 3), np.uint8)
-        embedding = predictor.encode(image_rgb, self._terminate.is_set)
-        centre = predictor.image_size / 2
-        predictor.decode(embedding, [Prompt(np.array([[centre, centre]]), np.array([FOREGROUND]))])
+        """The first inference of each kind is the slow one: better now than at the first click."""
+        side = predictor.image_size
+        embedding = predictor.encode(np.zeros((side, side, 3), np.uint8), self._terminate.is_set)
+        points, labels = np.full((3, 2), side / 2), np.full(3, FOREGROUND)
+        clicks = [Prompt(points[:count], labels[:count]) for count in (1, 2, 3)]  # a box has a click's shapes
+        mask = Prompt(low_res_logits=np.zeros((side // 4, side // 4), np.float32))
+        predictor.decode(embedding, [*clicks, mask])
 
     def _release(self) -> None:
         for publisher in self._outputs:

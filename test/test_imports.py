@@ -40,6 +40,8 @@ ALLOWED = {
     "statistics": set[str](),
     "signals": set[str](),
     "model": CORE,
+    "transfer": VALUES | TORCH,
+    "cuda_graph": TORCH,
     "preprocess": CORE,
     "encoder": TORCH,
     "decoder": TORCH,

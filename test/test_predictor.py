@@ -327,8 +327,12 @@ def test_a_precision_is_fast_where_there_are_instructions_for_it(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_equals_cpu(miniature: Callable[..., Predictor]) -> None:
-    image, prompts = picture((60, 90)), list(prompts_for((60, 90), 32).values())
+    prompts = list(prompts_for((60, 90), 32).values())
     on_gpu, on_cpu = miniature(device="cuda"), miniature()
-    answers = on_gpu.decode(on_gpu.encode(image), prompts)
-    for answer, expected in zip(answers, on_cpu.decode(on_cpu.encode(image), prompts), strict=True):
-        assert_same(answer, expected)
+    for image in (picture((60, 90)), picture((60, 90))[::-1].copy()):  # captured once, then replayed
+        embedding, expected = on_gpu.encode(image), on_cpu.decode(on_cpu.encode(image), prompts)
+        together = on_gpu.decode(embedding, prompts)
+        alone = [on_gpu.decode(embedding, [prompt])[0] for prompt in prompts]
+        for answers in (together, alone):
+            for answer, right in zip(answers, expected, strict=True):
+                assert_same(answer, right)

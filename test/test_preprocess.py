@@ -10,7 +10,7 @@ from PIL import Image
 from random_models import MINIATURE, random_sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from sam_ros.preprocess import Preprocessor, resize_as_pil
+from sam_ros.preprocess import CpuPreprocessor, GpuPreprocessor, resize_as_pil
 
 SAM = random_sam(MINIATURE)
 
@@ -36,7 +36,7 @@ def test_the_encoders_input_is_upstreams_to_the_bit(size_hw: tuple[int, int]) ->
     image, side = picture(size_hw), MINIATURE.image_size
     resized = torch.as_tensor(ResizeLongestSide(side).apply_image(image))
     expected = SAM.preprocess(resized.permute(2, 0, 1).contiguous()[None])
-    ours = Preprocessor(side, SAM.pixel_mean, SAM.pixel_std)(image)
+    ours = CpuPreprocessor(side, SAM.pixel_mean, SAM.pixel_std)(image)
     assert ours.dtype == torch.float32
     assert torch.equal(ours, expected)
 
@@ -52,16 +52,15 @@ def test_the_resize_of_the_gpu_is_pils_to_the_bit(
     assert torch.equal(ours, torch.as_tensor(np.array(expected)))
 
 
-def test_what_is_resized_on_a_gpu_is_normalised_alike() -> None:
+@pytest.mark.parametrize("size_hw", SIZES_HW)
+def test_the_input_made_on_a_gpu_is_the_same(size_hw: tuple[int, int]) -> None:
     """The path of a GPU, run on the CPU."""
-    image = picture((48, 64))
-    preprocessor = Preprocessor(MINIATURE.image_size, SAM.pixel_mean, SAM.pixel_std)
-    resized = resize_as_pil(torch.as_tensor(image), (96, 128))
-    assert torch.equal(preprocessor.normalise(resized), preprocessor(image))
+    image, arguments = picture(size_hw), (MINIATURE.image_size, SAM.pixel_mean, SAM.pixel_std)
+    assert torch.equal(GpuPreprocessor(*arguments)(image), CpuPreprocessor(*arguments)(image))
 
 
 def test_the_image_stays_as_it_was() -> None:
     image = picture((30, 40))
     before = image.copy()
-    Preprocessor(MINIATURE.image_size, SAM.pixel_mean, SAM.pixel_std)(image)
+    CpuPreprocessor(MINIATURE.image_size, SAM.pixel_mean, SAM.pixel_std)(image)
     assert np.array_equal(image, before)

@@ -1,0 +1,93 @@
+"""The paths of a GPU on a machine without one.
+
+Fake tensors know their shape, dtype and device and hold no values: what mixes devices fails, and so does what
+waits for a value of the device, which would keep a CUDA graph from being captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from random_models import MINIATURE
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from sam_ros import predictor as predictor_module
+from sam_ros import preprocess
+from sam_ros.decoder import FirstLayer
+from sam_ros.model import build_sam
+from sam_ros.predictor import Embedding, Predictor
+from sam_ros.prompt import Prompt
+
+CUDA = torch.device("cuda", 0)
+HW, INPUT_HW = (60, 90), (85, 128)
+
+
+def fake_to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    return torch.empty(array.shape, dtype=torch.as_tensor(array).dtype, device=device)
+
+
+def fake_to_host(tensors: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
+    assert all(tensor.device == CUDA for tensor in tensors)
+    dtypes = {torch.float32: np.float32, torch.bool: np.bool_}
+    return [np.zeros(tensor.shape, dtypes[tensor.dtype]) for tensor in tensors]
+
+
+@pytest.fixture(params=["float32", "bfloat16", "float16"])
+def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Predictor]:
+    """A predictor on a GPU that is not there."""
+    preprocess._axes_in_order(HW, INPUT_HW)  # looks at values, once for each size, on the CPU
+    monkeypatch.setattr(predictor_module, "_urgent_stream", lambda _: None)
+    monkeypatch.setattr(predictor_module, "to_device", fake_to_device)
+    monkeypatch.setattr(predictor_module, "to_host", fake_to_host)
+    monkeypatch.setattr(preprocess, "to_device", fake_to_device)
+    preprocess._taps_on.cache_clear()
+    with FakeTensorMode():
+        with CUDA:
+            sam = build_sam(MINIATURE)
+        sam.pixel_mean, sam.pixel_std = sam.pixel_mean.to(CUDA), sam.pixel_std.to(CUDA)
+        yield Predictor(sam, model_type="sam_tiny", precision=request.param)
+    preprocess._taps_on.cache_clear()
+
+
+def embedding(fake: Predictor) -> Embedding:
+    with torch.inference_mode():
+        pixels = fake._preprocess(np.zeros((*HW, 3), np.uint8))
+        features, _, *first_layer = fake._compute_embedding(pixels)
+    return Embedding(features, HW, INPUT_HW, FirstLayer(*first_layer))
+
+
+def test_an_image_is_encoded_on_the_device(fake: Predictor) -> None:
+    made = embedding(fake)
+    assert made.features.device == CUDA and made.features.dtype == torch.float32
+    assert made.features.shape == (1, 32, 8, 8)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_prompts_are_decoded_on_the_device(fake: Predictor, count: int) -> None:
+    logits = np.zeros((32, 32), np.float32)
+    kinds = [
+        Prompt(point_coords=np.ones((1, 2)), point_labels=np.ones(1, int)),
+        Prompt(point_coords=np.ones((2, 2)), point_labels=np.ones(2, int), box=np.array([1.0, 2, 30, 40])),
+        Prompt(box=np.array([1.0, 2, 30, 40])),
+        Prompt(low_res_logits=logits),
+        Prompt(box=np.array([1.0, 2, 30, 40]), low_res_logits=logits),
+    ]
+    answers = fake.decode(
+        embedding(fake), kinds * count, multimask_output=[True, False, False, True, False] * count
+    )
+    assert [answer.masks.shape for answer in answers] == [(n, *HW) for n in (3, 1, 1, 3, 1)] * count
+
+
+def test_waiting_for_the_device_would_show(fake: Predictor) -> None:
+    """Else the tests above would prove nothing."""
+    features = embedding(fake).features
+    with pytest.raises(DataDependentOutputException):
+        bool(features.sum() > 0)
+    with pytest.raises(RuntimeError, match="device"):
+        features + torch.zeros(1, 32, 8, 8)
