@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark import click, encode, preprocess, prompts
+from benchmark import breakdown, click, encode, preprocess, prompts
 from benchmark.contest import Options, find_weights, open_contest
 from benchmark.goals import judge
 from benchmark.images import HD, SIZES_HW, photograph
@@ -26,7 +26,13 @@ from benchmark.timing import FULL, QUICK
 from sam_ros.checkpoint import MODEL_TYPES
 from sam_ros.predictor import PRECISIONS
 
-MODEL_PARTS = {"encode": encode, "click": click, "prompts": prompts, "preprocess": preprocess}
+MODEL_PARTS = {
+    "encode": encode,
+    "click": click,
+    "prompts": prompts,
+    "preprocess": preprocess,
+    "breakdown": breakdown,
+}
 ROS_PARTS = ("messages", "node")  # imported only if wanted: a machine without ROS can measure the others
 RESULTS = Path(__file__).with_name("results")
 

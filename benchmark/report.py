@@ -33,6 +33,11 @@ PARTS = {
         "An image to the encoder's input, against PIL in `ResizeLongestSide.apply_image` and "
         "`Sam.preprocess`.",
     ),
+    "breakdown": (
+        "Where the time goes",
+        "One call, by kind of operator, as torch's profiler sees it, which slows small operators down. "
+        "Outside torch are Python, NumPy, OpenCV and PIL.",
+    ),
     "messages": (
         "Messages",
         "Conversions without transport. The last rows of a size are all that the node does for a frame and "

@@ -12,7 +12,7 @@ import pytest
 import torch
 from random_models import MINIATURE, save_random_sam
 
-from benchmark import click, encode, messages, preprocess, prompts, quality
+from benchmark import breakdown, click, encode, messages, preprocess, prompts, quality
 from benchmark.contest import Contest, Options, Weights, find_weights, open_contest
 from benchmark.floor import encoder_multiply_adds, floor_sec
 from benchmark.images import photograph
@@ -79,6 +79,17 @@ def test_preprocess(contest: Contest) -> None:
     results = of_float32(preprocess.measure(contest, MACHINE))
     assert [result.case["image"] for result in results] == ["640 x 480", "1280 x 720", "1920 x 1080"]
     assert all(result.figures == {"values that differ": 0, "by levels": 0} for result in results)
+
+
+def test_breakdown(contest: Contest) -> None:
+    results = of_float32(breakdown.measure(contest, MACHINE))
+    assert [r.case["what"] for r in results] == ["encode", "pre-processing", "one click", "8 mixed prompts"]
+    for result in results:
+        assert sum(result.figures.values()) == pytest.approx(1000 * result.ours_sec[0])
+    encoded, preprocessed = results[0].figures, results[1].figures
+    assert encoded["matrix products (ms)"] > 0 and encoded["attention (ms)"] > 0
+    assert preprocessed["matrix products (ms)"] == 0 < preprocessed["outside torch (ms)"]
+    assert breakdown.measure(contest, {"device type": "cuda"}) == []
 
 
 @pytest.mark.gpu
