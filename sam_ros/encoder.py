@@ -1,7 +1,7 @@
 """SAM's image encoder, computed faster than by the modules of segment_anything that hold its weights.
 
 The result is that of ``ImageEncoderViT.forward`` (segment_anything/modeling/image_encoder.py) up to rounding.
-Three things are done differently:
+What is done differently:
 
 - No (tokens, tokens) bias of relative positions is ever made. On a GPU the decomposed position is folded into
   queries and keys, so that one plain scaled dot product attention computes it: with q' = [scale q, q R_row,
@@ -10,6 +10,8 @@ Three things are done differently:
   caches hold.
 - Upstream pads the normalised image with zeros to whole windows and projects the padding too. It takes part
   as keys and values, which are the bias of the projection; only the real tokens are projected here.
+- On a CPU the windows are attended to row by row and the MLP is computed for a few hundred positions at a
+  time: what they make stays in the caches, and no large memory is asked for and given back.
 - Tables that depend on nothing but the weights are made once.
 """
 
@@ -28,8 +30,9 @@ from torch import Tensor, nn
 Layer = Callable[[Tensor], Tensor]
 
 ALIGNMENT = 8  # attention kernels want channels in multiples of this
+POSITIONS_AT_ONCE = 512  # on a CPU, of an image, that the second half of a block expands: 6 MB
 QUERIES_AT_ONCE = 256  # on a CPU, at least one row of a window
-BIASES_AT_ONCE = 3 << 20  # on a CPU, 12 MB of float32
+BIASES_AT_ONCE = 1 << 20  # on a CPU, 4 MB of float32
 
 
 def encoder_layers(encoder: ImageEncoderViT, dtype: torch.dtype, compile: bool = False) -> list[Layer]:
@@ -109,9 +112,7 @@ class FastBlock:
 
     def __init__(self, block: Block, side: int, dtype: torch.dtype) -> None:
         attention = block.attn
-        self.side = side
         self.window = block.window_size or side
-        self.padded = -(-side // self.window) * self.window
         self.num_heads = attention.num_heads
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.qkv = _Linear.of(attention.qkv, dtype)
@@ -124,39 +125,60 @@ class FastBlock:
             get_rel_pos(self.window, self.window, table).transpose(1, 2).contiguous().to(dtype)
             for table in (attention.rel_pos_h, attention.rel_pos_w)
         )  # (window, d, window) each: query position, channel, key position
-        self.attention = _blockwise_attention if self.rows.device.type == "cpu" else _folded_attention
+        on_cpu = self.rows.device.type == "cpu"
+        self.attention = _blockwise_attention if on_cpu else _folded_attention
+        self.attended_rows = self.window if on_cpu else side
+        self.expanded_rows = max(1, POSITIONS_AT_ONCE // side) if on_cpu else side
 
     def __call__(self, x: Tensor) -> Tensor:
         """``Block.forward``."""
-        normed = F.layer_norm(x, x.shape[-1:], self.norm1.weight, self.norm1.bias, self.norm1.eps)
-        x = x + self.project(self._attend(self.qkv(normed)))
+        return _in_pieces(
+            self._expanded, _in_pieces(self._attended, x, self.attended_rows), self.expanded_rows
+        )
+
+    def _attended(self, x: Tensor) -> Tensor:
+        """The first half of the block, on rows of whole windows: (1, r, w, D) -> the same."""
+        qkv = self.qkv(F.layer_norm(x, x.shape[-1:], self.norm1.weight, self.norm1.bias, self.norm1.eps))
+        return x + self.project(self._attend(qkv))
+
+    def _expanded(self, x: Tensor) -> Tensor:
+        """The second half, on any positions: (1, r, w, D) -> the same."""
         normed = F.layer_norm(x, x.shape[-1:], self.norm2.weight, self.norm2.bias, self.norm2.eps)
         return x + self.contract(self.activation(self.expand(normed)))
 
     def _attend(self, qkv: Tensor) -> Tensor:
-        """(1, h, w, 3D) -> (1, h, w, D), every window and head by itself."""
+        """(1, r, w, 3D) -> (1, r, w, D), every window and head by itself."""
         q, k, v = self._windows(qkv).unbind(0)  # (G, window, window, d) each
         by_row = torch.matmul(q, self.rows)  # (G, window, window, window): for each query, its keys' rows
         by_column = torch.matmul(q.transpose(1, 2), self.columns).transpose(1, 2)
-        return self._image(self.attention(q, k.flatten(1, 2), v.flatten(1, 2), by_row, by_column, self.scale))
+        attended = self.attention(q, k.flatten(1, 2), v.flatten(1, 2), by_row, by_column, self.scale)
+        return self._image(attended, qkv.shape[1], qkv.shape[2])
 
     def _windows(self, qkv: Tensor) -> Tensor:
-        """(1, h, w, 3D) -> (3, G, window, window, d), G = windows * heads; padded by its bias."""
-        if self.padded != self.side:
-            grid = self.padding.expand(1, self.padded, self.padded, -1).clone()
-            grid[:, : self.side, : self.side] = qkv
+        """(1, r, w, 3D) -> (3, G, window, window, d), G = windows * heads; padded by its bias."""
+        window, (height, width) = self.window, qkv.shape[1:3]
+        down, across = -(-height // window), -(-width // window)
+        if (height, width) != (down * window, across * window):
+            grid = self.padding.expand(1, down * window, across * window, -1).clone()
+            grid[:, :height, :width] = qkv
             qkv = grid
-        count, window = self.padded // self.window, self.window
-        qkv = qkv.view(count, window, count, window, 3, self.num_heads, -1)
+        qkv = qkv.view(down, window, across, window, 3, self.num_heads, -1)
         return qkv.permute(4, 0, 2, 5, 1, 3, 6).flatten(1, 3)
 
-    def _image(self, attended: Tensor) -> Tensor:
-        """(G, window * window, d) -> (1, h, w, D) without the padding."""
-        count, window = self.padded // self.window, self.window
-        grid = attended.reshape(count, count, self.num_heads, window, window, -1)
+    def _image(self, attended: Tensor, height: int, width: int) -> Tensor:
+        """(G, window * window, d) -> (1, height, width, D) without the padding."""
+        window = self.window
+        grid = attended.reshape(-(-height // window), -(-width // window), self.num_heads, window, window, -1)
         grid = grid.permute(0, 3, 1, 4, 2, 5)  # rows of windows, rows, windows, columns, heads, d
-        image = grid.reshape(1, self.padded, self.padded, -1)
-        return image[:, : self.side, : self.side]
+        image = grid.reshape(1, len(grid) * window, grid.shape[2] * window, -1)
+        return image[:, :height, :width]
+
+
+def _in_pieces(compute: Layer, x: Tensor, rows: int) -> Tensor:
+    """Apply to so many rows of (1, h, w, D) at a time."""
+    if rows >= x.shape[1]:
+        return compute(x)
+    return torch.cat([compute(piece) for piece in torch.split(x, rows, 1)], 1)
 
 
 def _folded_attention(
@@ -192,12 +214,15 @@ def _blockwise_attention(
     rows = max(1, QUERIES_AT_ONCE // window)
     at_once = max(1, BIASES_AT_ONCE // (min(rows, window) * window**3))
     attended = torch.empty_like(v)
+    buffer = v.new_empty(min(at_once, groups), min(rows, window), window, window, window)
     for g in (slice(start, start + at_once) for start in range(0, groups, at_once)):
         for first in range(0, window, rows):
             r = slice(first, first + rows)
-            bias = by_row[g, r, :, :, None] + by_column[g, r, :, None, :]  # (g, r, window, window, window)
+            q_block, rows_block, columns_block = q[g, r], by_row[g, r], by_column[g, r]
+            bias = buffer[: q_block.shape[0], : q_block.shape[1]]  # (g, r, window, window, window)
+            torch.add(rows_block[..., None], columns_block[..., None, :], out=bias)
             answer = F.scaled_dot_product_attention(
-                q[g, r].flatten(1, 2)[None],
+                q_block.flatten(1, 2)[None],
                 k[None, g],
                 v[None, g],
                 bias.flatten(3).flatten(1, 2)[None],
