@@ -53,6 +53,7 @@ SAM_TINY = Architecture(
     decoder_mlp_dim=512,
     iou_head_hidden_dim=128,
 )
+CPU = torch.device("cpu")
 EDGE_WEIGHT = 0.5
 GROUPING_WEIGHT = 0.5
 FEATURES = 16  # of each low-res pixel, for the grouping loss
@@ -100,29 +101,31 @@ class Run:
     records: list[dict[str, float]] = field(default_factory=list)
 
 
-def start(settings: Settings, folder: Path | None = None) -> Run:
+def start(settings: Settings, folder: Path | None = None, device: torch.device = CPU) -> Run:
     """A run at step 0, its weights decided by the seed; ``folder`` keeps its scenes."""
     torch.manual_seed(settings.seed)
     sam = build_sam(settings.architecture).train()
     pixel_head = _pixel_head(settings)
     initialise(sam, pixel_head, sample_batch(settings, folder))
-    return _run(settings, sam, pixel_head)
+    return _run(settings, sam, pixel_head, device)
 
 
-def start_from(weights: Path, settings: Settings) -> Run:
+def start_from(weights: Path, settings: Settings, device: torch.device = CPU) -> Run:
     """A run that goes on from other weights, on images of ``settings.architecture``.
 
     Args:
         weights: another run's ``checkpoint.pt``, of which it takes the averaged weights, or an exported file.
         settings: of the new run.
+        device: where it trains.
     """
     torch.manual_seed(settings.seed)
     if weights.suffix == ".safetensors":
         (sam, metadata), pixel_head = load_exported(weights), _pixel_head(settings)
         step = int(metadata["training_steps"])
     else:
-        sam, pixel_head, step = _averaged(torch.load(weights, weights_only=True))
-    run = _run(replace(settings, first_step=step), enlarged(sam, settings.architecture), pixel_head)
+        sam, pixel_head, step = _averaged(torch.load(weights, CPU, weights_only=True))
+    settings = replace(settings, first_step=step)
+    run = _run(settings, enlarged(sam, settings.architecture), pixel_head, device)
     run.step = step
     return run
 
@@ -130,7 +133,7 @@ def start_from(weights: Path, settings: Settings) -> Run:
 def _averaged(state: dict[str, Any]) -> tuple[Sam, nn.Conv2d, int]:
     """The averaged model of a checkpoint, what it was trained with, and its step."""
     settings = _settings(state["settings"])
-    run = _run(settings, build_sam(settings.architecture), _pixel_head(settings))
+    run = _run(settings, build_sam(settings.architecture), _pixel_head(settings), CPU)
     run.average.load_state_dict(state["average"])
     run.pixel_head.load_state_dict(state["pixel_head"])
     return run.average.module, run.pixel_head, state["step"]
@@ -140,7 +143,8 @@ def _pixel_head(settings: Settings) -> nn.Conv2d:
     return nn.Conv2d(settings.architecture.prompt_embed_dim, 16 * (1 + FEATURES), 1)
 
 
-def _run(settings: Settings, sam: Sam, pixel_head: nn.Conv2d) -> Run:
+def _run(settings: Settings, sam: Sam, pixel_head: nn.Conv2d, device: torch.device) -> Run:
+    sam, pixel_head = sam.to(device), pixel_head.to(device)
     update = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(sam, multi_avg_fn=update)
     return Run(settings, sam, pixel_head, average, _optimizers(settings, sam, pixel_head))
@@ -191,7 +195,8 @@ def learning_rate(settings: Settings, step: int) -> float:
 def train_step(run: Run, batch: Batch) -> dict[str, float]:
     """Learn from one batch; what happened, for the log."""
     rate = learning_rate(run.settings, run.step)
-    loss, record = _losses(run, batch)
+    with run.sam.device as device:  # all that a step makes is made there
+        loss, record = _losses(run, batch.to(device))
     for optimizer in run.optimizers:
         optimizer.zero_grad()
     torch.autograd.backward(loss)
@@ -219,14 +224,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def autocast() -> AbstractContextManager[Any]:
-    """Bfloat16 where the processor multiplies matrices in it; elsewhere it would be many times slower."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=is_fast("bfloat16", torch.device("cpu")))
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Bfloat16 where the device multiplies matrices in it; elsewhere it would be many times slower."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_fast("bfloat16", device))
 
 
 def _losses(run: Run, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    generator = torch.Generator().manual_seed(run.settings.seed * 1_000_003 + run.step)
-    with autocast():
+    generator = torch.Generator(run.sam.device).manual_seed(run.settings.seed * 1_000_003 + run.step)
+    with autocast(run.sam.device):
         embeddings = run.sam.image_encoder(normalised(run.sam, batch))  # (B, E, h, w)
         pixels = pixel_shuffle(run.pixel_head(embeddings), 4).float()  # (B, 1 + FEATURES, 4h, 4w)
     edges = edge_loss(pixels[:, 0], batch.edges)
@@ -275,7 +280,7 @@ def _first_round(run: Run, embeddings: Tensor, batch: Batch) -> tuple[Tensor, di
     sam = run.sam
     is_box = batch.is_box.flatten()
     points, boxes = batch.points.reshape(-1, 1, 2), batch.boxes.reshape(-1, 4)
-    with autocast():
+    with autocast(run.sam.device):
         sparse = embed_points_and_boxes(sam, points, torch.ones(points.shape[:2]), boxes, is_box, 0)
         dense = embed_logits(sam, None, len(points))
         repeated = embeddings.repeat_interleave(batch.targets.shape[1], 0)
@@ -293,7 +298,7 @@ def _second_round(
 ) -> Tensor:
     """Loss of a correcting click or, every fourth step, of a mask prompt alone, on the objects ``again``."""
     shares = _shares(batch)[again]
-    with autocast():
+    with autocast(run.sam.device):
         if run.step % 4 == 3:
             given = logits if run.step % 8 == 7 else mask_prompts(shares, generator)
             sparse = torch.empty(len(again), 0, embeddings.shape[1])
@@ -394,15 +399,17 @@ def _state(run: Run) -> dict[str, Any]:
     }
 
 
-def resume(checkpoint: Path, steps: int | None = None, scenes: int | None = None) -> Run:
+def resume(
+    checkpoint: Path, steps: int | None = None, scenes: int | None = None, device: torch.device = CPU
+) -> Run:
     """The run of a checkpoint, to be continued; to another number of steps, with other batches, if given.
 
     Everything random is a function of seed and step, so there is no generator state to restore.
     """
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, CPU, weights_only=True)
     settings = _settings(state["settings"])
     settings = replace(settings, steps=steps or settings.steps, scenes=scenes or settings.scenes)
-    run = _run(settings, build_sam(settings.architecture).train(), _pixel_head(settings))
+    run = _run(settings, build_sam(settings.architecture).train(), _pixel_head(settings), device)
     for name in ("sam", "pixel_head", "average"):
         getattr(run, name).load_state_dict(state[name])
     for optimizer, stored in zip(run.optimizers, state["optimizers"], strict=True):
@@ -448,13 +455,23 @@ def main() -> None:
     parser.add_argument(
         "--pool", type=Path, default=Path("training/runs/scenes"), help="folder that keeps generated scenes"
     )
+    parser.add_argument("--device", type=torch.device, default=_best_device(), help="default: %(default)s")
     parser.add_argument(
-        "--processes", type=int, default=os.cpu_count(), help="processes that train, each on its own scenes"
+        "--processes",
+        type=int,
+        help="that train on a CPU, each on its own scenes; default: one for each core",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes that generate scenes, for each")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="processes that make scenes, for each; default: 1, for a GPU all cores but one",
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--save-seconds", type=float, default=180, help="time between two checkpoints")
     arguments = parser.parse_args()
+    cores, on_gpu = os.cpu_count() or 1, arguments.device.type == "cuda"
+    arguments.processes = arguments.processes or (1 if on_gpu else cores)
+    arguments.workers = arguments.workers or (max(1, cores - 1) if on_gpu else 1)
     if arguments.processes == 1:
         _train_process(0, arguments, "")
         return
@@ -472,6 +489,10 @@ def main() -> None:
     sys.exit(max(abs(process.exitcode or 0) for process in processes))
 
 
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _train_process(rank: int, arguments: argparse.Namespace, meeting_point: str) -> None:
     """One of the processes that train together."""
     torch.set_num_threads(arguments.threads)
@@ -486,7 +507,8 @@ def _train_process(rank: int, arguments: argparse.Namespace, meeting_point: str)
 def _new_run(arguments: argparse.Namespace) -> Run:
     """The run that the command line asks for."""
     if arguments.resume:
-        return resume(arguments.output / "checkpoint.pt", arguments.steps, arguments.scenes)
+        checkpoint = arguments.output / "checkpoint.pt"
+        return resume(checkpoint, arguments.steps, arguments.scenes, arguments.device)
     settings = Settings(
         steps=arguments.steps or Settings.steps,
         seed=arguments.seed,
@@ -496,8 +518,8 @@ def _new_run(arguments: argparse.Namespace) -> Run:
         architecture=replace(SAM_TINY, image_size=arguments.image_size),
     )
     if arguments.start_from:
-        return start_from(arguments.start_from, settings)
-    return start(settings, arguments.pool)
+        return start_from(arguments.start_from, settings, arguments.device)
+    return start(settings, arguments.pool, arguments.device)
 
 
 if __name__ == "__main__":
