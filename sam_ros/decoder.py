@@ -85,10 +85,7 @@ class FastMaskDecoder:
 
     def prepare(self, features: Tensor) -> FirstLayer:
         """What does not depend on prompts, from an image embedding (1, C, h, w)."""
-        return self._project((_tokens(features) + self.no_mask).contiguous())
-
-    def _project(self, keys: Tensor) -> FirstLayer:
-        """The image side of the first layer, from keys (B, N, C)."""
+        keys = (_tokens(features) + self.no_mask).contiguous()
         layer = self.transformer.layers[0]
         to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         placed = keys + self.image_pe
@@ -126,11 +123,12 @@ class FastMaskDecoder:
         dense: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The tensors of an ``Answer``; those of the first layer are ``FirstLayer``'s."""
-        first = FirstLayer(keys, k, v, q)
         tokens = torch.cat([self.output_tokens.expand(len(sparse), -1, -1), sparse], 1)  # (B, 5 + T, C)
-        if dense is not None:
-            first = self._project((_tokens(features) + _tokens(dense)).contiguous())  # of B images
-        queries, keys = self._first_layer(tokens, first)
+        if dense is None:
+            queries, keys = self._first_layer(tokens, FirstLayer(keys, k, v, q))
+        else:
+            keys = (_tokens(features) + _tokens(dense)).contiguous()  # (B, N, C), another image for each
+            queries, keys = self._layer(self.transformer.layers[0], tokens, keys, tokens)
         for layer in self.transformer.layers[1:]:
             queries, keys = self._layer(layer, queries, keys, tokens)
         attention = self.transformer.final_attn_token_to_image
