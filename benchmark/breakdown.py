@@ -17,7 +17,7 @@ from benchmark.results import Result
 from benchmark.timing import Action
 
 OPERATORS = {
-    "matrix products": ("mm", "addmm", "bmm", "baddbmm", "convolution", "linear"),
+    "matrix products": ("mm", "convolution"),
     "attention": ("scaled_dot_product",),
     "softmax, norm, activation": ("softmax", "layer_norm", "gelu", "relu"),
     "interpolation": ("upsample",),
