@@ -9,7 +9,7 @@ done differently follows from there being few tokens and many image positions:
   per frame, see ``FirstLayer``.
 - Transposed convolutions whose stride is their kernel are matrix products on channels that come last.
 - Only the masks that are wanted are computed.
-- A GPU gets all kernels of a few prompts at once, see ``cuda_graph``.
+- A GPU gets all kernels of a single prompt at once, see ``cuda_graph``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from sam_ros.cuda_graph import Function, Graphed
 
-PROMPTS_IN_A_GRAPH = 4  # with more, a GPU is busy with one kernel while the next is launched
 POSITIONS_AT_ONCE = 2048  # that are upscaled on a CPU: what they become, 1 MB, stays in its cache
 
 
@@ -81,7 +80,12 @@ class FastMaskDecoder:
         encoder = sam.prompt_encoder
         self.no_mask = encoder.no_mask_embed.weight[None]  # (1, 1, C)
         self.image_pe = _tokens(encoder.get_dense_pe())  # (1, N, C)
-        self.graphed = Graphed(self._compute) if sam.device.type == "cuda" else None
+        self.size_hw = encoder.image_embedding_size
+        on_gpu = sam.device.type == "cuda"
+        self.compute_alone: Function = Graphed(self._compute) if on_gpu else self._compute
+        self.compute_masked_alone: Function = (
+            Graphed(self._compute_masked) if on_gpu else self._compute_masked
+        )
 
     def prepare(self, features: Tensor) -> FirstLayer:
         """What does not depend on prompts, from an image embedding (1, C, h, w)."""
@@ -105,37 +109,42 @@ class FastMaskDecoder:
             sparse: (B, T, C) tokens of the prompts.
             dense: (B, C, h, w) embedded mask prompts; None where no prompt has one.
         """
-        compute: Function = self._compute
-        if self.graphed is not None and len(sparse) <= PROMPTS_IN_A_GRAPH:
-            compute = self.graphed
-        computed = compute(features, first.keys, first.k, first.v, first.q, sparse, dense)
+        alone = len(sparse) == 1
+        if dense is None:
+            compute = self.compute_alone if alone else self._compute
+            computed = compute(sparse, first.keys, first.k, first.v, first.q)
+        else:
+            compute = self.compute_masked_alone if alone else self._compute_masked
+            computed = compute(sparse, features, dense)
         predicted_iou, hyper, half_upscaled = computed
         return Answer(predicted_iou, hyper, half_upscaled, self)
 
-    def _compute(
-        self,
-        features: Tensor,
-        keys: Tensor,
-        k: Tensor,
-        v: Tensor,
-        q: Tensor,
-        sparse: Tensor,
-        dense: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The tensors of an ``Answer``; those of the first layer are ``FirstLayer``'s."""
-        tokens = torch.cat([self.output_tokens.expand(len(sparse), -1, -1), sparse], 1)  # (B, 5 + T, C)
-        if dense is None:
-            queries, keys = self._first_layer(tokens, FirstLayer(keys, k, v, q))
-        else:
-            keys = (_tokens(features) + _tokens(dense)).contiguous()  # (B, N, C), another image for each
-            queries, keys = self._layer(self.transformer.layers[0], tokens, keys, tokens)
+    def _compute(self, sparse: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor) -> tuple[Tensor, ...]:
+        """The tensors of an ``Answer``, from those of ``FirstLayer``."""
+        tokens = self._with_output_tokens(sparse)
+        queries, keys = self._first_layer(tokens, FirstLayer(keys, k, v, q))
+        return self._answer(tokens, queries, keys)
+
+    def _compute_masked(self, sparse: Tensor, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+        """The same for mask prompts, each of which makes another image."""
+        tokens = self._with_output_tokens(sparse)
+        keys = (_tokens(features) + _tokens(dense)).contiguous()  # (B, N, C)
+        queries, keys = self._layer(self.transformer.layers[0], tokens, keys, tokens)
+        return self._answer(tokens, queries, keys)
+
+    def _with_output_tokens(self, sparse: Tensor) -> Tensor:
+        """(B, T, C) -> (B, 5 + T, C)."""
+        return torch.cat([self.output_tokens.expand(len(sparse), -1, -1), sparse], 1)
+
+    def _answer(self, tokens: Tensor, queries: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+        """From what the first layer made: the other layers, and the heads."""
         for layer in self.transformer.layers[1:]:
             queries, keys = self._layer(layer, queries, keys, tokens)
         attention = self.transformer.final_attn_token_to_image
         queries = queries + _tokens_to_image(attention, queries + tokens, keys + self.image_pe, keys)
         queries = _norm(self.transformer.norm_final_attn, queries)
         hyper = torch.stack([head(queries[:, 1 + i]) for i, head in enumerate(self.heads)], 1)
-        return self.iou_head(queries[:, 0]), hyper, self._upscale(keys, features.shape[-2:])
+        return self.iou_head(queries[:, 0]), hyper, self._upscale(keys)
 
     def products(self, half_upscaled: Tensor, hyper: Tensor) -> Tensor:
         """(4hw, 4, M) logits of one prompt: upscaled once more, then weighted by hyper (M, C/8)."""
@@ -171,9 +180,9 @@ class FastMaskDecoder:
         weights = _image_to_token_weights(attention, placed, queries + tokens)
         return queries, _norm(layer.norm4, _updated_image(attention, keys, weights, queries))
 
-    def _upscale(self, keys: Tensor, size_hw: torch.Size) -> Tensor:
+    def _upscale(self, keys: Tensor) -> Tensor:
         """(B, N, C) -> (B, h, w, 4, C/4), see ``Answer.half_upscaled``."""
-        x = keys.view(len(keys), *size_hw, -1)  # (B, h, w, C)
+        x = keys.view(len(keys), *self.size_hw, -1)  # (B, h, w, C)
         x = _upscaled(x, *self.first_upscaling)  # (B, h, w, 4, C/4)
         norm = self.upscaling_norm
         return self.activation(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))

@@ -33,7 +33,7 @@ from sam_ros.statistics import Refusal, Statistics
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
 PENDING_KEPT = 64  # prompts waiting at most; beyond, the oldest is dropped
 UNDO_KEPT = 64  # states of the clicked object that undo can go back
-JOIN_SEC = 4.0  # how long stopping waits for the threads; an encode checks between blocks
+JOIN_SEC = 4.0  # how long stopping waits for the threads; an encode on a CPU checks between blocks
 
 
 @dataclass(frozen=True)

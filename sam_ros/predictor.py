@@ -13,7 +13,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros.checkpoint import load_sam
-from sam_ros.cuda_graph import Graphed
+from sam_ros.cuda_graph import Function, Graphed
 from sam_ros.decoder import Answer, FastMaskDecoder, FirstLayer
 from sam_ros.encoder import encoder_layers
 from sam_ros.errors import InvalidImageError, InvalidPromptError, ModelOutputError, SamRosError
@@ -98,7 +98,7 @@ def _choose_device(device: str) -> torch.device:
 
 def _choose_precision(precision: str, device: torch.device) -> str:
     if precision == "auto":
-        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        return "bfloat16" if device.type == "cuda" and is_fast("bfloat16", device) else "float32"
     if precision not in PRECISIONS:
         raise SamRosError(f"precision must be auto, {', '.join(PRECISIONS)}, got {precision!r}")
     return precision
@@ -107,8 +107,11 @@ def _choose_precision(precision: str, device: torch.device) -> str:
 def is_fast(precision: str, device: torch.device) -> bool:
     """Whether matrix products of a precision are at least as fast as float32's, as far as that can be told.
 
-    A CPU without instructions for it emulates a reduced precision, many times slower.
+    A CPU without instructions for it emulates a reduced precision, many times slower; so do GPUs bfloat16.
     """
+    if device.type == "cuda" and precision == "bfloat16":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     instructions = {"bfloat16": ("avx512_bf16", "amx_bf16"), "float16": ("avx512_fp16", "amx_fp16")}
     if device.type != "cpu" or precision not in instructions:
         return True
@@ -130,9 +133,10 @@ class Predictor:
         """S: images are resized to this longest side and padded to a square of it."""
         self._prompt_encoder = sam.prompt_encoder
         self._mask_threshold = sam.mask_threshold
-        # A click does not wait for the image that is being encoded.
-        self._decode_stream = _urgent_stream(sam.device)
         on_gpu = sam.device.type == "cuda"
+        # A click does not wait for the image that is being encoded.
+        self._encode_stream = _stream(sam.device, priority=0)
+        self._decode_stream = _stream(sam.device, priority=-1)
         if on_gpu:  # its rounding of inputs to 10 bits would move float32's logits by more than 1e-3
             torch.backends.cudnn.allow_tf32 = False
         with torch.inference_mode():
@@ -141,13 +145,13 @@ class Predictor:
             self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
             self._decoder = FastMaskDecoder(sam)
             self._label_embeddings = _label_embeddings(sam)  # (5, C)
-        self._graphed_encode = Graphed(self._compute_embedding) if on_gpu else None
+        self._compute: Function = Graphed(self._compute_embedding) if on_gpu else self._compute_embedding
 
     def memory_mb(self) -> dict[str, float]:
-        """Memory that torch holds on a GPU, now and at most, in MB; nothing on the CPU."""
+        """Memory of a GPU that torch keeps for this process, now and at most, in MB; nothing on the CPU."""
         if self.device.type != "cuda":
             return {}
-        now, peak = torch.cuda.memory_allocated(self.device), torch.cuda.max_memory_allocated(self.device)
+        now, peak = torch.cuda.memory_reserved(self.device), torch.cuda.max_memory_reserved(self.device)
         return {"memory": now / 1e6, "peak memory": peak / 1e6}
 
     def encode(
@@ -157,7 +161,8 @@ class Predictor:
 
         Args:
             image_rgb: (H, W, 3) uint8, RGB.
-            should_stop: asked between the encoder's blocks; not on a GPU, which has them all at once.
+            should_stop: asked before, and on a CPU between the encoder's blocks; a GPU is given them all at
+                once, but for the first images.
 
         Raises:
             InvalidImageError: another shape or dtype, or so elongated that a side shrinks to nothing.
@@ -166,12 +171,11 @@ class Predictor:
         """
         _check_image(image_rgb, self.image_size)
         original_hw = (image_rgb.shape[0], image_rgb.shape[1])
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.cuda.stream(self._encode_stream):
+            if should_stop():
+                raise EncodeCancelledError("encoding was cancelled")
             pixels = self._preprocess(image_rgb)
-            if self._graphed_encode is None:
-                features, is_finite, *first_layer = self._compute_embedding(pixels, should_stop)
-            else:  # all blocks are launched at once
-                features, is_finite, *first_layer = self._graphed_encode(pixels)
+            features, is_finite, *first_layer = self._compute(pixels, should_stop=should_stop)
             if not bool(is_finite):  # on a GPU this waits until all is computed
                 raise ModelOutputError(f"{self.model_type} in {self.precision}: the embedding is not finite")
         size_hw = resized_hw(original_hw, self.image_size)
@@ -267,8 +271,9 @@ class Predictor:
         (predicted_iou,) = to_host([answer.predicted_iou])  # (B, 4)
         chosen = [_choose(*row, best_only) for row in zip(predicted_iou, three, strict=True)]
         parts = []
-        for row, indexes in enumerate(chosen):
-            logits = answer.low_res_logits(row, to_device(indexes, self.device))
+        uploaded = to_device(np.concatenate(chosen), self.device)
+        for row, indexes in enumerate(torch.split(uploaded, [len(indexes) for indexes in chosen])):
+            logits = answer.low_res_logits(row, indexes)
             full_size = upscale(logits, embedding.input_hw, embedding.original_hw)
             stability = stability_score(full_size, self._mask_threshold)
             parts.append((full_size > self._mask_threshold, stability, logits))
@@ -283,11 +288,11 @@ class Predictor:
         return finished
 
 
-def _urgent_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """A stream that a GPU serves before others; None, which changes nothing, on the CPU."""
+def _stream(device: torch.device, priority: int) -> torch.cuda.Stream | None:
+    """A stream of a GPU, which serves lower numbers first; None, which changes nothing, on the CPU."""
     if device.type != "cuda":
         return None
-    return torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]
 
 
 def _choose(predicted_iou: npt.NDArray[np.float32], three: bool, best_only: bool) -> npt.NDArray[np.int64]:

@@ -107,7 +107,7 @@ def _resize_axis(image: Tensor, axis: int, length: int) -> Tensor:
 def _taps_on(device: torch.device, input_length: int, output_length: int) -> tuple[Tensor, Tensor]:
     """(K, n) int64 and (K, n) int32 tensors, see ``_taps``."""
     indexes, weights = _taps(input_length, output_length)
-    return to_device(indexes, device), to_device(weights, device)
+    return torch.as_tensor(indexes, device=device), torch.as_tensor(weights, device=device)  # for any stream
 
 
 def _taps(input_length: int, output_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:

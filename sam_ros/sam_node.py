@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -193,19 +194,28 @@ class SamNode(LifecycleNode):
         return predictor
 
     def _warm_up(self, predictor: Predictor) -> None:
-        """The first inference of each kind is the slow one: better now than at the first click."""
+        """The first inference of each kind is the slow one: better now than at the first click.
+
+        On a GPU also the second, in which a graph of it is captured.
+        """
         side = predictor.image_size
-        embedding = predictor.encode(np.zeros((side, side, 3), np.uint8), self._terminate.is_set)
+        image_rgb, logits = np.zeros((side, side, 3), np.uint8), np.zeros((side // 4, side // 4), np.float32)
         points, labels = np.full((3, 2), side / 2), np.full(3, FOREGROUND)
-        clicks = [Prompt(points[:count], labels[:count]) for count in (1, 2, 3)]  # a box has a click's shapes
-        mask = Prompt(low_res_logits=np.zeros((side // 4, side // 4), np.float32))
-        predictor.decode(embedding, [*clicks, mask])
+        prompts = [
+            Prompt(points[:count], labels[:count]) for count in (1, 2, 3)
+        ]  # a box has a click's shapes
+        prompts += [Prompt(low_res_logits=logits), Prompt(points[:1], labels[:1], low_res_logits=logits)]
+        for _ in range(2 if predictor.device.type == "cuda" else 1):
+            embedding = predictor.encode(image_rgb, self._terminate.is_set)
+            for prompt in prompts:
+                predictor.decode(embedding, [prompt])
 
     def _release(self) -> None:
         for publisher in self._outputs:
             self.destroy_lifecycle_publisher(publisher)
         self._outputs.clear()
         self._predictor = None
+        gc.collect()  # CUDA graphs hold a model in cycles of references: its memory is wanted now
         self._state = "unconfigured"
 
     def _stop_engine(self) -> bool:

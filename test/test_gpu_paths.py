@@ -42,7 +42,7 @@ def fake_to_host(tensors: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
 def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Predictor]:
     """A predictor on a GPU that is not there."""
     preprocess._axes_in_order(HW, INPUT_HW)  # looks at values, once for each size, on the CPU
-    monkeypatch.setattr(predictor_module, "_urgent_stream", lambda _: None)
+    monkeypatch.setattr(predictor_module, "_stream", lambda *_, **__: None)
     monkeypatch.setattr(predictor_module, "to_device", fake_to_device)
     monkeypatch.setattr(predictor_module, "to_host", fake_to_host)
     monkeypatch.setattr(preprocess, "to_device", fake_to_device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -321,7 +322,21 @@ def test_a_precision_is_fast_where_there_are_instructions_for_it(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert {precision: is_fast(precision, torch.device("cpu")) for precision in fast} == fast
-    assert is_fast("bfloat16", torch.device("cuda"))
+
+
+@pytest.mark.parametrize("supported", [False, True])
+def test_a_gpu_is_asked_whether_it_has_bfloat16(monkeypatch: pytest.MonkeyPatch, supported: bool) -> None:
+    asked: list[bool] = []
+
+    def answer(including_emulation: bool) -> bool:
+        asked.append(including_emulation)
+        return supported
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", answer)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    assert is_fast("bfloat16", torch.device("cuda", 0)) is supported
+    assert asked == [False]
+    assert is_fast("float16", torch.device("cuda", 0))
 
 
 @pytest.mark.gpu

@@ -16,7 +16,7 @@ from sam_ros.model import Architecture
 
 def export(checkpoint: Path, output: Path) -> None:
     """Write the averaged weights of a training ``checkpoint``, matrices in float16, to ``output``."""
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, "cpu", weights_only=True)
     prefix = "module."
     weights = {
         name.removeprefix(prefix): _narrowed(name, tensor)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
@@ -26,7 +29,8 @@ def decode(sam: Sam, embeddings: Tensor, sparse: Tensor, dense: Tensor) -> tuple
     decoder, count = sam.mask_decoder, len(embeddings)
     output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([output_tokens.expand(count, -1, -1), sparse], 1)  # (N, 5 + T, E)
-    position = sam.prompt_encoder.get_dense_pe().expand(count, -1, -1, -1)
+    with exactly(embeddings.device):
+        position = sam.prompt_encoder.get_dense_pe().expand(count, -1, -1, -1)
     hidden, source = decoder.transformer(embeddings + dense, position, tokens)
     source = source.transpose(1, 2).reshape(embeddings.shape)  # (N, h * w, E) -> (N, E, h, w)
     upscaled = decoder.output_upscaling(source)  # (N, E/8, 4h, 4w)
@@ -52,12 +56,18 @@ def embed_points_and_boxes(
         clicks_before_box: K - 1.
     """
     encoder = sam.prompt_encoder
-    by_clicks = encoder._embed_points(points, labels, pad=True)
-    by_box = encoder._embed_boxes(boxes)
-    if clicks_before_box:
-        clicks = encoder._embed_points(points[:, 1:], labels[:, 1:], pad=False)
-        by_box = torch.cat([clicks, by_box], 1)
+    with exactly(points.device):
+        by_clicks = encoder._embed_points(points, labels, pad=True)
+        by_box = encoder._embed_boxes(boxes)
+        if clicks_before_box:
+            clicks = encoder._embed_points(points[:, 1:], labels[:, 1:], pad=False)
+            by_box = torch.cat([clicks, by_box], 1)
     return torch.where(is_box[:, None, None], by_box, by_clicks)
+
+
+def exactly(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast: in bfloat16 a position would be pixels off."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def embed_logits(sam: Sam, low_res_logits: Tensor | None, count: int) -> Tensor:

@@ -61,6 +61,8 @@ ANCHORS = 24  # pixels of an image that its others are compared with
 BALANCED_STEPS = 600
 ENCODER_ALONE = (200, 500)  # steps between which the gradient of the masks comes in
 LOG_EVERY = 20  # steps
+BATCHES_AHEAD = 2  # of each worker: 100 MB each for 64 scenes of 512 pixels
+MOST_WORKERS = 16
 SEEDS_APART = 1_000  # between the seeds of processes that train together
 SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
 
@@ -334,11 +336,17 @@ def batches(
     seed = settings.seed + rank * SEEDS_APART
     size = settings.architecture.image_size
     data = SceneBatches(settings.scenes, settings.prompts, size, seed, settings.pool_size, folder)
-    steps = range(first_step, settings.steps)
+    apart: dict[str, Any] = (
+        {"prefetch_factor": BATCHES_AHEAD, "multiprocessing_context": "spawn"} if workers else {}
+    )
     loader = DataLoader(
-        data, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_single_threaded,
-        prefetch_factor=4 if workers else None, multiprocessing_context="spawn" if workers else None,
-    )  # fmt: skip
+        data,
+        batch_size=None,
+        sampler=range(first_step, settings.steps),
+        num_workers=workers,
+        worker_init_fn=_single_threaded,
+        **apart,
+    )
     return iter(loader)
 
 
@@ -464,14 +472,14 @@ def main() -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        help="processes that make scenes, for each; default: 1, for a GPU all cores but one",
+        help="processes that make scenes, for each; default: 1, more for a GPU",
     )
     parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     parser.add_argument("--save-seconds", type=float, default=180, help="time between two checkpoints")
     arguments = parser.parse_args()
     cores, on_gpu = os.cpu_count() or 1, arguments.device.type == "cuda"
     arguments.processes = arguments.processes or (1 if on_gpu else cores)
-    arguments.workers = arguments.workers or (max(1, cores - 1) if on_gpu else 1)
+    arguments.workers = arguments.workers or (min(max(1, cores - 1), MOST_WORKERS) if on_gpu else 1)
     if arguments.processes == 1:
         _train_process(0, arguments, "")
         return
