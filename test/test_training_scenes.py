@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training import evaluate
 from training.augmentation import augmented
 from training.batches import SceneBatches, sample_click, tight_box
 from training.photographs import EVALUATION_PHOTOGRAPHS
 from training.pool import HELD_OUT_SEED, ScenePool
-from training.scenes import Scene, generate_scene
+from training.scenes import Scene, _regions, generate_scene
 from training.textures import TEXTURE_PHOTOGRAPHS
 
 
@@ -51,6 +52,41 @@ def test_parents_come_before_their_parts() -> None:
     parents = [generate_scene(seed).parents for seed in range(20)]
     assert all(parent < child for scene in parents for child, parent in enumerate(scene) if child)
     assert any(any(scene) for scene in parents)
+
+
+def parts_of_wholes(composed_share: float) -> tuple[int, float]:
+    """How many there are in some scenes, and the share of those wholes' pixels that they cover."""
+    count, inside, everything = 0, 0, 0
+    for seed in range(12):
+        scene = generate_scene(seed, 128, composed_share=composed_share)
+        own = np.bincount(scene.labels.ravel(), minlength=len(scene.parents))
+        wholes = {parent for parent in scene.parents if parent and not scene.parents[parent]}
+        count += sum(parent in wholes for parent in scene.parents)
+        everything += int(scene.areas()[list(wholes)].sum())
+        inside += int((scene.areas() - own)[list(wholes)].sum())
+    return count, inside / everything
+
+
+def test_composed_wholes_consist_of_parts() -> None:
+    few, little = parts_of_wholes(0.0)
+    many, most = parts_of_wholes(1.0)
+    assert many > 1.5 * few
+    assert little < 0.35 < 0.45 < most
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_regions_divide_a_rectangle(count: int) -> None:
+    regions = [_regions(np.random.default_rng(seed), 30, 50, count) for seed in range(10)]
+    assert all(found.shape == (30, 50) for found in regions)
+    assert {int(index) for found in regions for index in np.unique(found)} == set(range(count))
+    assert all(len(np.unique(found)) > 1 for found in regions)
+
+
+def test_held_out_scenes_are_not_composed() -> None:
+    """They stay as they were, so that figures can be compared."""
+    held_out = next(iter(evaluate.held_out(1, 128)))
+    assert np.array_equal(held_out.image, generate_scene(HELD_OUT_SEED, 128).image)
+    assert not np.array_equal(held_out.image, generate_scene(HELD_OUT_SEED, 128, composed_share=1.0).image)
 
 
 def test_tight_box_is_half_open_pixel_edges() -> None:

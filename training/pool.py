@@ -10,6 +10,7 @@ import numpy as np
 from training.scenes import Scene, generate_scene
 
 HELD_OUT_SEED = 1_000_000_000  # scenes from here on are never trained on
+COMPOSED_SHARE = 0.3  # of the larger wholes
 SCENE_SIZE = 512  # pixels on each side; square, so that crops of any aspect ratio fit
 
 
@@ -33,11 +34,15 @@ class ScenePool:
 
     def __getitem__(self, index: int) -> Scene:
         if self.folder is None:
-            return generate_scene(index, SCENE_SIZE, square=True)
+            return _generated(index)
         path = self.folder / f"{index:07d}.npz"
         if not path.exists():
-            _save(generate_scene(index, SCENE_SIZE, square=True), path)
+            _save(_generated(index), path)
         return _load(path)
+
+
+def _generated(seed: int) -> Scene:
+    return generate_scene(seed, SCENE_SIZE, square=True, composed_share=COMPOSED_SHARE)
 
 
 def _save(scene: Scene, path: Path) -> None:

@@ -71,14 +71,25 @@ class _Canvas:
     parents: list[int]
     palette: Floats
     texture_strength: float
+    composed_share: float
 
 
-def generate_scene(seed: int, image_size: int = 256, square: bool = False) -> Scene:
-    """The scene of a seed, its longest side ``image_size`` pixels; square, or in proportions of ``SIDES``."""
+def generate_scene(
+    seed: int, image_size: int = 256, square: bool = False, composed_share: float = 0.0
+) -> Scene:
+    """The scene of a seed.
+
+    Args:
+        seed: decides everything.
+        image_size: pixels of the longest side.
+        square: or else in one of the proportions ``SIDES``.
+        composed_share: how many of the larger wholes are made of regions that look different, as clothes and
+            bottles are; none in the scenes that are held out for the evaluation.
+    """
     rng = np.random.default_rng(seed)
     sides = (1, 1) if square else SIDES[rng.integers(len(SIDES))]
     height, width = (round(side * image_size) for side in sides)
-    canvas = _empty_canvas(rng, height, width)
+    canvas = _empty_canvas(rng, height, width, composed_share)
     smallest, largest = 0.06 * image_size, rng.uniform(0.25, 0.55) * image_size
     count = int(rng.integers(3, 16))
     focus = int(rng.integers(count)) if rng.random() < 0.15 else -1  # what lies behind is out of focus
@@ -90,13 +101,18 @@ def generate_scene(seed: int, image_size: int = 256, square: bool = False) -> Sc
     return Scene(_camera(canvas.image, rng, image_size / 256), canvas.labels, tuple(canvas.parents))
 
 
-def _empty_canvas(rng: Rng, height: int, width: int) -> _Canvas:
+def _empty_canvas(rng: Rng, height: int, width: int, composed_share: float) -> _Canvas:
     palette = rng.uniform(0.05, 0.95, (int(rng.integers(2, 9)), 3)).astype(np.float32)
     grey = palette.mean(1, keepdims=True)
     palette = grey + np.float32(rng.uniform(0.15, 1.0)) * (palette - grey)
     strength = float(rng.choice([0.15, 0.3, 0.6]))
     canvas = _Canvas(
-        np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.int32), [0], palette, strength
+        np.zeros((height, width, 3), np.float32),
+        np.zeros((height, width), np.int32),
+        [0],
+        palette,
+        strength,
+        composed_share,
     )
     canvas.image[:] = _surface(canvas, rng, height, width, _colour(canvas, rng))
     if rng.random() < 0.25:  # a floor or a wall: an edge that belongs to no object
@@ -138,7 +154,9 @@ def _add_object(canvas: _Canvas, rng: Rng, centre: Floats, radius: float) -> Non
         _cast_shadow(canvas, rng, alpha, radius)
     colour = _camouflage(canvas, rng, alpha) if rng.random() < 0.12 else _colour(canvas, rng)
     label = _paint(canvas, rng, alpha, colour, parent=0)
-    if label and radius > 18 and rng.random() < 0.45:
+    if label and radius > 18 and canvas.composed_share and rng.random() < canvas.composed_share:
+        _compose(canvas, rng, alpha, label)
+    elif label and radius > 18 and rng.random() < 0.45:
         _add_parts(canvas, rng, alpha, colour, label, depth=1)
 
 
@@ -173,6 +191,34 @@ def _add_parts(canvas: _Canvas, rng: Rng, whole: Bytes, colour: Floats, parent: 
         label = _paint(canvas, rng, alpha, part_colour, parent)
         if label and depth == 1 and rng.random() < 0.3:
             _add_parts(canvas, rng, alpha, part_colour, label, depth=2)
+
+
+def _compose(canvas: _Canvas, rng: Rng, whole: Bytes, parent: int) -> None:
+    """Divide ``whole`` (H, W) uint8 alpha into regions; all but one get a surface of their own."""
+    x, y, width, height = cv2.boundingRect(whole)
+    if width < 3 or height < 3:
+        return
+    count = int(rng.integers(2, 6))
+    region = _regions(rng, height, width, count)
+    for index in range(1, count):
+        inside = cv2.GaussianBlur((region == index).astype(np.float32), (0, 0), 0.6)
+        alpha = np.zeros_like(whole)
+        window = np.s_[y : y + height, x : x + width]
+        alpha[window] = np.round(whole[window] * inside).astype(np.uint8)
+        if (alpha >= 128).any():
+            _paint(canvas, rng, alpha, _colour(canvas, rng), parent)
+
+
+def _regions(rng: Rng, height: int, width: int, count: int) -> NDArray[np.int64]:
+    """(height, width) index of the nearest of ``count`` points, in a plane that is stretched and bent."""
+    rows, columns = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
+    angle, stretch = rng.uniform(0, np.pi), np.exp(rng.normal(0, 0.8))
+    bend = rng.normal(0, 0.25, 2)
+    along = np.cos(angle) * columns + np.sin(angle) * rows + bend[0] * np.sin(3 * rows)
+    across = np.cos(angle) * rows - np.sin(angle) * columns + bend[1] * np.sin(3 * columns)
+    points = rng.uniform(-0.9, 0.9, (count, 2))
+    distances = [stretch * (along - u) ** 2 + (across - v) ** 2 / stretch for u, v in points]
+    return np.asarray(np.argmin(distances, 0))
 
 
 def _paint(canvas: _Canvas, rng: Rng, alpha: Bytes, colour: Floats, parent: int) -> int:
