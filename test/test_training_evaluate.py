@@ -20,8 +20,9 @@ from training.comparison import RANDOM_CLICKS, RANDOM_KIND, compare, pooled
 from training.evaluate import PARTS, Settings, evaluate, held_out, held_out_frames, worst
 from training.photographs import Photograph
 from training.scenes import Scene
+from training.shape import VisibleShape, shape_of
 from training.sheets import write
-from training.tables import method_table, object_table, score_table
+from training.tables import method_table, object_table, score_table, shape_table
 from training.tiles import TILE, View, view_around
 from training.video import Shape, affine, cut_shapes, generate_video, render
 
@@ -277,3 +278,25 @@ def test_the_report_has_every_part(predictor: SamPredictor, tmp_path: Path) -> N
     pictures = {path.name for path in output.iterdir()}
     assert pictures == {"scenes.jpg", "scenes_worst.jpg", "video.jpg", "photographs.jpg", "reliability.png"}
     assert all(f"]({name})" in report for name in pictures)
+
+
+def test_the_shape_of_an_object() -> None:
+    mask = np.zeros((10, 20), bool)
+    mask[2:4, 5:10] = True  # 10 pixels
+    assert shape_of(mask) == VisibleShape(1.0, 1.0)
+    mask[8:10, 5:10] = True
+    mask[9, 9] = False  # 9 more
+    shape = shape_of(mask)
+    assert shape.largest_piece == pytest.approx(10 / 19)
+    assert shape.filling == pytest.approx(19 / 40)
+
+
+def test_objects_are_told_apart_by_their_shape() -> None:
+    iou = torch.tensor([0.2, 0.4, 0.9])
+    scores = dict.fromkeys(("click", "3 clicks", "box"), Scores(iou, iou + 0.05, iou))
+    table = shape_table([VisibleShape(0.5, 0.9), VisibleShape(1.0, 0.2), VisibleShape(1.0, 0.8)], scores)
+    assert table.splitlines()[2:] == [
+        "| in pieces, the largest below 95% | 1 | 0.200 | 0.250 | 0.200 | 0.200 |",
+        "| in one piece, fills less than 30 % of its box | 1 | 0.400 | 0.450 | 0.400 | 0.400 |",
+        "| 70 % and more | 1 | 0.900 | 0.950 | 0.900 | 0.900 |",
+    ]

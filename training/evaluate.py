@@ -25,8 +25,9 @@ from training.export import load_exported
 from training.photographs import OUTLINES, photographs
 from training.pool import HELD_OUT_SEED
 from training.scenes import Scene, generate_scene
+from training.shape import shape_of
 from training.sheets import draw_objects, draw_photographs, largest
-from training.tables import method_notes, method_table, object_table, score_table
+from training.tables import method_notes, method_table, object_table, score_table, shape_table
 from training.video import generate_video
 
 OBJECTS_PER_SCENE = 6
@@ -134,7 +135,9 @@ def _scenes(predictor: SamPredictor, settings: Settings) -> Part:
         "\n\n![Scenes](scenes.jpg)\n\nThe same of the objects that are found worst from their boxes:"
         "\n\n![Failures](scenes_worst.jpg)"
     )
-    return f"{title}\n\n{score_table(scores)}\n\n{pictures}", scores
+    found = held_out(settings.scenes, size)
+    shapes = [shape_of(mask) for objects in found for mask in objects.masks.numpy()]
+    return f"{title}\n\n{score_table(scores)}\n\n{shape_table(shapes, scores)}\n\n{pictures}", scores
 
 
 def _video(predictor: SamPredictor, settings: Settings) -> Part:

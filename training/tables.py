@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from training.answers import Scores
 from training.baselines import GRAB_CUT_ITERATIONS, TOLERANCES
 from training.comparison import RANDOM_KIND, Compared, best_tolerance
+from training.shape import ONE_PIECE, VisibleShape
 
 Numbers = NDArray[np.float64]
 
@@ -19,6 +20,26 @@ def score_table(scores: Mapping[str, Scores]) -> str:
     columns = ["prompt", "mean IoU, mask chosen by predicted IoU", "mean IoU, best mask"]
     rows = [[kind, *_decimals(part.means().values())] for kind, part in scores.items()]
     return _table([*columns, "mean absolute error of predicted IoU"], rows)
+
+
+def shape_table(shapes: Sequence[VisibleShape], scores: Mapping[str, Scores]) -> str:
+    """Mean IoU by the shape of the objects, which are in the order of the scores."""
+    whole = np.array([shape.largest_piece >= ONE_PIECE for shape in shapes])
+    filling = np.array([shape.filling for shape in shapes])
+    groups = {
+        f"in pieces, the largest below {ONE_PIECE:.0%}": ~whole,
+        "in one piece, fills less than 30 % of its box": whole & (filling < 0.3),
+        "30 to 50 %": whole & (filling >= 0.3) & (filling < 0.5),
+        "50 to 70 %": whole & (filling >= 0.5) & (filling < 0.7),
+        "70 % and more": whole & (filling >= 0.7),
+    }
+    columns = [scores["click"].iou, scores["click"].best_iou, scores["3 clicks"].iou, scores["box"].iou]
+    rows = [
+        [name, str(chosen.sum()), *_decimals(column.numpy()[chosen].mean() for column in columns)]
+        for name, chosen in groups.items()
+        if chosen.any()
+    ]
+    return _table(["object", "how many", "click", "click, best mask", "3 clicks", "box"], rows)
 
 
 def method_table(compared: Sequence[Compared]) -> str:
