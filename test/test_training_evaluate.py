@@ -296,7 +296,7 @@ def test_objects_are_told_apart_by_their_shape() -> None:
     scores = dict.fromkeys(("click", "3 clicks", "box"), Scores(iou, iou + 0.05, iou))
     table = shape_table([VisibleShape(0.5, 0.9), VisibleShape(1.0, 0.2), VisibleShape(1.0, 0.8)], scores)
     assert table.splitlines()[2:] == [
-        "| in pieces, the largest below 95% | 1 | 0.200 | 0.250 | 0.200 | 0.200 |",
+        "| in pieces, the largest below 95 % | 1 | 0.200 | 0.250 | 0.200 | 0.200 |",
         "| in one piece, fills less than 30 % of its box | 1 | 0.400 | 0.450 | 0.400 | 0.400 |",
         "| 70 % and more | 1 | 0.900 | 0.950 | 0.900 | 0.900 |",
     ]

@@ -27,7 +27,7 @@ def shape_table(shapes: Sequence[VisibleShape], scores: Mapping[str, Scores]) ->
     whole = np.array([shape.largest_piece >= ONE_PIECE for shape in shapes])
     filling = np.array([shape.filling for shape in shapes])
     groups = {
-        f"in pieces, the largest below {ONE_PIECE:.0%}": ~whole,
+        f"in pieces, the largest below {100 * ONE_PIECE:.0f} %": ~whole,
         "in one piece, fills less than 30 % of its box": whole & (filling < 0.3),
         "30 to 50 %": whole & (filling >= 0.3) & (filling < 0.5),
         "50 to 70 %": whole & (filling >= 0.5) & (filling < 0.7),
