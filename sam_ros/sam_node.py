@@ -201,9 +201,8 @@ class SamNode(LifecycleNode):
         side = predictor.image_size
         image_rgb, logits = np.zeros((side, side, 3), np.uint8), np.zeros((side // 4, side // 4), np.float32)
         points, labels = np.full((3, 2), side / 2), np.full(3, FOREGROUND)
-        prompts = [
-            Prompt(points[:count], labels[:count]) for count in (1, 2, 3)
-        ]  # a box has a click's shapes
+        # A box needs no prompt of its own, its shapes are a click's.
+        prompts = [Prompt(points[:count], labels[:count]) for count in (1, 2, 3)]
         prompts += [Prompt(low_res_logits=logits), Prompt(points[:1], labels[:1], low_res_logits=logits)]
         for _ in range(2 if predictor.device.type == "cuda" else 1):
             embedding = predictor.encode(image_rgb, self._terminate.is_set)

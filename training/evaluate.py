@@ -124,10 +124,11 @@ Part = tuple[str, dict[str, Scores]]
 
 def _scenes(predictor: SamPredictor, settings: Settings) -> Part:
     size = predictor.model.image_encoder.img_size
-    scores = measure_images(predictor, held_out(settings.scenes, size))
-    first = [(objects, largest(objects)) for objects in islice(held_out(settings.scenes, size), SHOWN)]
+    images = list(held_out(settings.scenes, size))  # 2 MB each
+    scores = measure_images(predictor, images)
+    first = [(objects, largest(objects)) for objects in images[:SHOWN]]
     draw_objects(predictor, first, settings.output / "scenes.jpg")
-    failures = worst(predictor, held_out(settings.scenes, size), SHOWN)
+    failures = worst(predictor, images, SHOWN)
     draw_objects(predictor, failures, settings.output / "scenes_worst.jpg")
     title = f"## {settings.scenes} held-out scenes, {len(scores['box'].iou)} objects"
     pictures = (
@@ -135,8 +136,7 @@ def _scenes(predictor: SamPredictor, settings: Settings) -> Part:
         "\n\n![Scenes](scenes.jpg)\n\nThe same of the objects that are found worst from their boxes:"
         "\n\n![Failures](scenes_worst.jpg)"
     )
-    found = held_out(settings.scenes, size)
-    shapes = [shape_of(mask) for objects in found for mask in objects.masks.numpy()]
+    shapes = [shape_of(mask) for objects in images for mask in objects.masks.numpy()]
     return f"{title}\n\n{score_table(scores)}\n\n{shape_table(shapes, scores)}\n\n{pictures}", scores
 
 

@@ -154,9 +154,11 @@ def _add_object(canvas: _Canvas, rng: Rng, centre: Floats, radius: float) -> Non
         _cast_shadow(canvas, rng, alpha, radius)
     colour = _camouflage(canvas, rng, alpha) if rng.random() < 0.12 else _colour(canvas, rng)
     label = _paint(canvas, rng, alpha, colour, parent=0)
-    if label and radius > 18 and canvas.composed_share and rng.random() < canvas.composed_share:
+    if not label or radius <= 18:
+        return
+    if canvas.composed_share and rng.random() < canvas.composed_share:
         _compose(canvas, rng, alpha, label)
-    elif label and radius > 18 and rng.random() < 0.45:
+    elif rng.random() < 0.45:
         _add_parts(canvas, rng, alpha, colour, label, depth=1)
 
 
@@ -196,14 +198,12 @@ def _add_parts(canvas: _Canvas, rng: Rng, whole: Bytes, colour: Floats, parent: 
 def _compose(canvas: _Canvas, rng: Rng, whole: Bytes, parent: int) -> None:
     """Divide ``whole`` (H, W) uint8 alpha into regions; all but one get a surface of their own."""
     x, y, width, height = cv2.boundingRect(whole)
-    if width < 3 or height < 3:
-        return
+    window = np.s_[y : y + height, x : x + width]
     count = int(rng.integers(2, 6))
     region = _regions(rng, height, width, count)
     for index in range(1, count):
         inside = cv2.GaussianBlur((region == index).astype(np.float32), (0, 0), 0.6)
         alpha = np.zeros_like(whole)
-        window = np.s_[y : y + height, x : x + width]
         alpha[window] = np.round(whole[window] * inside).astype(np.uint8)
         if (alpha >= 128).any():
             _paint(canvas, rng, alpha, _colour(canvas, rng), parent)
