@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from training.losses import (
+    CHOSEN_WEIGHT,
     balanced_loss,
     dice_loss,
     edge_loss,
@@ -76,6 +77,18 @@ def test_a_click_needs_one_right_mask_of_three_only() -> None:
     click = torch.tensor([True])
     assert prompt_loss(logits, iou, TARGET, click).item() < 1e-6
     assert prompt_loss(others_wrong, iou, TARGET, click).item() > 1
+
+
+def test_a_click_needs_the_mask_that_a_user_would_be_given() -> None:
+    logits = torch.cat([RIGHT, WRONG, RIGHT, WRONG], 1)
+    chosen_right, chosen_wrong = torch.tensor([[0.0, 0.1, 0.9, 0.2]]), torch.tensor([[0.0, 0.9, 0.1, 0.2]])
+    click, box = torch.tensor([True]), torch.tensor([False])
+    difference = prompt_loss(logits, chosen_wrong, TARGET, click) - prompt_loss(
+        logits, chosen_right, TARGET, click
+    )
+    surplus = prompt_loss(logits, chosen_wrong, TARGET, box) - prompt_loss(logits, chosen_right, TARGET, box)
+    of_the_mask = difference - surplus  # what the predicted IoU itself costs is the same for both
+    assert torch.isclose(of_the_mask, CHOSEN_WEIGHT * mask_loss(WRONG, TARGET)[0, 0])
 
 
 def test_a_box_needs_the_single_mask() -> None:

@@ -10,6 +10,7 @@ FOCAL_WEIGHT = 20.0
 DICE_WEIGHT = 1.0
 FOCAL_GAMMA = 2.0
 RARE_EDGE_WEIGHT = 4.0
+CHOSEN_WEIGHT = 0.5
 
 
 def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -83,8 +84,10 @@ def prompt_loss(
 ) -> Tensor:
     """Mean loss of a batch of prompts.
 
-    The best of the three multimask outputs learns from a single click; the single-mask output learns from
-    everything else, with the best of three at a smaller weight since a user may ask for three there too.
+    The best of the three multimask outputs learns from a single click, and so does the one that a user would
+    be given, that of the highest predicted IoU: what is best is known only to who knows the object, and the
+    one chosen should be right as often as can be. The single-mask output learns from everything else, with
+    the best of three at a smaller weight since a user may ask for three there too.
 
     Args:
         logits: (N, 4, h, w) of the four mask tokens, the single-mask one first.
@@ -98,7 +101,9 @@ def prompt_loss(
     if balanced_weight:
         losses = losses + balanced_weight * balanced_loss(logits, targets.expand_as(logits))
     best_of_three = losses[:, 1:].min(1).values
+    chosen = losses[:, 1:].gather(1, predicted_iou[:, 1:].argmax(1, keepdim=True))[:, 0]
     weight_single = torch.where(is_ambiguous, 0.2, 1.0)
     weight_three = torch.where(is_ambiguous, 1.0, 0.2)
-    masks = (weight_single * losses[:, 0] + weight_three * best_of_three).mean()
+    weight_chosen = torch.where(is_ambiguous, CHOSEN_WEIGHT, 0.0)
+    masks = (weight_single * losses[:, 0] + weight_three * best_of_three + weight_chosen * chosen).mean()
     return masks + mse_loss(predicted_iou, iou)

@@ -78,7 +78,7 @@ class Settings:
     scenes: int = 8
     prompts: int = 6
     learning_rate: float = 2e-3
-    last_rate_share: float = 0.1
+    last_rate_share: float = 0.0
     warmup: int = 50
     decay_share: float = 0.4
     weight_decay: float = 0.05
@@ -458,6 +458,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, help="in a batch of each process (also when resuming)")
     parser.add_argument("--prompts", type=int, default=Settings.prompts, help="objects of each scene")
     parser.add_argument("--learning-rate", type=float, default=Settings.learning_rate)
+    parser.add_argument(
+        "--decay-share",
+        type=float,
+        default=Settings.decay_share,
+        help="of the steps, in which the rate falls",
+    )
     parser.add_argument("--start-from", type=Path, help="checkpoint or exported file to go on from")
     parser.add_argument("--image-size", type=int, default=SAM_TINY.image_size)
     parser.add_argument(
@@ -523,6 +529,7 @@ def _new_run(arguments: argparse.Namespace) -> Run:
         scenes=arguments.scenes or Settings.scenes,
         prompts=arguments.prompts,
         learning_rate=arguments.learning_rate,
+        decay_share=arguments.decay_share,
         architecture=replace(SAM_TINY, image_size=arguments.image_size),
     )
     if arguments.start_from:
