@@ -152,9 +152,13 @@ def _with_plain_rows(msg: Image) -> Image:
     row_bytes = msg.width * channels * dtype.itemsize
     if msg.step == row_bytes and bool(msg.is_bigendian) == (sys.byteorder == "big"):
         return msg
-    rows = np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height).reshape(msg.height, msg.step)
-    values = np.ascontiguousarray(rows[:, :row_bytes]).view(dtype).astype(name)
+    values = np.ascontiguousarray(_rows(msg)[:, :row_bytes]).view(dtype).astype(name)
     return image_to_msg(values.reshape(msg.height, msg.width, channels), msg.encoding, msg.header)
+
+
+def _rows(msg: Image) -> npt.NDArray[np.uint8]:
+    """(height, step) uint8: the bytes of every row with its padding, shared with the message."""
+    return np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height).reshape(msg.height, msg.step)
 
 
 def _with_encoding(msg: Image, encoding: str) -> Image:
@@ -223,8 +227,7 @@ def mask_prompt_from_msg(msg: Image, target: Target, prompt_hw: tuple[int, int])
         _check_layout(msg)
     except InvalidImageError as error:
         raise InvalidPromptError(str(error), kind=error.kind) from error
-    rows = np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height).reshape(msg.height, msg.step)
-    mask = rows[:, : msg.width]
+    mask = _rows(msg)[:, : msg.width]
     if not mask.any():
         raise InvalidPromptError("a mask prompt has no foreground pixel", kind="empty mask prompt")
     return MaskPrompt(logits_from_mask(mask, target.size_hw, target.image_size))
