@@ -12,7 +12,7 @@ from sam_ros.prompt import Prompt
 from training.evaluate import measure
 
 SCENES = 24  # of the 200 that training.evaluate measures
-CLICK_IOU, BOX_IOU = 0.54, 0.72  # well below what it reaches on all 200, see training/README.md
+CLICK_IOU, BOX_IOU = 0.58, 0.75  # well below what it reaches on all 200, see training/README.md
 
 
 def test_it_fits_into_the_package() -> None:

@@ -10,7 +10,7 @@ FOCAL_WEIGHT = 20.0
 DICE_WEIGHT = 1.0
 FOCAL_GAMMA = 2.0
 RARE_EDGE_WEIGHT = 4.0
-CHOSEN_WEIGHT = 0.5
+CHOSEN_WEIGHT = 1.0
 
 
 def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
