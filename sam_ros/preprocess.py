@@ -1,14 +1,12 @@
 """An image as the encoder takes it: resized as PIL does it, bit for bit, normalised and padded.
 
 ``ResizeLongestSide.apply_image`` and ``Sam.preprocess`` of segment_anything together. On the CPU PIL itself
-resizes, a part of the image on each core, and a table normalises; on a GPU the image is uploaded as it came
-and PIL's integer arithmetic is repeated there.
+resizes and a table normalises; on a GPU the image is uploaded as it came and PIL's integer arithmetic is
+repeated there.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import cv2
@@ -27,10 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class CpuPreprocessor:
-    """Turns images into the encoder's input on the CPU, on as many threads as torch uses.
-
-    PIL resizes one axis after the other. Neither pass mixes what lies beside it along the other axis, so its
-    parts can be resized apart.
+    """Turns images into the encoder's input on the CPU.
 
     Args:
         image_size: S, the side of the padded square.
@@ -41,37 +36,15 @@ class CpuPreprocessor:
         self._image_size = image_size
         normalised = (torch.arange(256).expand(3, 1, -1) - pixel_mean) / pixel_std  # (3, 1, 256)
         self._table = normalised.permute(1, 2, 0).numpy()  # (1, 256, 3)
-        self._threads = ThreadPoolExecutor(os.cpu_count(), "preprocess")
 
     def __call__(self, image_rgb: Bytes) -> Tensor:
         """(H, W, 3) uint8 -> (1, 3, S, S) float32, channels last in memory, zero in the padding."""
-        size_hw = (image_rgb.shape[0], image_rgb.shape[1])
-        height, width = wanted_hw = resized_hw(size_hw, self._image_size)
-        resized = image_rgb
-        for axis in _axes_in_order(size_hw, wanted_hw):
-            resized = self._resized(resized, axis, wanted_hw[axis])
+        height, width = resized_hw((image_rgb.shape[0], image_rgb.shape[1]), self._image_size)
+        resized = Image.fromarray(image_rgb).resize((width, height), Image.Resampling.BILINEAR)
         padded = np.empty((self._image_size, self._image_size, 3), np.float32)
         padded[height:], padded[:height, width:] = 0, 0
-        padded[:height, :width] = cv2.LUT(resized, self._table)
+        padded[:height, :width] = cv2.LUT(np.asarray(resized), self._table)
         return torch.from_numpy(padded).permute(2, 0, 1)[None]
-
-    def _resized(self, image: Bytes, axis: int, length: int) -> Bytes:
-        """(H, W, 3) uint8 with ``length`` rows (axis 0) or columns (axis 1)."""
-        size_hw = [image.shape[0], image.shape[1]]
-        size_hw[axis] = length
-        resized = np.empty((*size_hw, 3), np.uint8)
-
-        def resize(part: slice) -> None:
-            where = (slice(None), part) if axis == 0 else (part,)
-            target = resized[where]
-            pillow = Image.fromarray(image[where])
-            target[:] = pillow.resize(target.shape[1::-1], Image.Resampling.BILINEAR)
-
-        across = size_hw[1 - axis]
-        count = min(torch.get_num_threads(), across)
-        ends = [across * part // count for part in range(count + 1)]
-        list(self._threads.map(resize, map(slice, ends, ends[1:])))
-        return resized
 
 
 class GpuPreprocessor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -33,16 +31,6 @@ def picture(size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """So many threads of torch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("size_hw", SIZES_HW)
 def test_the_encoders_input_is_upstreams_to_the_bit(size_hw: tuple[int, int]) -> None:
     image, side = picture(size_hw), MINIATURE.image_size
