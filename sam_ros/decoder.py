@@ -9,12 +9,16 @@ done differently follows from there being few tokens and many image positions:
   per frame, see ``FirstLayer``.
 - Transposed convolutions whose stride is their kernel are matrix products on channels that come last.
 - Only the masks that are wanted are computed.
+- On a CPU what can be done to one image position after another is done to a few hundred of them before the
+  next: the new image, its scores for the tokens' next attention and the first upscaling stay in the caches.
 - A GPU gets all kernels of a single prompt at once, see ``cuda_graph``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +28,11 @@ from torch import Tensor, nn
 
 from sam_ros.cuda_graph import Function, Graphed
 
-POSITIONS_AT_ONCE = 2048  # that are upscaled on a CPU: what they become, 1 MB, stays in its cache
+UPSCALED_AT_ONCE = 2048  # positions, on a CPU: what they become, 1 MB, stays in its cache
+IMAGE_AT_ONCE = 1 << 17  # elements, on a CPU: 512 positions of the official models, all 1024 of sam_tiny
+
+Piece = tuple[slice, slice]  # rows of prompts, image positions
+Image = Callable[[Piece], Tensor]  # computes (b, n, C): a piece of the image (B, N, C)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +89,7 @@ class FastMaskDecoder:
         self.no_mask = encoder.no_mask_embed.weight[None]  # (1, 1, C)
         self.image_pe = _tokens(encoder.get_dense_pe())  # (1, N, C)
         self.size_hw = encoder.image_embedding_size
+        self.positions_at_once = IMAGE_AT_ONCE // self.image_pe.shape[2]
         on_gpu = sam.device.type == "cuda"
         self.compute_alone: Function = Graphed(self._compute) if on_gpu else self._compute
         self.compute_masked_alone: Function = (
@@ -122,70 +131,114 @@ class FastMaskDecoder:
     def _compute(self, sparse: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor) -> tuple[Tensor, ...]:
         """The tensors of an ``Answer``, from those of ``FirstLayer``."""
         tokens = self._with_output_tokens(sparse)
-        queries, keys = self._first_layer(tokens, FirstLayer(keys, k, v, q))
-        return self._answer(tokens, queries, keys)
+        first, *others = self.transformer.layers
+        queries = _attend_to_tokens(first, tokens, tokens)
+        attention = first.cross_attn_token_to_image
+        k, v = (projected.expand(len(tokens), -1, -1, -1) for projected in (k, v))
+        attended = F.scaled_dot_product_attention(_heads(attention, attention.q_proj(queries + tokens)), k, v)
+        queries = _norm(first.norm2, queries + attention.out_proj(_joined(attended)))
+        queries = _norm(first.norm3, queries + first.mlp(queries))
+        attention = first.cross_attn_image_to_token
+        k = _heads(attention, attention.k_proj(queries + tokens))  # (B, H, T, d)
+        k, values = k * k.shape[-1] ** -0.5, _folded_values(attention, queries)
+
+        def image(piece: Piece) -> Tensor:
+            rows, positions = piece
+            weights = (k[rows] @ q[..., positions]).softmax(2).flatten(1, 2)  # (b, H * T, n)
+            return _updated(first, keys[:, positions], weights, values[rows])
+
+        return self._answer(tokens, queries, image, others)
 
     def _compute_masked(self, sparse: Tensor, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
         """The same for mask prompts, each of which makes another image."""
         tokens = self._with_output_tokens(sparse)
         keys = (_tokens(features) + _tokens(dense)).contiguous()  # (B, N, C)
-        queries, keys = self._layer(self.transformer.layers[0], tokens, keys, tokens)
-        return self._answer(tokens, queries, keys)
+        return self._answer(tokens, tokens, keys.__getitem__, [*self.transformer.layers])
 
     def _with_output_tokens(self, sparse: Tensor) -> Tensor:
         """(B, T, C) -> (B, 5 + T, C)."""
         return torch.cat([self.output_tokens.expand(len(sparse), -1, -1), sparse], 1)
 
-    def _answer(self, tokens: Tensor, queries: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
-        """From what the first layer made: the other layers, and the heads."""
-        for layer in self.transformer.layers[1:]:
-            queries, keys = self._layer(layer, queries, keys, tokens)
+    def _answer(
+        self, tokens: Tensor, queries: Tensor, image: Image, layers: list[TwoWayAttentionBlock]
+    ) -> tuple[Tensor, ...]:
+        """From (B, T, C) queries and an image: the layers that are left, and the heads."""
+        for layer in layers:
+            queries = _attend_to_tokens(layer, queries, tokens)
+            attention = layer.cross_attn_token_to_image
+            folded = _folded_queries(attention, queries + tokens)
+            keys, scores = self._everywhere(partial(self._scored, image, folded), len(tokens))
+            queries = _norm(layer.norm2, queries + _gathered(attention, scores, keys))
+            queries = _norm(layer.norm3, queries + layer.mlp(queries))
+            image = self._updated_image(layer, keys, queries, tokens)
         attention = self.transformer.final_attn_token_to_image
-        queries = queries + _tokens_to_image(attention, queries + tokens, keys + self.image_pe, keys)
+        folded = _folded_queries(attention, queries + tokens)
+        keys, scores, upscaled = self._everywhere(partial(self._upscaled, image, folded), len(tokens))
+        queries = queries + _gathered(attention, scores, keys)
         queries = _norm(self.transformer.norm_final_attn, queries)
         hyper = torch.stack([head(queries[:, 1 + i]) for i, head in enumerate(self.heads)], 1)
-        return self.iou_head(queries[:, 0]), hyper, self._upscale(keys)
+        return self.iou_head(queries[:, 0]), hyper, upscaled.view(len(upscaled), *self.size_hw, 4, -1)
+
+    def _everywhere(self, compute: Callable[[Piece], tuple[Tensor, ...]], batch: int) -> tuple[Tensor, ...]:
+        """(B, N, ...) each: what is computed, (b, n, ...) each, of all pieces of B images."""
+        count = self.image_pe.shape[1]
+        on_cpu = self.image_pe.device.type == "cpu"
+        if not on_cpu or count <= self.positions_at_once:
+            return compute((slice(None), slice(None)))
+        whole: tuple[Tensor, ...] = ()
+        for row in range(batch):
+            for first in range(0, count, self.positions_at_once):
+                piece = slice(row, row + 1), slice(first, first + self.positions_at_once)
+                parts = compute(piece)
+                whole = whole or tuple(part.new_empty(batch, count, *part.shape[2:]) for part in parts)
+                for tensor, part in zip(whole, parts, strict=True):
+                    tensor[piece] = part
+        return whole
+
+    def _scored(self, image: Image, folded: Tensor, piece: Piece) -> tuple[Tensor, Tensor]:
+        """A piece of the image, and its scores (b, n, H * T) for ``_folded_queries`` (B, H * T, C)."""
+        rows, positions = piece
+        keys = image(piece)
+        return keys, (keys + self.image_pe[:, positions]) @ folded[rows].transpose(1, 2)
+
+    def _upscaled(self, image: Image, folded: Tensor, piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
+        """``_scored``, and the piece upscaled, (b, n, 4, C/4), see ``Answer.half_upscaled``."""
+        keys, scores = self._scored(image, folded, piece)
+        x = _in_cells(keys, *self.first_upscaling)
+        norm = self.upscaling_norm
+        x = F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
+        return keys, scores, self.activation(x)
+
+    def _updated_image(
+        self, layer: TwoWayAttentionBlock, keys: Tensor, queries: Tensor, tokens: Tensor
+    ) -> Image:
+        """The image (B, N, C) after it attends to the tokens (B, T, C).
+
+        While it does, positions come last: a softmax over the few tokens is quick only across many positions.
+        """
+        attention = layer.cross_attn_image_to_token
+        k = _heads(attention, attention.k_proj(queries + tokens))  # (B, H, T, d)
+        batch, heads, count, d = k.shape
+        k = k * d**-0.5
+        folded = (k @ attention.q_proj.weight.view(heads, d, -1)).flatten(1, 2)  # (B, H * T, C)
+        shift = (k @ attention.q_proj.bias.view(heads, d, 1)).view(batch, -1, 1)  # (B, H * T, 1)
+        values = _folded_values(attention, queries)
+
+        def image(piece: Piece) -> Tensor:
+            rows, positions = piece
+            placed = keys[piece] + self.image_pe[:, positions]
+            scores = torch.baddbmm(shift[rows], folded[rows], placed.transpose(1, 2))  # (b, H * T, n)
+            weights = scores.view(-1, heads, count, scores.shape[2]).softmax(2).flatten(1, 2)
+            return _updated(layer, keys[piece], weights, values[rows])
+
+        return image
 
     def products(self, half_upscaled: Tensor, hyper: Tensor) -> Tensor:
         """(4hw, 4, M) logits of one prompt: upscaled once more, then weighted by hyper (M, C/8)."""
         positions = half_upscaled.flatten(0, 2)  # (4hw, C/4)
-        at_once = POSITIONS_AT_ONCE if positions.device.type == "cpu" else len(positions)
+        at_once = UPSCALED_AT_ONCE if positions.device.type == "cpu" else len(positions)
         parts = torch.split(positions, at_once)
-        return torch.cat([self.activation(_upscaled(x, *self.second_upscaling)) @ hyper.T for x in parts])
-
-    def _first_layer(self, tokens: Tensor, first: FirstLayer) -> tuple[Tensor, Tensor]:
-        """(B, T, C) queries and (B, N, C) keys after the first layer, its image side projected already."""
-        layer = self.transformer.layers[0]
-        queries = _attend_to_tokens(layer, tokens, tokens)
-        to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
-        q = _heads(to_image, to_image.q_proj(queries + tokens))
-        k, v = (image.expand(len(q), -1, -1, -1) for image in (first.k, first.v))
-        attended = F.scaled_dot_product_attention(q, k, v)
-        queries = _norm(layer.norm2, queries + to_image.out_proj(_joined(attended)))
-        queries = _norm(layer.norm3, queries + layer.mlp(queries))
-        k = _heads(to_token, to_token.k_proj(queries + tokens))
-        weights = ((k * k.shape[-1] ** -0.5) @ first.q).softmax(2).flatten(1, 2)  # (B, H * T, N)
-        return queries, _norm(layer.norm4, _updated_image(to_token, first.keys, weights, queries))
-
-    def _layer(
-        self, layer: TwoWayAttentionBlock, queries: Tensor, keys: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """TwoWayAttentionBlock.forward in segment_anything/modeling/transformer.py."""
-        queries = _attend_to_tokens(layer, queries, tokens)
-        placed = keys + self.image_pe
-        attended = _tokens_to_image(layer.cross_attn_token_to_image, queries + tokens, placed, keys)
-        queries = _norm(layer.norm2, queries + attended)
-        queries = _norm(layer.norm3, queries + layer.mlp(queries))
-        attention = layer.cross_attn_image_to_token
-        weights = _image_to_token_weights(attention, placed, queries + tokens)
-        return queries, _norm(layer.norm4, _updated_image(attention, keys, weights, queries))
-
-    def _upscale(self, keys: Tensor) -> Tensor:
-        """(B, N, C) -> (B, h, w, 4, C/4), see ``Answer.half_upscaled``."""
-        x = keys.view(len(keys), *self.size_hw, -1)  # (B, h, w, C)
-        x = _upscaled(x, *self.first_upscaling)  # (B, h, w, 4, C/4)
-        norm = self.upscaling_norm
-        return self.activation(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))
+        return torch.cat([self.activation(_in_cells(x, *self.second_upscaling)) @ hyper.T for x in parts])
 
 
 def _tokens(image: Tensor) -> Tensor:
@@ -216,47 +269,40 @@ def _attend_to_tokens(layer: TwoWayAttentionBlock, queries: Tensor, tokens: Tens
     return _norm(layer.norm1, queries + layer.self_attn(q=placed, k=placed, v=queries))
 
 
-def _tokens_to_image(attention: Attention, queries: Tensor, placed: Tensor, keys: Tensor) -> Tensor:
-    """(B, T, C): tokens attend to the image; the bias of k_proj shifts all scores alike and drops out.
+def _folded_queries(attention: Attention, queries: Tensor) -> Tensor:
+    """(B, H * T, C): whose products with the image are the scores of tokens (B, T, C) that attend to it.
 
-    Args:
-        attention: cross attention from tokens to image.
-        queries: (B, T, C) tokens with their positions.
-        placed, keys: (B, N, C) image with its positions, and without.
+    The bias of k_proj would shift all scores of a token alike, so it is left out.
     """
     q = _heads(attention, attention.q_proj(queries))  # (B, H, T, d)
-    batch, heads, count, d = q.shape
-    folded = (q * d**-0.5) @ attention.k_proj.weight.view(heads, d, -1)  # (B, H, T, C)
-    weights = (folded.flatten(1, 2) @ placed.transpose(1, 2)).softmax(-1)  # (B, H * T, N)
-    gathered = (weights @ keys).view(batch, heads, count, -1)  # (B, H, T, C)
-    values = gathered @ attention.v_proj.weight.view(heads, d, -1).transpose(1, 2)  # (B, H, T, d)
+    heads, d = q.shape[1], q.shape[3]
+    return ((q * d**-0.5) @ attention.k_proj.weight.view(heads, d, -1)).flatten(1, 2)
+
+
+def _gathered(attention: Attention, scores: Tensor, keys: Tensor) -> Tensor:
+    """(B, T, C): what tokens take from the image (B, N, C) that they score with (B, N, H * T)."""
+    batch, heads, channels = len(keys), attention.num_heads, keys.shape[2]
+    weights = scores.transpose(1, 2).softmax(-1)  # (B, H * T, N)
+    gathered = (weights @ keys).view(batch, heads, -1, channels)  # (B, H, T, C)
+    projection = attention.v_proj.weight.view(heads, -1, channels)
+    values = gathered @ projection.transpose(1, 2)  # (B, H, T, d)
     return attention.out_proj(_joined(values) + attention.v_proj.bias)
 
 
-def _image_to_token_weights(attention: Attention, placed: Tensor, tokens: Tensor) -> Tensor:
-    """(B, H * T, N): how much every image position (B, N, C) attends to every token (B, T, C).
-
-    The image comes last, since a softmax over the few tokens is quick only across many positions.
-    """
-    k = _heads(attention, attention.k_proj(tokens))  # (B, H, T, d)
-    batch, heads, count, d = k.shape
-    k = k * d**-0.5
-    folded = (k @ attention.q_proj.weight.view(heads, d, -1)).flatten(1, 2)  # (B, H * T, C)
-    shift = (k @ attention.q_proj.bias.view(heads, d, 1)).view(batch, -1, 1)  # (B, H * T, 1)
-    scores = torch.baddbmm(shift, folded, placed.transpose(1, 2))  # (B, H * T, N)
-    return scores.view(batch, heads, count, -1).softmax(2).flatten(1, 2)
-
-
-def _updated_image(attention: Attention, keys: Tensor, weights: Tensor, tokens: Tensor) -> Tensor:
-    """(B, N, C): the image (B or 1, N, C) with what it takes from tokens (B, T, C) by weights (B, H * T, N).
+def _folded_values(attention: Attention, tokens: Tensor) -> Tensor:
+    """(B, H * T, C): what the image adds up when it attends to tokens (B, T, C).
 
     The weights of each of H heads add up to 1, so the bias may be shared out to the heads' values.
     """
     v = _heads(attention, attention.v_proj(tokens))  # (B, H, T, d)
     heads, d = v.shape[1], v.shape[3]
     projection = attention.out_proj.weight.T.reshape(heads, d, -1)
-    folded = (v @ projection + attention.out_proj.bias / heads).flatten(1, 2)  # (B, H * T, C)
-    return torch.baddbmm(keys, weights.transpose(1, 2), folded)
+    return (v @ projection + attention.out_proj.bias / heads).flatten(1, 2)
+
+
+def _updated(layer: TwoWayAttentionBlock, keys: Tensor, weights: Tensor, values: Tensor) -> Tensor:
+    """(b, n, C): the image (b or 1, n, C) with the values (b, H * T, C), by weights (b, H * T, n)."""
+    return _norm(layer.norm4, torch.baddbmm(keys, weights.transpose(1, 2), values))
 
 
 def _upscaling(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
@@ -265,6 +311,6 @@ def _upscaling(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
     return weight, layer.get_parameter("bias").repeat(4)
 
 
-def _upscaled(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _in_cells(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(..., in) -> (..., 4, out): every position becomes 2 x 2."""
     return F.linear(x, weight, bias).view(*x.shape[:-1], 4, -1)
