@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from training import evaluate
 from training.augmentation import augmented
-from training.batches import SceneBatches, sample_click, tight_box
+from training.batches import SceneBatches, _choose, sample_click, tight_box
 from training.photographs import EVALUATION_PHOTOGRAPHS
 from training.pool import HELD_OUT_SEED, ScenePool
 from training.scenes import Scene, _regions, generate_scene
@@ -82,11 +83,52 @@ def test_regions_divide_a_rectangle(count: int) -> None:
     assert all(len(np.unique(found)) > 1 for found in regions)
 
 
-def test_held_out_scenes_are_not_composed() -> None:
+def test_held_out_scenes_are_neither_composed_nor_cluttered() -> None:
     """They stay as they were, so that figures can be compared."""
     held_out = next(iter(evaluate.held_out(1, 128)))
     assert np.array_equal(held_out.image, generate_scene(HELD_OUT_SEED, 128).image)
-    assert not np.array_equal(held_out.image, generate_scene(HELD_OUT_SEED, 128, composed_share=1.0).image)
+    composed = generate_scene(HELD_OUT_SEED, 128, composed_share=1.0)
+    cluttered = generate_scene(HELD_OUT_SEED, 128, cluttered_share=1.0)
+    assert not np.array_equal(held_out.image, composed.image)
+    assert not np.array_equal(held_out.image, cluttered.image)
+
+
+def areas(cluttered_share: float) -> list[int]:
+    """Visible pixels of all objects of some scenes."""
+    scenes = [generate_scene(seed, 128, square=True, cluttered_share=cluttered_share) for seed in range(10)]
+    return [int(area) for scene in scenes for area in scene.areas()[1:] if area]
+
+
+def test_cluttered_scenes_have_more_and_smaller_objects() -> None:
+    plain, cluttered = areas(0.0), areas(1.0)
+    assert len(cluttered) > 2 * len(plain)
+    assert np.median(cluttered) < 0.5 * np.median(plain)
+    assert max(cluttered) > 0.5 * max(plain)
+
+
+def scene_of(labels: NDArray[np.int32]) -> Scene:
+    return Scene(np.zeros((*labels.shape, 3), np.uint8), labels, (0,) * (labels.max() + 1))
+
+
+def test_small_objects_are_prompted_but_no_slivers() -> None:
+    labels = np.zeros((100, 100), np.int32)
+    labels[10:22, 10:22] = 1  # small
+    labels[40:90, 60:64] = labels[86:90, 20:64] = 2  # two narrow sides of what something hides
+    labels[50:59, 30:39] = 3  # smaller than SMALLEST_AREA
+    chosen = _choose(np.random.default_rng(0), scene_of(labels), 3)
+    assert [mask.sum() for mask in chosen] == [144, 144, 144]
+    labels[10:22, 10:22] = 0
+    assert _choose(np.random.default_rng(0), scene_of(labels), 3) == []
+
+
+def test_larger_objects_are_prompted_more_often() -> None:
+    labels = np.zeros((200, 200), np.int32)
+    labels[:100] = 1
+    for label in range(2, 10):
+        labels[150:165, 20 * label : 20 * label + 15] = label
+    draws = [_choose(np.random.default_rng(seed), scene_of(labels), 1) for seed in range(200)]
+    large = sum(mask.sum() == 20000 for (mask,) in draws)
+    assert 1.5 / 9 < large / 200 < 0.6
 
 
 def test_tight_box_is_half_open_pixel_edges() -> None:

@@ -108,12 +108,14 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
 def test_a_run_goes_on_with_larger_images(tmp_path: Path, weights: str) -> None:
     run = start(SETTINGS)
     losses(run, 2)
+    run.records = [{"step": 2, "loss": 1.0, "click_iou": 0.5, "box_iou": 0.5}]
     save(run, tmp_path)
     export(tmp_path / "checkpoint.pt", tmp_path / "exported.safetensors")
     larger = replace(TRAINABLE, image_size=128)
     settings = replace(SETTINGS, architecture=larger)
     again = start_from(tmp_path / weights, settings)
     assert again.step == again.settings.first_step == 2
+    assert again.records == (run.records if weights == "checkpoint.pt" else [])
     assert again.sam.image_encoder.img_size == 128
     averaged = run.average.state_dict()["module.mask_decoder.iou_token.weight"]
     torch.testing.assert_close(again.sam.mask_decoder.iou_token.weight, averaged, atol=1e-3, rtol=1e-3)

@@ -18,7 +18,9 @@ from training.textures import Rng
 
 Mask = NDArray[np.bool_]
 
-SMALLEST_AREA = 400  # visible pixels of the model's input; smaller objects are not learned from
+SMALLEST_AREA = 100  # visible pixels of the model's input; smaller objects are not learned from
+SLIVER_AREA = 400  # smaller ones are learned from where they fill most of their box: most others are slivers
+SLIVER_FILLING = 0.45
 TARGET_STRIDE = 2  # target masks are area-averaged to half the image size
 
 
@@ -82,16 +84,15 @@ class SceneBatches(Dataset[Batch]):
     def _sample(self, rng: Rng) -> tuple[NDArray[np.generic], ...]:
         while True:
             scene = augmented(rng, self.pool[int(rng.integers(len(self.pool)))], self.image_size)
-            if len(target_labels(scene, SMALLEST_AREA)):
-                return _sample(rng, scene, self.prompts, self.image_size)
+            if masks := _choose(rng, scene, self.prompts):
+                return _sample(rng, scene, masks, self.image_size)
 
 
-def _sample(rng: Rng, scene: Scene, prompts: int, image_size: int) -> tuple[NDArray[np.generic], ...]:
-    """The fields of ``Batch`` for one scene, without their leading axis."""
-    masks = [scene.mask(label) for label in _choose(rng, target_labels(scene, SMALLEST_AREA), prompts)]
+def _sample(rng: Rng, scene: Scene, masks: list[Mask], image_size: int) -> tuple[NDArray[np.generic], ...]:
+    """The fields of ``Batch`` for one scene and its prompted objects, without their leading axis."""
     points = np.stack([sample_click(rng, mask) for mask in masks])
     boxes = np.stack([_jittered(rng, tight_box(mask)) for mask in masks])
-    is_box = rng.random(prompts) < 0.5
+    is_box = rng.random(len(masks)) < 0.5
     image, valid = _padded_image(scene.image, image_size)
     targets = np.stack([_pooled(mask, image_size) for mask in masks])
     labels = _padded_labels(scene.labels, image_size)
@@ -105,10 +106,30 @@ def target_labels(scene: Scene, smallest_area: float) -> NDArray[np.int64]:
     return np.flatnonzero(large)
 
 
-def _choose(rng: Rng, labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """``count`` of the labels, none twice before each was taken once."""
-    rounds = -(-count // len(labels))
-    return np.concatenate([rng.permutation(labels) for _ in range(rounds)])[:count]
+def _choose(rng: Rng, scene: Scene, count: int) -> list[Mask]:
+    """``count`` objects (H, W), none twice before each was taken once; none at all where none is visible.
+
+    Larger ones come first more often: where there are many, most are small.
+    """
+    labels = target_labels(scene, SMALLEST_AREA)
+    if not len(labels):
+        return []
+    weights = scene.areas()[labels] ** 0.25
+    chosen: list[Mask] = []
+    for label in rng.choice(labels, len(labels), replace=False, p=weights / weights.sum()):
+        mask = scene.mask(label)
+        if not _is_sliver(mask):
+            chosen.append(mask)
+        if len(chosen) == count:
+            break
+    return [chosen[index % len(chosen)] for index in range(count)] if chosen else []
+
+
+def _is_sliver(mask: Mask) -> bool:
+    """Whether a mask (H, W) is small and fills little of its box: a rest of something that others hide."""
+    _x, _y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    area = np.count_nonzero(mask)
+    return bool(area < SLIVER_AREA and area < SLIVER_FILLING * width * height)
 
 
 def sample_click(rng: Rng, mask: Mask) -> NDArray[np.float32]:

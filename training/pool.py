@@ -11,6 +11,7 @@ from training.scenes import Scene, generate_scene
 
 HELD_OUT_SEED = 1_000_000_000  # scenes from here on are never trained on
 COMPOSED_SHARE = 0.3  # of the larger wholes
+CLUTTERED_SHARE = 0.5  # of the scenes
 SCENE_SIZE = 512  # pixels on each side; square, so that crops of any aspect ratio fit
 
 
@@ -42,7 +43,9 @@ class ScenePool:
 
 
 def _generated(seed: int) -> Scene:
-    return generate_scene(seed, SCENE_SIZE, square=True, composed_share=COMPOSED_SHARE)
+    return generate_scene(
+        seed, SCENE_SIZE, square=True, composed_share=COMPOSED_SHARE, cluttered_share=CLUTTERED_SHARE
+    )
 
 
 def _save(scene: Scene, path: Path) -> None:

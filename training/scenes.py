@@ -75,7 +75,11 @@ class _Canvas:
 
 
 def generate_scene(
-    seed: int, image_size: int = 256, square: bool = False, composed_share: float = 0.0
+    seed: int,
+    image_size: int = 256,
+    square: bool = False,
+    composed_share: float = 0.0,
+    cluttered_share: float = 0.0,
 ) -> Scene:
     """The scene of a seed.
 
@@ -85,19 +89,30 @@ def generate_scene(
         square: or else in one of the proportions ``SIDES``.
         composed_share: how many of the larger wholes are made of regions that look different, as clothes and
             bottles are; none in the scenes that are held out for the evaluation.
+        cluttered_share: how many scenes have many objects down to a fortieth of the image in width, side by
+            side as on shelves and workbenches, and more often out of focus; none of those held out.
     """
     rng = np.random.default_rng(seed)
     sides = (1, 1) if square else SIDES[rng.integers(len(SIDES))]
     height, width = (round(side * image_size) for side in sides)
     canvas = _empty_canvas(rng, height, width, composed_share)
-    smallest, largest = 0.06 * image_size, rng.uniform(0.25, 0.55) * image_size
-    count = int(rng.integers(3, 16))
-    focus = int(rng.integers(count)) if rng.random() < 0.15 else -1  # what lies behind is out of focus
+    cluttered = cluttered_share > 0 and rng.random() < cluttered_share
+    smallest = (0.0125 if cluttered else 0.06) * image_size
+    largest = rng.uniform(0.25, 0.55) * image_size
+    count = int(rng.integers(15, 60) if cluttered else rng.integers(3, 16))
+    blurs = rng.random() < (0.35 if cluttered else 0.15)
+    focus = int(rng.integers(count)) if blurs else -1  # what lies behind is out of focus
+    centre, radius = np.zeros(2, np.float32), 0.0
     for index in range(count):
         if index == focus:
             canvas.image[:] = cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(0.5, 3) * image_size / 256)
-        centre = _uniform_point(rng, (0, 0), (width, height))
-        _add_objects(canvas, rng, centre, _power_law(rng, smallest, largest))
+        if cluttered and index and rng.random() < 0.5:  # beside the last one
+            beside = centre + rng.normal(0, 2 * radius, 2)
+            centre = beside.clip(0, (width, height)).astype(np.float32)
+        else:
+            centre = _uniform_point(rng, (0, 0), (width, height))
+        radius = _power_law(rng, smallest, largest)
+        _add_objects(canvas, rng, centre, radius)
     return Scene(_camera(canvas.image, rng, image_size / 256), canvas.labels, tuple(canvas.parents))
 
 

@@ -116,29 +116,32 @@ def start_from(weights: Path, settings: Settings, device: torch.device = CPU) ->
     """A run that goes on from other weights, on images of ``settings.architecture``.
 
     Args:
-        weights: another run's ``checkpoint.pt``, of which it takes the averaged weights, or an exported file.
+        weights: another run's ``checkpoint.pt``, of which it takes the averaged weights and goes on with the
+            log, or an exported file.
         settings: of the new run.
         device: where it trains.
     """
     torch.manual_seed(settings.seed)
     if weights.suffix == ".safetensors":
         (sam, metadata), pixel_head = load_exported(weights), _pixel_head(settings)
-        step = int(metadata["training_steps"])
+        step, records = int(metadata["training_steps"]), []
     else:
-        sam, pixel_head, step = _averaged(torch.load(weights, CPU, weights_only=True))
+        state = torch.load(weights, CPU, weights_only=True)
+        sam, pixel_head = _averaged(state)
+        step, records = state["step"], state["records"]
     settings = replace(settings, first_step=step)
     run = _run(settings, enlarged(sam, settings.architecture), pixel_head, device)
-    run.step = step
+    run.step, run.records = step, records
     return run
 
 
-def _averaged(state: dict[str, Any]) -> tuple[Sam, nn.Conv2d, int]:
-    """The averaged model of a checkpoint, what it was trained with, and its step."""
+def _averaged(state: dict[str, Any]) -> tuple[Sam, nn.Conv2d]:
+    """The averaged model of a checkpoint, and what it was trained with."""
     settings = _settings(state["settings"])
     run = _run(settings, build_sam(settings.architecture), _pixel_head(settings), CPU)
     run.average.load_state_dict(state["average"])
     run.pixel_head.load_state_dict(state["pixel_head"])
-    return run.average.module, run.pixel_head, state["step"]
+    return run.average.module, run.pixel_head
 
 
 def _pixel_head(settings: Settings) -> nn.Conv2d:
