@@ -16,8 +16,8 @@ from segment_anything.modeling import Sam
 
 from benchmark.images import ImageRGB
 from benchmark.timing import Effort
-from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam
-from sam_ros.model import OFFICIAL_ARCHITECTURES, build_sam
+from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam, read_architecture
+from sam_ros.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
 from sam_ros.predictor import Embedding, Predictor, load_predictor
 from sam_ros.prompt import Prompt
 from sam_ros.weights import cached_path
@@ -77,9 +77,14 @@ class Contest:
         return {precision: ours.encode(self.image_rgb) for precision, ours in self.ours.items()}
 
     @property
+    def architecture(self) -> Architecture:
+        """That of the model on both sides."""
+        return OFFICIAL_ARCHITECTURES.get(self.model_type) or read_architecture(self.weights.path)
+
+    @property
     def image_size(self) -> int:
         """S, the model's input size."""
-        return int(self.theirs.model.image_encoder.img_size)
+        return self.architecture.image_size
 
     def case(self, precision: str, **more: str) -> dict[str, str]:
         """How a result of this contest is named."""

@@ -7,15 +7,13 @@ from functools import partial
 from typing import Any
 
 from benchmark.contest import Contest
-from benchmark.floor import floor_sec
+from benchmark.floor import encoder_multiply_adds, floor_sec
 from benchmark.images import held_out_scenes, photographs
 from benchmark.machine import matrix_rate
 from benchmark.mixture import KINDS, mixed_prompts
 from benchmark.quality import agreement, logits_difference
 from benchmark.results import Result, spread
 from benchmark.timing import interleaved, peak_figures, peak_mb
-from sam_ros.checkpoint import read_architecture
-from sam_ros.model import OFFICIAL_ARCHITECTURES
 
 THEIRS = "SamPredictor.set_image"
 SCENES = {False: 24, True: 4}  # by whether it has to be quick
@@ -46,8 +44,10 @@ def measure(contest: Contest, machine: Mapping[str, Any]) -> list[Result]:
 def _speed(contest: Contest, precision: str, seconds: float, machine: Mapping[str, Any]) -> dict[str, float]:
     frames = {"frames/s": 1 / seconds}
     rate = matrix_rate(machine, precision)
-    architecture = OFFICIAL_ARCHITECTURES.get(contest.model_type) or read_architecture(contest.weights.path)
-    return frames if rate is None else frames | {"times the floor": seconds / floor_sec(architecture, rate)}
+    if rate is None:
+        return frames
+    floor = floor_sec(encoder_multiply_adds(contest.architecture), rate)
+    return frames | {"times the floor": seconds / floor}
 
 
 def _quality(contest: Contest, precision: str) -> dict[str, float]:

@@ -20,7 +20,8 @@ PARTS = {
     "click": (
         "One click",
         "On an encoded image of 1280 x 720, to masks on the host, against `SamPredictor.predict`, which "
-        "returns all three.",
+        "returns all three. The floor is what the decoder's matrix products on the image alone would take at "
+        "the machine's measured rate, for one mask.",
     ),
     "prompts": (
         "Mixed prompts",

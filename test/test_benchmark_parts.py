@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 import torch
 from random_models import MINIATURE, save_random_sam
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import breakdown, click, encode, messages, preprocess, prompts, quality
-from benchmark.contest import Contest, Options, Weights, find_weights, open_contest
-from benchmark.floor import encoder_multiply_adds, floor_sec
+from benchmark.contest import Contest, Options, Weights, find_weights, open_contest, random_sam
+from benchmark.floor import click_multiply_adds, encoder_multiply_adds, floor_sec
 from benchmark.images import photograph
 from benchmark.mixture import KINDS, mixed_prompts
 from benchmark.quality import agreement, grid_clicks, largest_difference, mask_iou
 from benchmark.results import Result
 from benchmark.timing import Effort
 from sam_ros.checkpoint import SHIPPED_SAM_TINY
+from sam_ros.decoder import FastMaskDecoder
 from sam_ros.model import OFFICIAL_ARCHITECTURES
 from sam_ros.prompt import Prompt
 
@@ -64,6 +66,7 @@ def test_encode(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_click(contest: Contest) -> None:
     results = of_float32(click.measure(contest, MACHINE))
     assert [result.case["masks"] for result in results] == ["the best", "all three"]
+    assert results[0].figures["times the floor"] > 1
     assert all(result.figures["logits differ by"] < 1e-3 for result in results)
 
 
@@ -146,7 +149,21 @@ def test_multiply_adds_are_those_of_the_official_models(model_type: str, giga: i
 
 
 def test_floor_counts_two_operations_for_a_multiply_add() -> None:
-    assert round(floor_sec(OFFICIAL_ARCHITECTURES["vit_b"], 0.972e12), 2) == 1.0
+    assert floor_sec(3_000_000, 2e6) == 3.0
+
+
+def test_multiply_adds_of_a_click_are_those_of_its_products() -> None:
+    """All that torch counts but for the tokens' own layers."""
+    sam = random_sam("vit_b")
+    decoder = FastMaskDecoder(sam)
+    with torch.inference_mode():
+        embedding = torch.zeros(1, 256, 64, 64)
+        first = decoder.prepare(embedding)
+        with FlopCounterMode(display=False) as counter:
+            answer = decoder.decode(embedding, first, torch.zeros(1, 2, 256), None)
+            answer.low_res_logits(0, torch.tensor([1]))
+    counted = counter.get_total_flops() / 2
+    assert 0.9 * counted < click_multiply_adds(OFFICIAL_ARCHITECTURES["vit_b"]) < counted
 
 
 def test_every_kind_of_prompt_is_in_the_mixture() -> None:
