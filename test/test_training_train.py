@@ -171,6 +171,27 @@ def test_the_exported_file_loads_and_answers(tmp_path: Path) -> None:
     assert all(0 <= value <= 1 for row in figures.values() for value in (row["iou"], row["best_iou"]))
 
 
+def test_exported_weights_may_lie_between_those_of_two_runs(tmp_path: Path) -> None:
+    run = start(SETTINGS)
+    save(run, tmp_path)
+    checkpoint, before, mixed = (
+        tmp_path / name for name in ("checkpoint.pt", "b.safetensors", "m.safetensors")
+    )
+    export(checkpoint, before)
+    name = "mask_decoder.iou_prediction_head.layers.0.bias"
+    bias = dict(run.average.module.named_parameters())[name]
+    with torch.no_grad():
+        bias.add_(4.0)
+    save(run, tmp_path)
+    export(checkpoint, mixed, before, 0.25)
+    found = dict(load_exported(mixed)[0].named_parameters())[name]
+    torch.testing.assert_close(found, bias - 3.0, atol=1e-2, rtol=0)
+    other = replace(SETTINGS, architecture=replace(TRAINABLE, image_size=128))
+    save(start(other), tmp_path)
+    with pytest.raises(ValueError, match=r"b\.safetensors has another architecture"):
+        export(checkpoint, mixed, before, 0.25)
+
+
 def test_decoding_many_images_at_once_equals_sam() -> None:
     sam = start(SETTINGS).sam.eval()
     embedding = torch.randn(1, 32, 4, 4)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
@@ -14,8 +15,19 @@ from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam, save_state_dict
 from sam_ros.model import Architecture
 
 
-def export(checkpoint: Path, output: Path) -> None:
-    """Write the averaged weights of a training ``checkpoint``, matrices in float16, to ``output``."""
+def export(checkpoint: Path, output: Path, before: Path | None = None, share: float = 1.0) -> None:
+    """Write the averaged weights of a training ``checkpoint``, matrices in float16, to ``output``.
+
+    Args:
+        checkpoint: of the run.
+        output: safetensors file.
+        before: exported file of the same architecture that the run began with. Weights between both do better
+            on what either has learned (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+        share: of the run's weights, the rest are those of ``before``.
+
+    Raises:
+        ValueError: ``before`` is of another architecture.
+    """
     state = torch.load(checkpoint, "cpu", weights_only=True)
     prefix = "module."
     weights = {
@@ -24,6 +36,8 @@ def export(checkpoint: Path, output: Path) -> None:
         if name.startswith(prefix)
     }
     settings = state["settings"]
+    if before is not None:
+        weights = _between(load_file(before), weights, share, before)
     save_state_dict(
         weights,
         Architecture.from_dict(settings["architecture"]),
@@ -32,6 +46,16 @@ def export(checkpoint: Path, output: Path) -> None:
         training_steps=str(state["step"]),
         training_seed=str(settings["seed"]),
     )
+
+
+def _between(
+    before: dict[str, Tensor], after: dict[str, Tensor], share: float, path: Path
+) -> dict[str, Tensor]:
+    """``share`` of the weights ``after``, the rest of those ``before``, from ``path``."""
+    if {name: w.shape for name, w in before.items()} != {name: w.shape for name, w in after.items()}:
+        raise ValueError(f"{path} has another architecture than the checkpoint; export without it")
+    mixed = {name: torch.lerp(before[name].float(), after[name].float(), share) for name in after}
+    return {name: _narrowed(name, weight) for name, weight in mixed.items()}
 
 
 def _narrowed(name: str, tensor: Tensor) -> Tensor:
@@ -51,8 +75,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=Path("training/runs/sam_tiny/checkpoint.pt"))
     parser.add_argument("--output", type=Path, default=SHIPPED_SAM_TINY)
+    parser.add_argument("--before", type=Path, help="exported file to mix the weights with")
+    parser.add_argument("--share", type=float, default=0.5, help="of the checkpoint in that mixture")
     arguments = parser.parse_args()
-    export(arguments.checkpoint, arguments.output)
+    export(arguments.checkpoint, arguments.output, arguments.before, arguments.share)
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB")
 
 
