@@ -76,7 +76,7 @@ class Contest:
         self.theirs.set_image(self.image_rgb)
         return {precision: ours.encode(self.image_rgb) for precision, ours in self.ours.items()}
 
-    @property
+    @cached_property
     def architecture(self) -> Architecture:
         """That of the model on both sides."""
         return OFFICIAL_ARCHITECTURES.get(self.model_type) or read_architecture(self.weights.path)

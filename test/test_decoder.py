@@ -19,14 +19,16 @@ def all_logits(answer: Answer) -> Tensor:
     return torch.stack([answer.low_res_logits(row, torch.arange(4)) for row in range(BATCH)])
 
 
+@pytest.mark.parametrize("positions_at_once", [5, SIDE * SIDE])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("tokens", [0, 2, 3, 40])
-def test_it_equals_upstream(tokens: int, masked: bool) -> None:
+def test_it_equals_upstream(tokens: int, masked: bool, positions_at_once: int) -> None:
     torch.manual_seed(tokens)
     features = torch.randn(1, CHANNELS, SIDE, SIDE)
     sparse = torch.randn(BATCH, tokens, CHANNELS)
     dense = torch.randn(BATCH, CHANNELS, SIDE, SIDE) if masked else None
     encoder, decoder = SAM.prompt_encoder, FastMaskDecoder(SAM)
+    decoder.positions_at_once = positions_at_once
     no_mask = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(BATCH, -1, SIDE, SIDE)
     with torch.inference_mode():
         answer = decoder.decode(features, decoder.prepare(features), sparse, dense)

@@ -19,7 +19,7 @@ from training.textures import Rng
 Mask = NDArray[np.bool_]
 
 SMALLEST_AREA = 100  # visible pixels of the model's input; smaller objects are not learned from
-SLIVER_AREA = 400  # smaller ones are learned from where they fill most of their box: most others are slivers
+SLIVER_AREA = 400  # smaller ones are not learned from if they fill little of their box: others hide the rest
 SLIVER_FILLING = 0.45
 TARGET_STRIDE = 2  # target masks are area-averaged to half the image size
 
@@ -99,9 +99,9 @@ def _sample(rng: Rng, scene: Scene, masks: list[Mask], image_size: int) -> tuple
     return image, valid, targets, _edges(labels), labels[2::4, 2::4].copy(), points, boxes, is_box
 
 
-def target_labels(scene: Scene, smallest_area: float) -> NDArray[np.int64]:
-    """Labels of the objects of which at least so many pixels are visible."""
-    large = scene.areas() >= smallest_area
+def target_labels(areas: NDArray[np.int64], smallest_area: float) -> NDArray[np.int64]:
+    """Labels of the objects of which at least so many pixels are visible, by ``Scene.areas``."""
+    large = areas >= smallest_area
     large[0] = False
     return np.flatnonzero(large)
 
@@ -111,25 +111,19 @@ def _choose(rng: Rng, scene: Scene, count: int) -> list[Mask]:
 
     Larger ones come first more often: where there are many, most are small.
     """
-    labels = target_labels(scene, SMALLEST_AREA)
+    areas = scene.areas()
+    labels = target_labels(areas, SMALLEST_AREA)
     if not len(labels):
         return []
-    weights = scene.areas()[labels] ** 0.25
+    weights = areas[labels] ** 0.25
     chosen: list[Mask] = []
     for label in rng.choice(labels, len(labels), replace=False, p=weights / weights.sum()):
         mask = scene.mask(label)
-        if not _is_sliver(mask):
+        if areas[label] >= SLIVER_AREA or filling(mask) >= SLIVER_FILLING:
             chosen.append(mask)
         if len(chosen) == count:
             break
     return [chosen[index % len(chosen)] for index in range(count)] if chosen else []
-
-
-def _is_sliver(mask: Mask) -> bool:
-    """Whether a mask (H, W) is small and fills little of its box: a rest of something that others hide."""
-    _x, _y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    area = np.count_nonzero(mask)
-    return bool(area < SLIVER_AREA and area < SLIVER_FILLING * width * height)
 
 
 def sample_click(rng: Rng, mask: Mask) -> NDArray[np.float32]:
@@ -147,6 +141,12 @@ def tight_box(mask: Mask) -> NDArray[np.float32]:
     """(4,) XYXY half-open pixel edges around a mask (H, W)."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     return np.array([x, y, x + width, y + height], np.float32)
+
+
+def filling(mask: Mask) -> float:
+    """Share of the pixels of its tight box that a mask (H, W) fills."""
+    left, top, right, bottom = tight_box(mask)
+    return float(np.count_nonzero(mask) / ((right - left) * (bottom - top)))
 
 
 def _jittered(rng: Rng, box: NDArray[np.float32]) -> NDArray[np.float32]:

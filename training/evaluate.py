@@ -66,7 +66,7 @@ def held_out_frames(videos: int, image_size: int) -> Iterator[Prompted]:
 
 def _objects(scene: Scene, seed: int) -> Iterator[Prompted]:
     """At most ``OBJECTS_PER_SCENE`` objects, each with a random click; nothing if there is no large one."""
-    large = target_labels(scene, SMALLEST_SHARE * max(scene.labels.shape) ** 2)
+    large = target_labels(scene.areas(), SMALLEST_SHARE * max(scene.labels.shape) ** 2)
     labels = np.random.default_rng(seed).permutation(large)[:OBJECTS_PER_SCENE]
     if not len(labels):
         return

@@ -15,14 +15,14 @@ from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam, save_state_dict
 from sam_ros.model import Architecture
 
 
-def export(checkpoint: Path, output: Path, before: Path | None = None, share: float = 1.0) -> None:
+def export(checkpoint: Path, output: Path, before: Path | None = None, share: float = 0.5) -> None:
     """Write the averaged weights of a training ``checkpoint``, matrices in float16, to ``output``.
 
     Args:
         checkpoint: of the run.
         output: safetensors file.
-        before: exported file of the same architecture that the run began with. Weights between both do better
-            on what either has learned (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+        before: exported file of the same architecture that the run began with. Weights between both keep most
+            of what either has learned (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
         share: of the run's weights, the rest are those of ``before``.
 
     Raises:

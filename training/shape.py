@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from training.batches import Mask, tight_box
+from training.batches import Mask, filling
 
 ONE_PIECE = 0.95  # of the visible pixels
 
@@ -29,6 +29,5 @@ def shape_of(mask: Mask) -> VisibleShape:
     """The shape of a mask (H, W) that is not empty."""
     area = int(mask.sum())
     _, _, pieces, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    left, top, right, bottom = tight_box(mask)
     largest = pieces[1:, cv2.CC_STAT_AREA].max()
-    return VisibleShape(float(largest / area), float(area / ((right - left) * (bottom - top))))
+    return VisibleShape(float(largest / area), filling(mask))
