@@ -402,7 +402,8 @@ def _detection(one: SegmentedObject, masks: Masks, header: Header) -> Detection2
     box_xyxy = tight_box_xyxy(masks.masks[0])
     if box_xyxy is not None:
         _fill_bbox(detection.bbox, box_xyxy)
-    detection.results = [_hypothesis(one.class_id, float(score)) for score in masks.predicted_iou]
+    scores = (*masks.predicted_iou, *masks.other_predicted_iou)
+    detection.results = [_hypothesis(one.class_id, float(score)) for score in scores]
     return detection
 
 

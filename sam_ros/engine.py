@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -88,8 +88,9 @@ class Outputs:
     Attributes:
         frame: the frame that they belong to.
         size_hw: (H, W) of its image.
-        objects: the objects with their masks, best first.
-        candidates: the three masks of the prompt's last single-point object, if it had one.
+        objects: the objects with their best mask; the one of the candidates has all three.
+        candidates: the three masks of the prompt's last single-point object, if it had one and they are
+            wanted.
     """
 
     frame: Frame
@@ -100,6 +101,9 @@ class Outputs:
 
 class Listener(Protocol):
     """What the engine tells; called from its threads."""
+
+    def wants_candidates(self) -> bool:
+        """Whether the candidates of an answer will be looked at; if not, they are not made."""
 
     def on_outputs(self, outputs: Outputs) -> None:
         """A set of answers is ready."""
@@ -468,7 +472,7 @@ class Engine:
         if after is before:
             self._report(request, refused)
             return
-        table, answers = self._decode(after, embedded, settings)
+        table, answers = self._decode(after, embedded, settings, _prompted(before, after))
         with self._changed:
             if job.withdrawn:
                 return
@@ -481,28 +485,41 @@ class Engine:
             if request.undoable:
                 self._history.append(before.clicked_object)
         self._report(request, refused)
-        prompted = {o.created for o in after.objects} - _unchanged(before, after)
-        self._listener.on_outputs(_outputs(embedded, answers, prompted, settings))
+        self._listener.on_outputs(_outputs(embedded, answers, settings))
 
     def _publish_again(self, embedded: EmbeddedFrame) -> None:
         with self._changed:
             before, settings = self._table, self._settings
         _, answers = self._decode(before, embedded, settings)
-        self._listener.on_outputs(_outputs(embedded, answers, set(), settings))
+        self._listener.on_outputs(_outputs(embedded, answers, settings))
 
     def _target(self, embedded: EmbeddedFrame) -> Target:
         return Target(embedded.frame.sequence, embedded.embedding.original_hw, self._predictor.image_size)
 
     def _decode(
-        self, table: ObjectTable, embedded: EmbeddedFrame, settings: Settings
+        self,
+        table: ObjectTable,
+        embedded: EmbeddedFrame,
+        settings: Settings,
+        prompted: Collection[int] = (),
     ) -> tuple[ObjectTable, list[tuple[SegmentedObject, Masks]]]:
-        """All objects on one frame; each keeps the logits of the frame it was prompted on."""
+        """All objects on one frame; each keeps the logits of the frame it was prompted on.
+
+        Of three masks only the best is made, but all of the last object that was ``prompted`` with one point
+        if somebody looks at candidates.
+        """
         target = self._target(embedded)
         table = table.only_on(target)
         prompts = [o.prompt_on(target) for o in table.objects]
-        multimask = [settings.multimask_output and prompt.is_single_point for prompt in prompts]
+        three = [settings.multimask_output and prompt.is_single_point for prompt in prompts]
+        best_only = [True] * len(prompts)
+        offering = [i for i, o in enumerate(table.objects) if three[i] and o.created in prompted]
+        if offering and self._listener.wants_candidates():
+            best_only[offering[-1]] = False
         start = time.monotonic()
-        masks = self._predictor.decode(embedded.embedding, prompts, multimask_output=multimask)
+        masks = self._predictor.decode(
+            embedded.embedding, prompts, multimask_output=three, best_only=best_only
+        )
         self._statistics.event("decode", time.monotonic() - start)
         answers = list(zip(table.objects, masks, strict=True))
         logits: dict[int, LowResLogits] = {
@@ -537,16 +554,15 @@ def _apply(
     return updated, ()
 
 
-def _unchanged(before: ObjectTable, after: ObjectTable) -> set[int]:
-    """The objects, by ``created``, that a prompt did not touch."""
+def _prompted(before: ObjectTable, after: ObjectTable) -> set[int]:
+    """The objects, by ``created``, that a prompt made or changed."""
     untouched = {id(o) for o in before.objects}
-    return {o.created for o in after.objects if id(o) in untouched}
+    return {o.created for o in after.objects if id(o) not in untouched}
 
 
 def _outputs(
     embedded: EmbeddedFrame,
     answers: list[tuple[SegmentedObject, Masks]],
-    prompted: set[int],
     settings: Settings,
 ) -> Outputs:
     shown = tuple(
@@ -556,7 +572,5 @@ def _outputs(
         and max(masks.predicted_iou[0], 0.0) >= settings.min_predicted_iou  # as published: clamped
         and masks.stability_score[0] >= settings.min_stability_score
     )
-    candidates = [masks for o, masks in shown if o.created in prompted and len(masks.masks) > 1]
-    return Outputs(
-        embedded.frame, embedded.embedding.original_hw, shown, candidates[-1] if candidates else None
-    )
+    candidates = next((masks for _, masks in shown if len(masks.masks) > 1), None)
+    return Outputs(embedded.frame, embedded.embedding.original_hw, shown, candidates)

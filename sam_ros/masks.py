@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ class Masks:
         stability_score: (C,) float32 in [0, 1], see ``calculate_stability_score`` in segment_anything's
             utils/amg.py, on logits of the original image's size with offset 1; 0/0 is 0.
         low_res_logits: (C, S/4, S/4) float32 over the padded square, image at its top left.
+        other_predicted_iou: (K,) float32, of the masks that were left out because the best was enough, best
+            first.
 
     Raises:
         ValueError: the arrays do not agree in C.
@@ -33,6 +35,7 @@ class Masks:
     predicted_iou: npt.NDArray[np.float32]
     stability_score: npt.NDArray[np.float32]
     low_res_logits: npt.NDArray[np.float32]
+    other_predicted_iou: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
     def __post_init__(self) -> None:
         counts = [len(a) for a in (self.masks, self.predicted_iou, self.stability_score, self.low_res_logits)]

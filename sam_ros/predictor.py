@@ -198,7 +198,7 @@ class Predictor:
         embedding: Embedding,
         prompts: Sequence[Prompt],
         multimask_output: bool | Sequence[bool] = True,
-        best_only: bool = False,
+        best_only: bool | Sequence[bool] = False,
     ) -> list[Masks]:
         """Predict the masks of any number of prompts on one image; the order is the prompts'.
 
@@ -206,21 +206,23 @@ class Predictor:
             embedding: what ``encode`` returned.
             prompts: one for each object; decoded together where their token counts agree.
             multimask_output: three masks (whole, part, subpart) instead of one; for all or for each prompt.
-            best_only: keep only the mask of the highest predicted IoU, and save the work for the others.
+            best_only: keep only the mask of the highest predicted IoU, and save the work for the others, of
+                which the predicted IoU is kept; for all or for each prompt.
 
         Raises:
             InvalidPromptError: low_res_logits of another size than this model's.
-            ValueError: ``multimask_output`` has another length than ``prompts``.
+            ValueError: ``multimask_output`` or ``best_only`` has another length than ``prompts``.
             ModelOutputError: an answer is not finite.
         """
-        multimask = _one_flag_each(multimask_output, len(prompts))
+        multimask = _one_flag_each("multimask_output", multimask_output, len(prompts))
+        only_best = _one_flag_each("best_only", best_only, len(prompts))
         self._check_logits_size(prompts)
         answers: dict[int, Masks] = {}
         with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
             for indexes in _batches(prompts, DECODE_BATCH[self.device.type]):
                 answer = self._decode_batch(embedding, [prompts[i] for i in indexes])
-                three = [multimask[i] for i in indexes]
-                answers.update(zip(indexes, self._finish(answer, three, best_only, embedding), strict=True))
+                flags = [(multimask[i], only_best[i]) for i in indexes]
+                answers.update(zip(indexes, self._finish(answer, flags, embedding), strict=True))
         return [answers[i] for i in range(len(prompts))]
 
     def _check_logits_size(self, prompts: Sequence[Prompt]) -> None:
@@ -265,11 +267,17 @@ class Predictor:
         return dense.index_copy_(0, rows, encoder.mask_downscaling(to_device(logits, self.device)))
 
     def _finish(
-        self, answer: Answer, three: Sequence[bool], best_only: bool, embedding: Embedding
+        self, answer: Answer, flags: Sequence[tuple[bool, bool]], embedding: Embedding
     ) -> list[Masks]:
-        """The wanted masks of every prompt of a batch, at the size of the image, on the host."""
+        """The wanted masks of every prompt of a batch, at the size of the image, on the host.
+
+        ``flags`` tells of each prompt whether it wants three masks and whether the best of them is enough.
+        """
         (predicted_iou,) = to_host([answer.predicted_iou])  # (B, 4)
-        chosen = [_choose(*row, best_only) for row in zip(predicted_iou, three, strict=True)]
+        orders = [_order(iou, three) for iou, (three, _) in zip(predicted_iou, flags, strict=True)]
+        chosen = [
+            order[:1] if only_best else order for order, (_, only_best) in zip(orders, flags, strict=True)
+        ]
         parts = []
         uploaded = to_device(np.concatenate(chosen), self.device)
         for row, indexes in enumerate(torch.split(uploaded, [len(indexes) for indexes in chosen])):
@@ -278,9 +286,9 @@ class Predictor:
             stability = stability_score(full_size, self._mask_threshold)
             parts.append((full_size > self._mask_threshold, stability, logits))
         finished = [
-            Masks(masks, iou[indexes], stability, logits)
-            for (masks, stability, logits), iou, indexes in zip(
-                _to_host(parts), predicted_iou, chosen, strict=True
+            Masks(masks, iou[order[: len(masks)]], stability, logits, iou[order[len(masks) :]])
+            for (masks, stability, logits), iou, order in zip(
+                _to_host(parts), predicted_iou, orders, strict=True
             )
         ]
         if not all(_is_finite(masks) for masks in finished):
@@ -295,17 +303,17 @@ def _stream(device: torch.device, priority: int) -> torch.cuda.Stream | None:
     return torch.cuda.Stream(device, priority=priority)  # type: ignore[no-untyped-call]
 
 
-def _choose(predicted_iou: npt.NDArray[np.float32], three: bool, best_only: bool) -> npt.NDArray[np.int64]:
-    """Which of the four masks of a prompt are wanted, given the predicted IoU (4,) of each; best first.
+def _order(predicted_iou: npt.NDArray[np.float32], three: bool) -> npt.NDArray[np.int64]:
+    """Which of the four masks of a prompt answer it, given the predicted IoU (4,) of each; best first.
 
     As MaskDecoder.forward does: the first is the single-mask output, the other three are the multimask ones.
     """
-    order = 1 + np.argsort(-predicted_iou[1:], kind="stable") if three else np.zeros(1, np.int64)
-    return order[:1] if best_only else order
+    return 1 + np.argsort(-predicted_iou[1:], kind="stable") if three else np.zeros(1, np.int64)
 
 
 def _is_finite(masks: Masks) -> bool:
-    return bool(np.isfinite(masks.predicted_iou).all() and np.isfinite(masks.low_res_logits).all())
+    values = (masks.predicted_iou, masks.other_predicted_iou, masks.low_res_logits)
+    return all(bool(np.isfinite(some).all()) for some in values)
 
 
 def _to_host(parts: Sequence[tuple[torch.Tensor, ...]]) -> list[tuple[npt.NDArray[Any], ...]]:
@@ -332,12 +340,12 @@ def _check_image(image_rgb: npt.NDArray[np.uint8], image_size: int) -> None:
         raise InvalidImageError(f"image_rgb of {shape[1]} x {shape[0]} pixels is empty or too elongated")
 
 
-def _one_flag_each(multimask_output: bool | Sequence[bool], count: int) -> list[bool]:
-    if isinstance(multimask_output, (bool, np.bool_)):
-        return [bool(multimask_output)] * count
-    if len(multimask_output) != count:
-        raise ValueError(f"multimask_output has {len(multimask_output)} values for {count} prompts")
-    return [bool(flag) for flag in multimask_output]
+def _one_flag_each(name: str, flags: bool | Sequence[bool], count: int) -> list[bool]:
+    if isinstance(flags, (bool, np.bool_)):
+        return [bool(flags)] * count
+    if len(flags) != count:
+        raise ValueError(f"{name} has {len(flags)} values for {count} prompts")
+    return [bool(flag) for flag in flags]
 
 
 def _batches(prompts: Sequence[Prompt], most: int) -> Iterator[list[int]]:

@@ -335,6 +335,10 @@ class SamNode(LifecycleNode):
 
     # The engine's listener.
 
+    def wants_candidates(self) -> bool:
+        """Whether anybody has subscribed to ``~/candidates``."""
+        return bool(self._candidates.get_subscription_count())
+
     def on_outputs(self, outputs: Outputs) -> None:
         """Publish one set of answers, together, in the image's header and resolution."""
         if self._state != "active":
@@ -347,7 +351,7 @@ class SamNode(LifecycleNode):
         publish(self._labels, lambda: label_image(masks, _scores(outputs), outputs.size_hw), "16UC1")
         if self._segments.get_subscription_count():
             self._segments.publish(conversions.segments_to_msg(outputs.objects, header))
-        if outputs.candidates is not None and self._candidates.get_subscription_count():
+        if outputs.candidates is not None and self.wants_candidates():
             self._candidates.publish(conversions.candidates_to_msg(outputs.candidates, header))
         publish(self._overlay, lambda: self._drawn(outputs), "rgb8")
         self._statistics.event("publish", time.monotonic() - start)

@@ -133,6 +133,7 @@ class NodeRig:
         name: str = "/sam",
         image_topic: str = "/image",
         image_type: Any = Image,
+        outputs: Sequence[str] = tuple(OUTPUT_TYPES),
         wait: bool = True,
     ) -> None:
         self.ros = ros
@@ -147,9 +148,9 @@ class NodeRig:
         }
         self._subscriptions = [
             node.create_subscription(
-                kind, f"{name}/{topic}", self.received[topic].append, QoSProfile(depth=10)
+                OUTPUT_TYPES[topic], f"{name}/{topic}", self.received[topic].append, QoSProfile(depth=10)
             )
-            for topic, kind in OUTPUT_TYPES.items()
+            for topic in outputs
         ]
         self._subscriptions.append(
             node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)

@@ -893,6 +893,16 @@ def test_scores_are_clamped_and_stay_in_their_order() -> None:
     assert [result.hypothesis.score for result in one.results] == [1, 1, 0.5, 0]
 
 
+def test_scores_of_masks_that_were_left_out_are_told() -> None:
+    scores = np.array([0.75, 0.5, 0.25], np.float32)
+    best = Masks(
+        np.ones((1, 2, 2), bool), scores[:1], scores[:1], np.zeros((1, 4, 4), np.float32), scores[1:]
+    )
+    (one,) = segments_to_msg([(segmented("a", "cup"), best)], header()).detections
+    hypotheses = [result.hypothesis for result in one.results]
+    assert [(h.class_id, h.score) for h in hypotheses] == [("cup", 0.75), ("cup", 0.5), ("cup", 0.25)]
+
+
 def test_a_box_that_went_out_comes_in_as_the_same_edges() -> None:
     mask = np.zeros((1, 48, 64), bool)
     mask[0, 10:12, 20:25] = True

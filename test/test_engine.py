@@ -73,7 +73,11 @@ class FakePredictor:
         return SimpleNamespace(number=number, original_hw=(image_rgb.shape[0], image_rgb.shape[1]))
 
     def decode(
-        self, embedding: Any, prompts: Sequence[Prompt], multimask_output: Sequence[bool]
+        self,
+        embedding: Any,
+        prompts: Sequence[Prompt],
+        multimask_output: Sequence[bool],
+        best_only: Sequence[bool],
     ) -> list[Masks]:
         self.decoding.set()
         assert self.decode_gate.wait(DEADLINE_SEC)
@@ -81,18 +85,20 @@ class FakePredictor:
             raise self.failures.pop()
         self.decoded.append((embedding.number, list(prompts), list(multimask_output)))
         return [
-            self._masks(prompt, embedding.original_hw, 3 if three else 1)
-            for prompt, three in zip(prompts, multimask_output, strict=True)
+            self._masks(prompt, embedding.original_hw, 3 if three else 1, only_best)
+            for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
         ]
 
-    def _masks(self, prompt: Prompt, size_hw: tuple[int, int], count: int) -> Masks:
+    def _masks(self, prompt: Prompt, size_hw: tuple[int, int], num_scores: int, only_best: bool) -> Masks:
         """One pixel at the last point, or the first pixel; logits tell the first point's x."""
+        count = 1 if only_best else num_scores
         masks = np.zeros((count, *size_hw), bool)
         x, y = (0, 0) if prompt.point_coords is None else prompt.point_coords[-1].astype(int)
         masks[:, y, x] = True
         logits = np.full((count, 4, 4), x, np.float32)
         scores = self.scores[:count]
-        return Masks(masks, scores, self.stability_scores[:count], logits)
+        others = self.scores[count:num_scores]
+        return Masks(masks, scores, self.stability_scores[:count], logits, others)
 
 
 @dataclass
@@ -103,6 +109,10 @@ class Recorder:
     refusals: list[Refusal] = field(default_factory=list)
     drops: list[tuple[str, str]] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
+    candidates_wanted: bool = True
+
+    def wants_candidates(self) -> bool:
+        return self.candidates_wanted
 
     def on_outputs(self, outputs: Outputs) -> None:
         self.outputs.append(outputs)
@@ -481,6 +491,22 @@ def test_candidates_come_from_the_prompted_object(rig: Rig) -> None:
     _, second, third = rig.outputs(3)
     assert second.candidates is None  # the click is decoded again, but was not prompted
     assert third.candidates is third.objects[2][1]
+    assert [len(masks.masks) for _, masks in third.objects] == [1, 1, 3]
+
+
+def test_candidates_are_made_only_where_somebody_wants_them(rig: Rig) -> None:
+    rig.embed(1)
+    rig.heard.candidates_wanted = False
+    rig.click(x=3)
+    (outputs,) = rig.outputs(1)
+    assert outputs.candidates is None
+    ((_, masks),) = outputs.objects
+    assert len(masks.masks) == 1
+    scores = (*masks.predicted_iou, *masks.other_predicted_iou)
+    np.testing.assert_array_equal(scores, rig.predictor.scores)  # all three are told
+    rig.heard.candidates_wanted = True
+    rig.click(x=3)
+    assert rig.outputs(2)[1].candidates is not None
 
 
 def test_elsewhere_an_object_contributes_its_logits(rig: Rig) -> None:

@@ -203,6 +203,18 @@ def test_best_only_keeps_the_first(small_pair: Pair) -> None:
         assert (one.masks != all_three.masks[:1]).mean() < 1e-4  # rounding at the threshold
         np.testing.assert_allclose(one.low_res_logits, all_three.low_res_logits[:1], atol=1e-5, rtol=0)
         np.testing.assert_array_equal(one.predicted_iou, all_three.predicted_iou[:1])
+        np.testing.assert_array_equal(one.other_predicted_iou, all_three.predicted_iou[1:])
+        assert len(all_three.other_predicted_iou) == 0
+
+
+def test_best_only_for_each_prompt(small_pair: Pair) -> None:
+    embedding = small_pair.ours.encode(picture((100, 120)))
+    prompts = [click(5, 5), click(60, 40), click(5, 5)]
+    answers = small_pair.ours.decode(embedding, prompts, [True, True, False], best_only=[True, False, True])
+    assert [len(answer.masks) for answer in answers] == [1, 3, 1]
+    assert [len(answer.other_predicted_iou) for answer in answers] == [2, 0, 0]
+    with pytest.raises(ValueError, match="best_only has 1 values for 3 prompts"):
+        small_pair.ours.decode(embedding, prompts, best_only=[True])
 
 
 def test_answers_are_host_arrays_and_inputs_stay_as_they_were(small_pair: Pair) -> None:

@@ -18,6 +18,7 @@ from lifecycle_msgs.msg import Transition
 from node_rig import (
     ALWAYS_PUBLISHED,
     FRAME_ID,
+    OUTPUT_TYPES,
     SECOND,
     TRIES,
     NodeRig,
@@ -143,6 +144,17 @@ def test_a_click(rig: NodeRig, core: Predictor) -> None:
     candidates = pixels_of(outputs["candidates"])
     assert outputs["candidates"].encoding == "8UC3"
     np.testing.assert_array_equal(candidates, np.moveaxis(expected[0].masks, 0, -1) * np.uint8(255))
+
+
+def test_all_scores_are_told_where_nobody_takes_candidates(
+    ros: RosSession, checkpoint: Path, core: Predictor
+) -> None:
+    outputs_taken = tuple(name for name in OUTPUT_TYPES if name != "candidates")
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}", outputs=outputs_taken)
+    stamp = rig.show(scene())
+    outputs = rig.outputs_for("point", point(35, 45, stamp))
+    assert_outputs(outputs, ask(core, scene(), click_prompt((35, 45))))
+    assert len(outputs["segments"].detections[0].results) == 3
 
 
 def test_a_background_click_refines(rig: NodeRig, core: Predictor) -> None:
