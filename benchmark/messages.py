@@ -21,13 +21,14 @@ from benchmark.images import SIZES_HW, ImageRGB, photograph
 from benchmark.results import Result
 from benchmark.timing import Action, Effort, interleaved
 from sam_ros.conversions import (
-    candidates_to_msg,
+    ImageBuffer,
+    draw_candidates,
     image_from_compressed_msg,
     image_from_msg,
     image_to_msg,
     segments_to_msg,
 )
-from sam_ros.masks import Masks, label_image, union_image
+from sam_ros.masks import Masks, draw_labels, draw_union
 from sam_ros.objects import SegmentedObject
 
 MAX_PIXELS = 33177600  # the default of max_image_pixels
@@ -99,8 +100,8 @@ def _mask_rows(size_hw: tuple[int, ...]) -> list[Row]:
     """Masks as what the node publishes."""
     bridge, header = CvBridge(), Header(frame_id="camera")
     answers = discs(OBJECTS, size_hw)
-    union, labels = _pictures(answers, size_hw)
-    three = answers[0][1]
+    outputs = _Outputs(size_hw)
+    union, labels = np.zeros(size_hw, np.uint8), np.zeros(size_hw, np.uint16)
     return [
         Row(
             "image_to_msg, mono8",
@@ -126,9 +127,9 @@ def _mask_rows(size_hw: tuple[int, ...]) -> list[Row]:
             lambda: _image_with(labels, "16UC1", labels.tobytes()),
             "bytes assigned to data",
         ),
-        Row("candidates_to_msg", lambda: candidates_to_msg(three, header)),
+        Row("candidates drawn", lambda: outputs.candidates(answers[0][1], header)),
         Row(f"segments_to_msg, {OBJECTS} objects", lambda: segments_to_msg(answers, header)),
-        Row(f"union_image and label_image, {OBJECTS} objects", lambda: _pictures(answers, size_hw)),
+        Row(f"mask and labels drawn, {OBJECTS} objects", lambda: outputs.mask_and_labels(answers, header)),
     ]
 
 
@@ -137,34 +138,45 @@ def _frame_rows(image_rgb: ImageRGB) -> list[Row]:
     serialized, header = serialize_message(filled_image(image_rgb, "rgb8")), Header(frame_id="camera")
 
     def row(count: int, with_candidates: bool) -> Row:
-        answers = discs(count, image_rgb.shape[:2])
+        answers, outputs = discs(count, image_rgb.shape[:2]), _Outputs(image_rgb.shape[:2])
         ending = f", {count} object{'s' if count > 1 else ''}{', candidates' if with_candidates else ''}"
-        return Row(FRAME + ending, lambda: _frame(serialized, answers, header, with_candidates))
+        return Row(FRAME + ending, lambda: _frame(serialized, answers, header, outputs, with_candidates))
 
     return [row(1, False), row(1, True), row(OBJECTS, False)]
 
 
-def _frame(serialized: bytes, answers: Answers, header: Header, with_candidates: bool) -> list[Any]:
+def _frame(
+    serialized: bytes, answers: Answers, header: Header, outputs: _Outputs, with_candidates: bool
+) -> list[Any]:
     """As ``SamNode`` takes an image, reads it and publishes answers, without the transport."""
     deserialize_message(serialized, Header)
-    image_rgb = image_from_msg(deserialize_message(serialized, Image), MAX_PIXELS)
-    union, labels = _pictures(answers, image_rgb.shape[:2])
-    return [
-        image_to_msg(union, "mono8", header),
-        image_to_msg(labels, "16UC1", header),
-        segments_to_msg(answers, header),
-        *([candidates_to_msg(answers[0][1], header)] if with_candidates else []),
-    ]
+    image_from_msg(deserialize_message(serialized, Image), MAX_PIXELS)
+    messages = [*outputs.mask_and_labels(answers, header), segments_to_msg(answers, header)]
+    return [*messages, outputs.candidates(answers[0][1], header)] if with_candidates else messages
 
 
-def _pictures(
-    answers: Answers, size_hw: tuple[int, ...]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
-    """(H, W) uint8 union and (H, W) uint16 labels."""
-    height, width = size_hw[:2]
-    masks = [one.masks[0] for _, one in answers]
-    scores = [float(one.predicted_iou[0]) for _, one in answers]
-    return union_image(masks, (height, width)), label_image(masks, scores, (height, width))
+class _Outputs:
+    """Images of one size (H, W) that are filled as ``SamNode`` fills its own."""
+
+    def __init__(self, size_hw: tuple[int, ...]) -> None:
+        self._size_hw = (size_hw[0], size_hw[1])
+        self._buffers = [ImageBuffer(encoding) for encoding in ("mono8", "16UC1", "8UC3")]
+
+    def mask_and_labels(self, answers: Answers, header: Header) -> list[Image]:
+        """Two messages of all answers."""
+        masks = [one.masks[0] for _, one in answers]
+        scores = [float(one.predicted_iou[0]) for _, one in answers]
+        union_msg, union = self._buffers[0].message(self._size_hw, header)
+        draw_union(masks, union)
+        labels_msg, labels = self._buffers[1].message(self._size_hw, header)
+        draw_labels(masks, scores, labels)
+        return [union_msg, labels_msg]
+
+    def candidates(self, masks: Masks, header: Header) -> Image:
+        """A message of three masks."""
+        msg, image = self._buffers[2].message(self._size_hw, header)
+        draw_candidates(masks, image)
+        return msg
 
 
 def discs(count: int, size_hw: tuple[int, ...]) -> list[tuple[SegmentedObject, Masks]]:

@@ -55,25 +55,23 @@ def tight_box_xyxy(mask: BoolMask) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def union_image(masks: Sequence[BoolMask], size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """(H, W) uint8: 255 where any of the (H, W) masks is true, else 0; all 0 without masks."""
-    union = np.zeros(size_hw, bool)
+def draw_union(masks: Sequence[BoolMask], image: npt.NDArray[np.uint8]) -> None:
+    """Make an (H, W) image 255 where any of the (H, W) masks is true and 0 elsewhere."""
+    image.fill(0)
     for mask in masks:
-        np.logical_or(union, mask, out=union)
-    return union.view(np.uint8) * np.uint8(255)
+        np.bitwise_or(image, mask.view(np.uint8), out=image)
+    np.multiply(image, 255, out=image)
 
 
-def label_image(
-    masks: Sequence[BoolMask], scores: Sequence[float], size_hw: tuple[int, int]
-) -> npt.NDArray[np.uint16]:
-    """(H, W) uint16: k where masks[k-1] is true, 0 elsewhere; overlaps go to the higher score, ties to the
-    earlier mask.
+def draw_labels(masks: Sequence[BoolMask], scores: Sequence[float], image: npt.NDArray[np.uint16]) -> None:
+    """Make an (H, W) image k where masks[k-1] is true and 0 elsewhere.
+
+    Overlaps go to the higher score, ties to the earlier mask.
     """
-    labels = np.zeros(size_hw, np.uint16)
+    image.fill(0)
     worst_first = sorted(range(len(masks)), key=lambda i: (scores[i], -i))
     for index in worst_first:
-        np.copyto(labels, np.uint16(index + 1), where=masks[index])
-    return labels
+        np.copyto(image, np.uint16(index + 1), where=masks[index])
 
 
 def resized_hw(original_hw: tuple[int, int], image_size: int) -> tuple[int, int]:

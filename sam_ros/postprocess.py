@@ -1,37 +1,115 @@
-"""Low-res logits to what people look at: logits and masks at the size of the image."""
+"""Low-res logits to what people look at: masks at the size of the image, and how stable they are.
+
+``Sam.postprocess_masks`` and ``calculate_stability_score`` of segment_anything together. On the CPU OpenCV
+enlarges and NumPy compares and counts, one mask after the other, in a fraction of the time that torch's
+operators take; a GPU does it with those, and all answers of a batch come to the host in one copy.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam_ros.transfer import to_host
+
 STABILITY_OFFSET = 1.0  # stability_score_offset of SamAutomaticMaskGenerator
+
+HostAnswer: TypeAlias = "tuple[npt.NDArray[Any], ...]"
+"""(M, H, W) bool masks, (M,) float32 stability scores with 0/0 = 0, and (M, S/4, S/4) float32 logits."""
+
+
+class CpuPostprocessor:
+    """Finishes answers on the CPU.
+
+    Args:
+        mask_threshold: logits above it are foreground.
+    """
+
+    def __init__(self, mask_threshold: float) -> None:
+        self._threshold = mask_threshold
+
+    def __call__(
+        self, logits: Sequence[Tensor], input_hw: tuple[int, int], original_hw: tuple[int, int]
+    ) -> list[HostAnswer]:
+        """Finish the wanted masks of several prompts on one image.
+
+        Args:
+            logits: (M, S/4, S/4) of each prompt, over the padded square.
+            input_hw: size of the resized image inside the padded square, in its pixels.
+            original_hw: (H, W) of the image.
+        """
+        return [self._finished(of_prompt.numpy(), input_hw, original_hw) for of_prompt in logits]
+
+    def _finished(
+        self, logits: npt.NDArray[np.float32], input_hw: tuple[int, int], original_hw: tuple[int, int]
+    ) -> HostAnswer:
+        masks = np.empty((len(logits), *original_hw), bool)
+        stability = np.empty(len(logits), np.float32)
+        for index, low_res in enumerate(logits):
+            full_size = upscale_on_cpu(low_res, input_hw, original_hw)
+            np.greater(full_size, self._threshold, out=masks[index])
+            high, low = (
+                int(np.count_nonzero(full_size > self._threshold + offset))
+                for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)
+            )
+            stability[index] = high / max(low, 1)
+        return masks, stability, logits
+
+
+class GpuPostprocessor:
+    """Finishes answers on a GPU; see ``CpuPostprocessor``."""
+
+    def __init__(self, mask_threshold: float) -> None:
+        self._threshold = mask_threshold
+
+    def __call__(
+        self, logits: Sequence[Tensor], input_hw: tuple[int, int], original_hw: tuple[int, int]
+    ) -> list[HostAnswer]:
+        """As that of ``CpuPostprocessor``."""
+        finished = [self._finished(of_prompt, input_hw, original_hw) for of_prompt in logits]
+        columns = to_host([torch.cat(column) for column in zip(*finished, strict=True)])
+        ends = np.cumsum([len(of_prompt) for of_prompt in logits])[:-1]
+        return list(zip(*(np.split(column, ends) for column in columns), strict=True))
+
+    def _finished(
+        self, logits: Tensor, input_hw: tuple[int, int], original_hw: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        full_size = upscale(logits, input_hw, original_hw)
+        high, low = (
+            (full_size > self._threshold + offset).sum((-2, -1))
+            for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)
+        )
+        return full_size > self._threshold, high / low.clamp(min=1), logits
 
 
 def upscale(low_res_logits: Tensor, input_hw: tuple[int, int], original_hw: tuple[int, int]) -> Tensor:
-    """(M, S/4, S/4) -> (M, H, W) logits, equal to those of ``Sam.postprocess_masks``.
-
-    Args:
-        low_res_logits: over the padded square.
-        input_hw: size of the resized image inside the padded square, in its pixels.
-        original_hw: (H, W) of the image.
-    """
-    # What lies in the padding is cut off before it is enlarged; one row and column more decide the edges.
-    rows, columns = (min(low_res_logits.shape[-1], -(-length // 4) + 1) for length in input_hw)
+    """(M, S/4, S/4) -> (M, H, W) logits, equal to those of ``Sam.postprocess_masks``."""
+    rows, columns = _covered(input_hw, low_res_logits.shape[-1])
     logits = low_res_logits[None, :, :rows, :columns]
     logits = F.interpolate(logits, (4 * rows, 4 * columns), mode="bilinear", align_corners=False)
     logits = logits[..., : input_hw[0], : input_hw[1]]
     return F.interpolate(logits, original_hw, mode="bilinear", align_corners=False)[0]
 
 
-def stability_score(logits: Tensor, mask_threshold: float) -> Tensor:
-    """(M, H, W) -> (M,) float32: calculate_stability_score in segment_anything/utils/amg.py, with 0/0 = 0."""
-    high = _count_above(logits, mask_threshold + STABILITY_OFFSET)
-    low = _count_above(logits, mask_threshold - STABILITY_OFFSET)
-    return high / low.clamp(min=1)
+def upscale_on_cpu(
+    low_res_logits: npt.NDArray[np.float32], input_hw: tuple[int, int], original_hw: tuple[int, int]
+) -> npt.NDArray[Any]:
+    """(S/4, S/4) -> (H, W) logits, equal to those of ``upscale`` up to rounding."""
+    rows, columns = _covered(input_hw, low_res_logits.shape[-1])
+    logits = cv2.resize(low_res_logits[:rows, :columns], (4 * columns, 4 * rows))
+    return cv2.resize(logits[: input_hw[0], : input_hw[1]], original_hw[::-1])
 
 
-def _count_above(logits: Tensor, threshold: float) -> Tensor:
-    """(M,) float32 how many of (M, H, W) are higher: summing floats is several times faster than bools."""
-    return torch.gt(logits, threshold, out=torch.empty_like(logits)).sum((-2, -1))
+def _covered(input_hw: tuple[int, int], side: int) -> tuple[int, int]:
+    """How many rows and columns of low-res logits matter.
+
+    What lies in the padding is cut off before it is enlarged; one row and column more decide the edges.
+    """
+    return min(side, -(-input_hw[0] // 4) + 1), min(side, -(-input_hw[1] // 4) + 1)

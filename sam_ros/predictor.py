@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from sam_ros.decoder import Answer, FastMaskDecoder, FirstLayer
 from sam_ros.encoder import encoder_layers
 from sam_ros.errors import InvalidImageError, InvalidPromptError, ModelOutputError, SamRosError
 from sam_ros.masks import Masks, resized_hw
-from sam_ros.postprocess import stability_score, upscale
+from sam_ros.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.prompt import Prompt
 from sam_ros.transfer import to_device, to_host
@@ -132,7 +131,6 @@ class Predictor:
         self.image_size = int(sam.image_encoder.img_size)
         """S: images are resized to this longest side and padded to a square of it."""
         self._prompt_encoder = sam.prompt_encoder
-        self._mask_threshold = sam.mask_threshold
         on_gpu = sam.device.type == "cuda"
         # A click does not wait for the image that is being encoded.
         self._encode_stream = _stream(sam.device, priority=0)
@@ -142,6 +140,8 @@ class Predictor:
         with torch.inference_mode():
             preprocessor = GpuPreprocessor if on_gpu else CpuPreprocessor
             self._preprocess = preprocessor(self.image_size, sam.pixel_mean, sam.pixel_std)
+            postprocessor = GpuPostprocessor if on_gpu else CpuPostprocessor
+            self._postprocess = postprocessor(sam.mask_threshold)
             self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
             self._decoder = FastMaskDecoder(sam)
             self._label_embeddings = _label_embeddings(sam)  # (5, C)
@@ -278,17 +278,16 @@ class Predictor:
         chosen = [
             order[:1] if only_best else order for order, (_, only_best) in zip(orders, flags, strict=True)
         ]
-        parts = []
         uploaded = to_device(np.concatenate(chosen), self.device)
-        for row, indexes in enumerate(torch.split(uploaded, [len(indexes) for indexes in chosen])):
-            logits = answer.low_res_logits(row, indexes)
-            full_size = upscale(logits, embedding.input_hw, embedding.original_hw)
-            stability = stability_score(full_size, self._mask_threshold)
-            parts.append((full_size > self._mask_threshold, stability, logits))
+        wanted = torch.split(uploaded, [len(indexes) for indexes in chosen])
+        logits = [answer.low_res_logits(row, indexes) for row, indexes in enumerate(wanted)]
         finished = [
-            Masks(masks, iou[order[: len(masks)]], stability, logits, iou[order[len(masks) :]])
-            for (masks, stability, logits), iou, order in zip(
-                _to_host(parts), predicted_iou, orders, strict=True
+            Masks(masks, iou[order[: len(masks)]], stability, low_res, iou[order[len(masks) :]])
+            for (masks, stability, low_res), iou, order in zip(
+                self._postprocess(logits, embedding.input_hw, embedding.original_hw),
+                predicted_iou,
+                orders,
+                strict=True,
             )
         ]
         if not all(_is_finite(masks) for masks in finished):
@@ -314,15 +313,6 @@ def _order(predicted_iou: npt.NDArray[np.float32], three: bool) -> npt.NDArray[n
 def _is_finite(masks: Masks) -> bool:
     values = (masks.predicted_iou, masks.other_predicted_iou, masks.low_res_logits)
     return all(bool(np.isfinite(some).all()) for some in values)
-
-
-def _to_host(parts: Sequence[tuple[torch.Tensor, ...]]) -> list[tuple[npt.NDArray[Any], ...]]:
-    """The tensors of every prompt as arrays; from a GPU in one copy for each kind."""
-    if parts[0][0].device.type == "cpu":
-        return [tuple(tensor.numpy() for tensor in part) for part in parts]
-    columns = to_host([torch.cat(column) for column in zip(*parts, strict=True)])
-    ends = np.cumsum([len(part[0]) for part in parts])[:-1]
-    return list(zip(*(np.split(column, ends) for column in columns), strict=True))
 
 
 def _label_embeddings(sam: Sam) -> torch.Tensor:

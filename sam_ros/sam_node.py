@@ -39,7 +39,7 @@ from sam_ros import conversions, diagnostics
 from sam_ros.engine import Engine, Outputs, PromptRequest, Settings
 from sam_ros.errors import InvalidParameterError, SamRosError
 from sam_ros.frames import Frame
-from sam_ros.masks import label_image, union_image
+from sam_ros.masks import draw_labels, draw_union
 from sam_ros.objects import Target, Update
 from sam_ros.overlay import draw_overlay
 from sam_ros.parameters import FIXED_NAMES, Parameters, declare_parameters, read_parameters
@@ -91,7 +91,7 @@ class SamNode(LifecycleNode):
         self._engine: Engine | None = None
         self._statistics = Statistics()
         self._said: dict[str, float] = {}
-        self._outputs: list[Any] = []  # publishers, from configure to cleanup
+        self._publishers: list[Any] = []  # of the outputs, from configure to cleanup
         self._inputs: list[Any] = []  # subscriptions and services, while active
         self._diagnostics = self.create_publisher(
             DiagnosticArray, "/diagnostics", DIAGNOSTICS_QOS, qos_overriding_options=_qos_overrides()
@@ -210,9 +210,9 @@ class SamNode(LifecycleNode):
                 predictor.decode(embedding, [prompt])
 
     def _release(self) -> None:
-        for publisher in self._outputs:
+        for publisher in self._publishers:
             self.destroy_lifecycle_publisher(publisher)
-        self._outputs.clear()
+        self._publishers.clear()
         self._predictor = None
         gc.collect()  # CUDA graphs hold a model in cycles of references: its memory is wanted now
         self._state = "unconfigured"
@@ -232,14 +232,14 @@ class SamNode(LifecycleNode):
             publisher = self.create_lifecycle_publisher(
                 message_type, name, OUTPUT_QOS, qos_overriding_options=_qos_overrides()
             )
-            self._outputs.append(publisher)
+            self._publishers.append(publisher)
             return publisher
 
-        self._mask = output(Image, "~/mask")
-        self._labels = output(Image, "~/labels")
+        self._mask = _ImageOutput(output(Image, "~/mask"), "mono8")
+        self._labels = _ImageOutput(output(Image, "~/labels"), "16UC1")
         self._segments = output(Detection2DArray, "~/segments")
-        self._candidates = output(Image, "~/candidates")
-        self._overlay = output(Image, "~/overlay")
+        self._candidates = _ImageOutput(output(Image, "~/candidates"), "8UC3")
+        self._overlay = _ImageOutput(output(Image, "~/overlay"), "rgb8")
 
     def _create_inputs(self, engine: Engine) -> None:
         def click(message_type: Any, name: str, callback: Any, qos: QoSProfile = CLICK_QOS) -> Any:
@@ -337,28 +337,29 @@ class SamNode(LifecycleNode):
 
     def wants_candidates(self) -> bool:
         """Whether anybody has subscribed to ``~/candidates``."""
-        return bool(self._candidates.get_subscription_count())
+        return self._candidates.is_wanted
 
     def on_outputs(self, outputs: Outputs) -> None:
         """Publish one set of answers, together, in the image's header and resolution."""
         if self._state != "active":
             return
         start = time.monotonic()
-        header = _header(outputs.frame)
-        publish = partial(_publish_if_wanted, header=header)
+        size_hw, header = outputs.size_hw, _header(outputs.frame)
         masks = [masks.masks[0] for _, masks in outputs.objects]
-        publish(self._mask, lambda: union_image(masks, outputs.size_hw), "mono8")
-        publish(self._labels, lambda: label_image(masks, _scores(outputs), outputs.size_hw), "16UC1")
+        scores = [float(masks.predicted_iou[0]) for _, masks in outputs.objects]
+        self._mask.publish(size_hw, header, partial(draw_union, masks))
+        self._labels.publish(size_hw, header, partial(draw_labels, masks, scores))
         if self._segments.get_subscription_count():
             self._segments.publish(conversions.segments_to_msg(outputs.objects, header))
-        if outputs.candidates is not None and self.wants_candidates():
-            self._candidates.publish(conversions.candidates_to_msg(outputs.candidates, header))
-        publish(self._overlay, lambda: self._drawn(outputs), "rgb8")
+        if outputs.candidates is not None:
+            draw = partial(conversions.draw_candidates, outputs.candidates)
+            self._candidates.publish(size_hw, header, draw)
+        self._overlay.publish(size_hw, header, partial(self._draw_overlay, outputs))
         self._statistics.event("publish", time.monotonic() - start)
 
-    def _drawn(self, outputs: Outputs) -> npt.NDArray[np.uint8]:
+    def _draw_overlay(self, outputs: Outputs, image: npt.NDArray[np.uint8]) -> None:
         image_rgb = self._read_image(outputs.frame.data)
-        return draw_overlay(image_rgb, outputs.objects, outputs.frame.sequence)
+        np.copyto(image, draw_overlay(image_rgb, outputs.objects, outputs.frame.sequence))
 
     def on_refusal(self, refusal: Refusal) -> None:
         """Report a refused prompt at once."""
@@ -439,16 +440,25 @@ def _settings(parameters: Parameters) -> Settings:
     )
 
 
-def _scores(outputs: Outputs) -> list[float]:
-    return [float(masks.predicted_iou[0]) for _, masks in outputs.objects]
+class _ImageOutput:
+    """A topic of images, which are made only where somebody has subscribed to them."""
 
+    def __init__(self, publisher: Any, encoding: str) -> None:
+        self._publisher = publisher
+        self._buffer = conversions.ImageBuffer(encoding)
 
-def _publish_if_wanted(
-    publisher: Any, make: Callable[[], npt.NDArray[Any]], encoding: str, header: Header
-) -> None:
-    """Publish an image, which is made only where somebody has subscribed to it."""
-    if publisher.get_subscription_count():
-        publisher.publish(conversions.image_to_msg(make(), encoding, header))
+    @property
+    def is_wanted(self) -> bool:
+        return bool(self._publisher.get_subscription_count())
+
+    def publish(
+        self, size_hw: tuple[int, int], header: Header, draw: Callable[[npt.NDArray[Any]], None]
+    ) -> None:
+        """Publish an image of a size (H, W), of which ``draw`` sets every pixel."""
+        if self.is_wanted:
+            msg, pixels = self._buffer.message(size_hw, header)
+            draw(pixels)
+            self._publisher.publish(msg)
 
 
 def _header(frame: Frame) -> Header:

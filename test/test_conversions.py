@@ -23,8 +23,9 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 
 from sam_ros import conversions
 from sam_ros.conversions import (
+    ImageBuffer,
     box_from_roi,
-    candidates_to_msg,
+    draw_candidates,
     image_from_compressed_msg,
     image_from_msg,
     image_to_msg,
@@ -584,7 +585,8 @@ def test_a_mask_prompt_is_given_on_the_prompted_size() -> None:
 
 def test_a_channel_of_the_candidates_can_be_sent_back() -> None:
     masks = np.stack([half_mask() > 0, half_mask() == 0, np.ones((48, 64), bool)])
-    candidates = image_from_candidates(candidates_to_msg(answer(masks), header()))
+    candidates = np.empty((48, 64, 3), np.uint8)
+    draw_candidates(answer(masks), candidates)
     msg = image_to_msg(candidates[..., 1], "mono8", header())
     logits = mask_prompt_from_msg(msg, TARGET, SAME).low_res_logits
     np.testing.assert_array_equal(logits, logits_from_mask(masks[1], (48, 64), 64))
@@ -782,10 +784,6 @@ def segmented(id: str, class_id: str = "", created: int = 0) -> SegmentedObject:
     return SegmentedObject(id, class_id, created, 1, (48, 64))
 
 
-def image_from_candidates(msg: Image) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.width, 3)
-
-
 def test_an_image_message_holds_the_bytes_row_by_row() -> None:
     msg = image_to_msg(np.array([[1, 2, 3], [4, 5, 6]], np.uint8), "mono8", header())
     assert (msg.width, msg.height, msg.step, msg.encoding, msg.is_bigendian) == (3, 2, 3, "mono8", 0)
@@ -849,11 +847,36 @@ def test_the_image_given_is_neither_changed_nor_shared() -> None:
 def test_candidates_are_channels_in_their_order() -> None:
     masks = np.zeros((3, 2, 4), bool)
     masks[0, 0, 0] = masks[1, 0, 1] = masks[2, 1] = True
-    msg = candidates_to_msg(answer(masks), header())
-    assert (msg.encoding, msg.width, msg.height, msg.step) == ("8UC3", 4, 2, 12)
-    image = image_from_candidates(msg)
+    image = np.full((2, 4, 3), 77, np.uint8)
+    draw_candidates(answer(masks), image)
     for channel in range(3):
         np.testing.assert_array_equal(image[..., channel], masks[channel] * 255)
+
+
+def test_a_buffer_makes_messages_that_are_filled_in_place() -> None:
+    given = header()
+    msg, pixels = ImageBuffer("8UC3").message((2, 4), given)
+    assert (msg.encoding, msg.width, msg.height, msg.step, len(msg.data)) == ("8UC3", 4, 2, 12, 24)
+    assert msg.header == given and msg.header is not given and msg.header.stamp is not given.stamp
+    pixels[...] = np.arange(24).reshape(2, 4, 3)
+    assert msg == image_to_msg(np.arange(24, dtype=np.uint8).reshape(2, 4, 3), "8UC3", given)
+
+
+def test_a_buffer_follows_the_size() -> None:
+    buffer = ImageBuffer("16UC1")
+    for size_hw in ((2, 3), (3, 2), (5, 1), (1, 1), (5, 1)):
+        msg, pixels = buffer.message(size_hw, header())
+        image = np.random.default_rng(0).integers(0, 1 << 16, size_hw, dtype=np.uint16)
+        pixels[...] = image
+        assert msg == image_to_msg(image, "16UC1", header())
+
+
+def test_a_buffer_uses_its_memory_again() -> None:
+    buffer = ImageBuffer("mono8")
+    _, pixels = buffer.message((2, 3), header())
+    pixels[...] = 9
+    _, again = buffer.message((2, 3), header())
+    assert np.shares_memory(pixels, again)
 
 
 def test_segments_tell_ids_boxes_and_scores() -> None:

@@ -17,8 +17,8 @@ from random_models import MINIATURE
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from sam_ros import postprocess, preprocess
 from sam_ros import predictor as predictor_module
-from sam_ros import preprocess
 from sam_ros.decoder import FirstLayer
 from sam_ros.model import build_sam
 from sam_ros.predictor import Embedding, Predictor
@@ -45,6 +45,7 @@ def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(predictor_module, "_stream", lambda *_, **__: None)
     monkeypatch.setattr(predictor_module, "to_device", fake_to_device)
     monkeypatch.setattr(predictor_module, "to_host", fake_to_host)
+    monkeypatch.setattr(postprocess, "to_host", fake_to_host)
     monkeypatch.setattr(preprocess, "to_device", fake_to_device)
     preprocess._taps_on.cache_clear()
     with FakeTensorMode():

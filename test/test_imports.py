@@ -45,7 +45,7 @@ ALLOWED = {
     "preprocess": CORE,
     "encoder": TORCH,
     "decoder": TORCH,
-    "postprocess": TORCH,
+    "postprocess": CORE,
     "checkpoint": CORE,
     "predictor": CORE,
     "frames": CORE,
