@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import sys
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +58,7 @@ def stamp_to_ns(header: Header) -> int:
 
 
 def image_from_msg(msg: Image, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """An (H, W, 3) uint8 RGB image of a camera message.
+    """An (H, W, 3) uint8 RGB image of a camera message; one of rgb8 shares its memory and is read-only.
 
     Raises:
         InvalidImageError: size, step, data and encoding do not fit together or make no picture.
@@ -67,9 +66,13 @@ def image_from_msg(msg: Image, max_pixels: int) -> npt.NDArray[np.uint8]:
     _check_size(msg.width, msg.height, max_pixels)
     _check_layout(msg)
     msg = _with_plain_rows(msg)
-    if msg.encoding == GREY_WITHOUT_A_NAME:
-        msg = _with_encoding(msg, "mono8")
     try:
+        if msg.encoding == "rgb8":
+            image = np.asarray(_bridge.imgmsg_to_cv2(msg), np.uint8)
+            image.flags.writeable = False
+            return image
+        if msg.encoding == GREY_WITHOUT_A_NAME:
+            return np.asarray(cv2.cvtColor(_bridge.imgmsg_to_cv2(msg), cv2.COLOR_GRAY2RGB), np.uint8)
         return np.ascontiguousarray(_bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"), dtype=np.uint8)
     except CvBridgeError as error:
         raise InvalidImageError(
@@ -158,13 +161,6 @@ def _with_plain_rows(msg: Image) -> Image:
 def _rows(msg: Image) -> npt.NDArray[np.uint8]:
     """(height, step) uint8: the bytes of every row with its padding, shared with the message."""
     return np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height).reshape(msg.height, msg.step)
-
-
-def _with_encoding(msg: Image, encoding: str) -> Image:
-    """The same pixels under another name; the data is shared, not copied."""
-    renamed = Image(header=msg.header, height=msg.height, width=msg.width, encoding=encoding)
-    renamed.is_bigendian, renamed.step, renamed.data = msg.is_bigendian, msg.step, msg.data
-    return renamed
 
 
 # Prompts in.
@@ -370,23 +366,22 @@ def _clipped_box(box_xyxy: BoxXYXY, target: Target, prompt_hw: tuple[int, int]) 
 def image_to_msg(image: npt.NDArray[Any], encoding: str, header: Header) -> Image:
     """An (H, W) or (H, W, C) array as a message of that encoding, with a copy of the header.
 
-    The data is filled through ``array.array``: lists are copied element by element, and bytes are checked so
-    where ROS_PYTHON_CHECK_FIELDS is set (ros2/rosidl_python#156).
+    The bytes are put into the array that the message has: what is assigned to ``data`` is copied once more,
+    a list element by element, and so are bytes checked where ROS_PYTHON_CHECK_FIELDS is set
+    (ros2/rosidl_python#156).
     """
     contiguous = np.ascontiguousarray(image)
-    height, width = contiguous.shape[:2]
-    data = array("B")
-    data.frombytes(contiguous.data.cast("B"))
-    return _image_msg(data, (height, width), encoding, header)
+    msg = _image_msg(contiguous.shape, contiguous.nbytes, encoding, header)
+    msg.data.frombytes(contiguous.data.cast("B"))
+    return msg
 
 
-def _image_msg(data: array[int], size_hw: tuple[int, int], encoding: str, header: Header) -> Image:
-    """A message of these bytes, in this machine's order and without padding."""
-    height, width = size_hw
+def _image_msg(shape: tuple[int, ...], num_bytes: int, encoding: str, header: Header) -> Image:
+    """A message still without its bytes, which are to be in this machine's order and without padding."""
+    height, width = shape[:2]
     msg = Image(header=_copied(header), height=height, width=width, encoding=encoding)
     msg.is_bigendian = int(sys.byteorder == "big")
-    msg.step = len(data) // height
-    msg.data = data
+    msg.step = num_bytes // height  # strides of a single row may be anything
     return msg
 
 
@@ -398,28 +393,27 @@ def _copied(header: Header) -> Header:
 
 
 class ImageBuffer:
-    """Messages of one encoding that are filled in place, one after another in the same memory.
+    """One message of an encoding that is filled in place, again for every image.
 
-    Getting megabytes from the system for every image, and filling what is then copied into a message, costs
-    several times what the filling does.
+    Getting megabytes from the system for each, and filling what is then copied into a message, costs several
+    times what the filling does.
     """
 
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
         self._dtype, self._channels = _bridge.encoding_to_dtype_with_channels(encoding)
-        self._data = array("B")
+        self._msg: Image | None = None
 
     def message(self, size_hw: tuple[int, int], header: Header) -> tuple[Image, npt.NDArray[Any]]:
-        """A message with a copy of the header, and its pixels, (H, W) or (H, W, C), to be filled.
-
-        It holds until the next is asked for: both share their pixels.
-        """
+        """The message with a copy of the header, and its pixels, (H, W) or (H, W, C), to be filled."""
         shape = size_hw if self._channels == 1 else (*size_hw, self._channels)
-        num_bytes = math.prod(shape) * np.dtype(self._dtype).itemsize
-        if len(self._data) != num_bytes:
-            self._data = array("B", bytes(num_bytes))
-        pixels = np.frombuffer(self._data, self._dtype).reshape(shape)
-        return _image_msg(self._data, size_hw, self._encoding, header), pixels
+        msg = self._msg
+        if msg is None or (msg.height, msg.width) != size_hw:
+            num_bytes = math.prod(shape) * np.dtype(self._dtype).itemsize
+            self._msg = msg = _image_msg(shape, num_bytes, self._encoding, header)
+            msg.data.frombytes(bytes(num_bytes))
+        msg.header = _copied(header)
+        return msg, np.frombuffer(msg.data, self._dtype).reshape(shape)
 
 
 def draw_candidates(masks: Masks, image: npt.NDArray[np.uint8]) -> None:

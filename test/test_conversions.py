@@ -245,7 +245,7 @@ def test_the_limit_of_pixels_is_inclusive() -> None:
 @pytest.mark.parametrize(
     "msg",
     [
-        image_msg("rgb8", 2, 2, bytes(range(12))),
+        image_msg("bgr8", 2, 2, bytes(range(12))),
         image_msg("8UC1", 2, 2, bytes(range(4))),
         image_msg("mono16", 2, 2, bytes(range(10)), is_bigendian=1),
     ],
@@ -255,6 +255,14 @@ def test_the_message_is_neither_changed_nor_shared(msg: Image) -> None:
     image = image_from_msg(msg, MAX_PIXELS)
     image += 1
     assert msg == before
+
+
+def test_an_image_that_shares_the_messages_memory_is_read_only() -> None:
+    msg = image_msg("rgb8", 2, 2, bytes(range(12)))
+    image = image_from_msg(msg, MAX_PIXELS)
+    assert np.shares_memory(image, np.frombuffer(msg.data, np.uint8))
+    with pytest.raises(ValueError, match="read-only"):
+        image += 1
 
 
 # Compressed images in.

@@ -366,10 +366,13 @@ def train(
     ``folder`` keeps the scenes. Of several processes, only that of rank 0 writes and shows its progress; the
     weights of all are equal.
     """
+    parent = multiprocessing.parent_process()
     saved = time.monotonic()
     waiting: list[dict[str, float]] = []
     progress = tqdm(total=run.settings.steps, initial=run.step, unit="step", smoothing=0.02, disable=rank > 0)
     for batch in batches(run.settings, run.step, workers, rank, folder):
+        if parent is not None and not parent.is_alive():
+            sys.exit("the process that started this one has ended")
         waiting.append(train_step(run, batch))
         progress.update()
         if len(waiting) == LOG_EVERY:
