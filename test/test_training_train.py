@@ -6,6 +6,7 @@ import json
 import multiprocessing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,6 +72,15 @@ def test_a_run_writes_its_files_and_can_be_given_more_steps(tmp_path: Path) -> N
     train(resume(tmp_path / "checkpoint.pt", steps=LOG_EVERY + 2), tmp_path, 0, 1000)
     assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == LOG_EVERY + 2
     assert (tmp_path / "curves.png").stat().st_size > 0
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed, that one cannot end it; left alone, it would write into the folder of a resumed run."""
+    ended = SimpleNamespace(is_alive=lambda: False)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: ended)
+    with pytest.raises(SystemExit, match="has ended"):
+        train(start(replace(SETTINGS, steps=2, scenes=1, prompts=1)), tmp_path, 0, 1000)
+    assert not list(tmp_path.iterdir())
 
 
 def average_one_and_three(rank: int, meeting_point: str) -> None:
