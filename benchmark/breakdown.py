@@ -20,7 +20,6 @@ OPERATORS = {
     "matrix products": ("mm", "convolution"),
     "attention": ("scaled_dot_product",),
     "softmax, norm, activation": ("softmax", "layer_norm", "gelu", "relu"),
-    "interpolation": ("upsample",),
     "copies": ("copy_", "cat", "fill_", "constant_pad"),
 }
 """Kinds of torch's operators, by parts of their names."""
