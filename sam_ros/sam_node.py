@@ -91,7 +91,7 @@ class SamNode(LifecycleNode):
         self._engine: Engine | None = None
         self._statistics = Statistics()
         self._said: dict[str, float] = {}
-        self._publishers: list[Any] = []  # of the outputs, from configure to cleanup
+        self._output_publishers: list[Any] = []  # of the outputs, from configure to cleanup
         self._inputs: list[Any] = []  # subscriptions and services, while active
         self._diagnostics = self.create_publisher(
             DiagnosticArray, "/diagnostics", DIAGNOSTICS_QOS, qos_overriding_options=_qos_overrides()
@@ -210,9 +210,9 @@ class SamNode(LifecycleNode):
                 predictor.decode(embedding, [prompt])
 
     def _release(self) -> None:
-        for publisher in self._publishers:
+        for publisher in self._output_publishers:
             self.destroy_lifecycle_publisher(publisher)
-        self._publishers.clear()
+        self._output_publishers.clear()
         self._predictor = None
         gc.collect()  # CUDA graphs hold a model in cycles of references: its memory is wanted now
         self._state = "unconfigured"
@@ -232,7 +232,7 @@ class SamNode(LifecycleNode):
             publisher = self.create_lifecycle_publisher(
                 message_type, name, OUTPUT_QOS, qos_overriding_options=_qos_overrides()
             )
-            self._publishers.append(publisher)
+            self._output_publishers.append(publisher)
             return publisher
 
         self._mask = _ImageOutput(output(Image, "~/mask"), "mono8")
