@@ -38,17 +38,20 @@ def _block(tokens: int, dim: int, attended_side: int, windows: int) -> int:
 def click_multiply_adds(architecture: Architecture) -> int:
     """Of one click on an encoded image to the low-res logits of one mask, the image's side of it.
 
-    What depends on the image alone is done before, and the tokens are projected instead of the image (see
-    sam_ros/decoder.py). The tokens' own layers, a twentieth of it, are left out.
+    What depends on the image alone is done before. Either the tokens are projected instead of the image
+    (sam_ros/decoder.py), or the image is not computed at all (sam_ros/folded.py): whichever is less. The
+    tokens' own layers, a tenth of it, are left out.
     """
     side, channels = architecture.image_size // PATCH, architecture.prompt_embed_dim
-    positions = side * side
-    first_layer = positions * CLICK_TOKENS * 3 * (channels // 2)  # scores and values, scores
-    by_head = positions * CLICK_TOKENS * DECODER_HEADS * channels  # tokens with image, in full width
-    layers = first_layer + by_head * (1 + 4 + 2)  # first layer, second, final attention
-    upscaling = positions * channels * channels + 4 * positions * channels // 4 * channels // 2
-    mask = 16 * positions * channels // 8
-    return layers + upscaling + mask
+    by_head = CLICK_TOKENS * DECODER_HEADS  # products with all tokens, in all heads
+    projected = CLICK_TOKENS * channels // 2  # products with all tokens, each head in its own channels
+    layers = 3 * projected + by_head * channels * (1 + 4 + 2)  # first layer, second, final attention
+    upscaling = channels * channels
+    # Scores, values and overlaps with the embedding; with the weights of one layer, or both; upscaling.
+    folded = 16 * projected + by_head * by_head * (4 + 4 + 4) + 2 * by_head * channels
+    # Upscaled again, and weighted for one mask.
+    finish = 4 * channels // 4 * channels // 2 + 16 * channels // 8
+    return side * side * (min(layers + upscaling, folded) + finish)
 
 
 def floor_sec(multiply_adds: int, flops: float) -> float:

@@ -11,6 +11,7 @@ done differently follows from there being few tokens and many image positions:
 - Only the masks that are wanted are computed.
 - On a CPU what can be done to one image position after another is done to a few hundred of them before the
   next: the new image, its scores for the tokens' next attention and the first upscaling stay in the caches.
+- On a CPU, prompts of few tokens do without the image's own values until it is upscaled, see ``folded``.
 - A GPU gets all kernels of a single prompt at once, see ``cuda_graph``.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -27,16 +29,17 @@ from segment_anything.modeling.transformer import Attention, TwoWayAttentionBloc
 from torch import Tensor, nn
 
 from sam_ros.cuda_graph import Function, Graphed
+from sam_ros.folded import POSITIONS_AT_ONCE, FoldedDecoder, FoldedImage, Level, PromptedImage
 
 UPSCALED_AT_ONCE = 2048  # positions, on a CPU: what they become, 1 MB, stays in its cache
+FOLDING = 3  # heads * tokens may be so many times fewer than channels: beyond, folding gains nothing
 IMAGE_AT_ONCE = 1 << 17  # elements, on a CPU: 512 positions of the official models, all 1024 of sam_tiny
 
 Piece = tuple[slice, slice]  # rows of prompts, image positions
 Image = Callable[[Piece], Tensor]  # computes (b, n, C): a piece of the image (B, N, C)
 
 
-@dataclass(frozen=True, eq=False)
-class FirstLayer:
+class FirstLayer(NamedTuple):
     """What the first layer computes from one image alone; N = h * w image positions, H heads.
 
     Attributes:
@@ -51,6 +54,9 @@ class FirstLayer:
     q: Tensor
 
 
+Prepared: TypeAlias = "FirstLayer | FoldedImage"
+
+
 @dataclass(frozen=True, eq=False)
 class Answer:
     """What the decoder makes of B prompts, before masks are computed.
@@ -58,19 +64,19 @@ class Answer:
     Attributes:
         predicted_iou: (B, 4), that of the single-mask output first.
         hyper: (B, 4, C/8), what each mask weights the channels with.
-        half_upscaled: (B, h, w, 4, C/4), the image upscaled twofold, in cells of 2 x 2.
-        decoder: computes the rest.
+        size_hw: h, w of the image embedding.
+        products: computes the (4hw, 4, M) logits of a row, given its hyper (M, C/8), in cells of 4 x 4.
     """
 
     predicted_iou: Tensor
     hyper: Tensor
-    half_upscaled: Tensor
-    decoder: FastMaskDecoder
+    size_hw: tuple[int, int]
+    products: Callable[[int, Tensor], Tensor]
 
     def low_res_logits(self, row: int, masks: Tensor) -> Tensor:
         """(M, 4h, 4w) logits of the masks with the given (M,) indexes, of prompt ``row``."""
-        height, width = self.half_upscaled.shape[1:3]
-        products = self.decoder.products(self.half_upscaled[row], self.hyper[row, masks])
+        height, width = self.size_hw
+        products = self.products(row, self.hyper[row, masks])
         cells = products.view(height, width, 2, 2, 2, 2, -1)  # h, w, dy, dx, dy of dy, dx of dx, M
         return cells.permute(6, 0, 2, 4, 1, 3, 5).reshape(-1, 4 * height, 4 * width)
 
@@ -91,13 +97,28 @@ class FastMaskDecoder:
         self.size_hw = encoder.image_embedding_size
         self.positions_at_once = IMAGE_AT_ONCE // self.image_pe.shape[2]
         on_gpu = sam.device.type == "cuda"
+        heads = self.transformer.final_attn_token_to_image.num_heads
+        self.folded_tokens = 0 if on_gpu else int(self.image_pe.shape[2] / (FOLDING * heads))
+        """How many tokens of a prompt, the five of the outputs included, are few enough for ``folded``."""
+        self._folded: FoldedDecoder | None = None
+        if self.folded_tokens > len(self.output_tokens):
+            self._folded = FoldedDecoder(sam, self.image_pe[0], self.first_upscaling)
         self.compute_alone: Function = Graphed(self._compute) if on_gpu else self._compute
         self.compute_masked_alone: Function = (
             Graphed(self._compute_masked) if on_gpu else self._compute_masked
         )
 
-    def prepare(self, features: Tensor) -> FirstLayer:
+    def prepare(self, features: Tensor) -> Prepared:
         """What does not depend on prompts, from an image embedding (1, C, h, w)."""
+        if self._folded is None:
+            return self._first_layer(features)
+        return self._folded.prepare(features[0].flatten(1) + self.no_mask[0].T)
+
+    def prepared(self, *tensors: Tensor) -> Prepared:
+        """What ``prepare`` returned, of its tensors."""
+        return FirstLayer(*tensors) if self._folded is None else FoldedImage(*tensors)
+
+    def _first_layer(self, features: Tensor) -> FirstLayer:
         keys = (_tokens(features) + self.no_mask).contiguous()
         layer = self.transformer.layers[0]
         to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
@@ -109,27 +130,70 @@ class FastMaskDecoder:
             _heads(to_token, to_token.q_proj(placed)).transpose(2, 3).contiguous(),
         )
 
-    def decode(self, features: Tensor, first: FirstLayer, sparse: Tensor, dense: Tensor | None) -> Answer:
+    def decode(self, features: Tensor, prepared: Prepared, sparse: Tensor, dense: Tensor | None) -> Answer:
         """Answer B prompts.
 
         Args:
             features: (1, C, h, w) image embedding.
-            first: what ``prepare`` made of it.
+            prepared: what ``prepare`` made of it.
             sparse: (B, T, C) tokens of the prompts.
             dense: (B, C, h, w) embedded mask prompts; None where no prompt has one.
         """
+        num_tokens = len(self.output_tokens) + sparse.shape[1]
+        if dense is None and isinstance(prepared, FoldedImage) and num_tokens <= self.folded_tokens:
+            return self._decode_folded(sparse, prepared)
         alone = len(sparse) == 1
         if dense is None:
+            first = prepared if isinstance(prepared, FirstLayer) else self._first_layer(features)
             compute = self.compute_alone if alone else self._compute
             computed = compute(sparse, first.keys, first.k, first.v, first.q)
         else:
             compute = self.compute_masked_alone if alone else self._compute_masked
             computed = compute(sparse, features, dense)
         predicted_iou, hyper, half_upscaled = computed
-        return Answer(predicted_iou, hyper, half_upscaled, self)
+        return Answer(
+            predicted_iou, hyper, self.size_hw, lambda row, chosen: self._products(half_upscaled[row], chosen)
+        )
+
+    def _decode_folded(self, sparse: Tensor, prepared: FoldedImage) -> Answer:
+        """Answer prompts without masks, of few tokens."""
+        assert self._folded is not None
+        queries = tokens = self._with_output_tokens(sparse)
+        *levels, last = self._folded.levels
+        images = [PromptedImage(self._folded, prepared) for _ in tokens]
+
+        def attended(level: Level, queries: Tensor) -> Tensor:
+            """(B, T, C)."""
+            attention = level.to_image
+            q = _heads(attention, attention.q_proj(queries))
+            q = q * q.shape[-1] ** -0.5
+            taken = [image.attended(level, one) for image, one in zip(images, q, strict=True)]
+            return attention.out_proj(torch.stack(taken))
+
+        for level, update, layer in zip(levels, self._folded.updates, self.transformer.layers, strict=True):
+            queries = _attend_to_tokens(layer, queries, tokens)
+            queries = _norm(layer.norm2, queries + attended(level, queries + tokens))
+            queries = _norm(layer.norm3, queries + layer.mlp(queries))
+            attention = layer.cross_attn_image_to_token
+            k = _heads(attention, attention.k_proj(queries + tokens))
+            k = k * k.shape[-1] ** -0.5
+            v = _heads(attention, attention.v_proj(queries))
+            for image, *key_and_value in zip(images, k, v, strict=True):
+                image.attend(update, *key_and_value)
+        queries = queries + attended(last, queries + tokens)
+        predicted_iou, hyper = self._heads_of(queries)
+        return Answer(
+            predicted_iou, hyper, self.size_hw, lambda row, chosen: self._folded_products(images[row], chosen)
+        )
+
+    def _heads_of(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted IoU and hyper, see ``Answer``, of (B, T, C) tokens after all attention."""
+        queries = _norm(self.transformer.norm_final_attn, queries)
+        hyper = torch.stack([head(queries[:, 1 + i]) for i, head in enumerate(self.heads)], 1)
+        return self.iou_head(queries[:, 0]), hyper
 
     def _compute(self, sparse: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of an ``Answer``, from those of ``FirstLayer``."""
+        """Predicted IoU, hyper, and the image upscaled twofold, from the tensors of ``FirstLayer``."""
         tokens = self._with_output_tokens(sparse)
         first, *others = self.transformer.layers
         queries = _attend_to_tokens(first, tokens, tokens)
@@ -174,10 +238,8 @@ class FastMaskDecoder:
         attention = self.transformer.final_attn_token_to_image
         folded = _folded_queries(attention, queries + tokens)
         keys, scores, upscaled = self._everywhere(partial(self._upscaled, image, folded), len(tokens))
-        queries = queries + _gathered(attention, scores, keys)
-        queries = _norm(self.transformer.norm_final_attn, queries)
-        hyper = torch.stack([head(queries[:, 1 + i]) for i, head in enumerate(self.heads)], 1)
-        return self.iou_head(queries[:, 0]), hyper, upscaled.view(len(upscaled), *self.size_hw, 4, -1)
+        predicted_iou, hyper = self._heads_of(queries + _gathered(attention, scores, keys))
+        return predicted_iou, hyper, upscaled.view(len(upscaled), *self.size_hw, 4, -1)
 
     def _everywhere(self, compute: Callable[[Piece], tuple[Tensor, ...]], batch: int) -> tuple[Tensor, ...]:
         """(B, N, ...) each: what is computed, (b, n, ...) each, of all pieces of B images."""
@@ -202,12 +264,14 @@ class FastMaskDecoder:
         return keys, (keys + self.image_pe[:, positions]) @ folded[rows].transpose(1, 2)
 
     def _upscaled(self, image: Image, folded: Tensor, piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
-        """``_scored``, and the piece upscaled, (b, n, 4, C/4), see ``Answer.half_upscaled``."""
+        """``_scored``, and the piece upscaled twofold, (b, n, 4, C/4), in cells of 2 x 2."""
         keys, scores = self._scored(image, folded, piece)
-        x = _in_cells(keys, *self.first_upscaling)
+        return keys, scores, self._activated(_in_cells(keys, *self.first_upscaling))
+
+    def _activated(self, x: Tensor) -> Tensor:
+        """What follows the first upscaling (..., C/4)."""
         norm = self.upscaling_norm
-        x = F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
-        return keys, scores, self.activation(x)
+        return self.activation(F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps))
 
     def _updated_image(
         self, layer: TwoWayAttentionBlock, keys: Tensor, queries: Tensor, tokens: Tensor
@@ -233,12 +297,24 @@ class FastMaskDecoder:
 
         return image
 
-    def products(self, half_upscaled: Tensor, hyper: Tensor) -> Tensor:
+    def _products(self, half_upscaled: Tensor, hyper: Tensor) -> Tensor:
         """(4hw, 4, M) logits of one prompt: upscaled once more, then weighted by hyper (M, C/8)."""
         positions = half_upscaled.flatten(0, 2)  # (4hw, C/4)
         at_once = UPSCALED_AT_ONCE if positions.device.type == "cpu" else len(positions)
         parts = torch.split(positions, at_once)
-        return torch.cat([self.activation(_in_cells(x, *self.second_upscaling)) @ hyper.T for x in parts])
+        return torch.cat([self._weighted(part, hyper) for part in parts])
+
+    def _folded_products(self, image: PromptedImage, hyper: Tensor) -> Tensor:
+        """The same, of an image that is upscaled only now."""
+        parts = []
+        for first in range(0, self.image_pe.shape[1], POSITIONS_AT_ONCE):
+            x = image.upscaled_once(slice(first, first + POSITIONS_AT_ONCE))
+            parts.append(self._weighted(self._activated(x.view(4 * len(x), -1)), hyper))
+        return torch.cat(parts)
+
+    def _weighted(self, positions: Tensor, hyper: Tensor) -> Tensor:
+        """(n, 4, M) logits of positions (n, C/4)."""
+        return self.activation(_in_cells(positions, *self.second_upscaling)) @ hyper.T
 
 
 def _tokens(image: Tensor) -> Tensor:

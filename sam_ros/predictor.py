@@ -13,7 +13,7 @@ from segment_anything.modeling import Sam
 
 from sam_ros.checkpoint import load_sam
 from sam_ros.cuda_graph import Function, Graphed
-from sam_ros.decoder import Answer, FastMaskDecoder, FirstLayer
+from sam_ros.decoder import Answer, FastMaskDecoder, Prepared
 from sam_ros.encoder import encoder_layers
 from sam_ros.errors import InvalidImageError, InvalidPromptError, ModelOutputError, SamRosError
 from sam_ros.masks import Masks, resized_hw
@@ -43,13 +43,13 @@ class Embedding:
         features: (1, C, S/16, S/16) float32 tensor.
         original_hw: (H, W) of the image, in pixels.
         input_hw: (H, W) of the resized image inside the padded square.
-        first_layer: what the decoder computes once per image; None has it computed at every ``decode``.
+        prepared: what the decoder computes once per image; None has it computed at every ``decode``.
     """
 
     features: torch.Tensor
     original_hw: tuple[int, int]
     input_hw: tuple[int, int]
-    first_layer: FirstLayer | None = None
+    prepared: Prepared | None = None
 
 
 def load_predictor(
@@ -175,23 +175,22 @@ class Predictor:
             if should_stop():
                 raise EncodeCancelledError("encoding was cancelled")
             pixels = self._preprocess(image_rgb)
-            features, is_finite, *first_layer = self._compute(pixels, should_stop=should_stop)
+            features, is_finite, *prepared = self._compute(pixels, should_stop=should_stop)
             if not bool(is_finite):  # on a GPU this waits until all is computed
                 raise ModelOutputError(f"{self.model_type} in {self.precision}: the embedding is not finite")
         size_hw = resized_hw(original_hw, self.image_size)
-        return Embedding(features, original_hw, size_hw, FirstLayer(*first_layer))
+        return Embedding(features, original_hw, size_hw, self._decoder.prepared(*prepared))
 
     def _compute_embedding(
         self, pixels: torch.Tensor, should_stop: Callable[[], bool] = lambda: False
     ) -> tuple[torch.Tensor, ...]:
-        """Features of pixels (1, 3, S, S), whether all are finite, and the tensors of ``FirstLayer``."""
+        """Features of pixels (1, 3, S, S), whether all are finite, and the tensors of ``Prepared``."""
         features = pixels
         for layer in self._encoder_layers:
             if should_stop():
                 raise EncodeCancelledError("encoding was cancelled")
             features = layer(features)
-        first = self._decoder.prepare(features)
-        return features, torch.isfinite(features).all(), first.keys, first.k, first.v, first.q
+        return features, torch.isfinite(features).all(), *self._decoder.prepare(features)
 
     def decode(
         self,
@@ -236,9 +235,9 @@ class Predictor:
 
     def _decode_batch(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
         """The decoder's answer to B prompts with equal token counts."""
-        first_layer = embedding.first_layer or self._decoder.prepare(embedding.features)
+        prepared = embedding.prepared or self._decoder.prepare(embedding.features)
         sparse = self._sparse_embeddings(embedding, prompts)
-        return self._decoder.decode(embedding.features, first_layer, sparse, self._dense_embeddings(prompts))
+        return self._decoder.decode(embedding.features, prepared, sparse, self._dense_embeddings(prompts))
 
     def _sparse_embeddings(self, embedding: Embedding, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for T equal tokens each."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from random_models import MINIATURE, random_sam
 from torch import Tensor
 
 from sam_ros.decoder import Answer, FastMaskDecoder
+from sam_ros.folded import FoldedImage
 
 SAM = random_sam(MINIATURE)
 CHANNELS, SIDE = MINIATURE.prompt_embed_dim, MINIATURE.image_size // 16
@@ -19,16 +22,46 @@ def all_logits(answer: Answer) -> Tensor:
     return torch.stack([answer.low_res_logits(row, torch.arange(4)) for row in range(BATCH)])
 
 
+@pytest.fixture
+def folding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every prompt without a mask is decoded by ``folded``, in pieces."""
+    monkeypatch.setattr("sam_ros.decoder.FOLDING", 1 / 1000)
+    monkeypatch.setattr("sam_ros.decoder.POSITIONS_AT_ONCE", 5)
+
+
+@pytest.mark.usefixtures("folding")
+@pytest.mark.parametrize("tokens", [0, 2, 3, 40])
+@pytest.mark.parametrize("folded_tokens", [7, 1000])
+def test_folded_it_equals_upstream(tokens: int, folded_tokens: int) -> None:
+    """Also where some prompts of the image are folded and others have too many tokens."""
+    decoder = FastMaskDecoder(SAM)
+    features = torch.randn(1, CHANNELS, SIDE, SIDE)
+    with torch.inference_mode():
+        assert isinstance(decoder.prepare(features), FoldedImage)
+    decoder.folded_tokens = folded_tokens
+    check_against_upstream(decoder, features, tokens, masked=False)
+
+
+def test_few_tokens_are_folded_where_that_is_less_work() -> None:
+    official = FastMaskDecoder(random_sam(replace(MINIATURE, prompt_embed_dim=256)))
+    assert official.folded_tokens == 10  # a click has 7, a box with three clicks 10
+    assert FastMaskDecoder(SAM).folded_tokens < 5  # the tokens of the outputs alone
+
+
 @pytest.mark.parametrize("positions_at_once", [5, SIDE * SIDE])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("tokens", [0, 2, 3, 40])
 def test_it_equals_upstream(tokens: int, masked: bool, positions_at_once: int) -> None:
+    decoder = FastMaskDecoder(SAM)
+    decoder.positions_at_once = positions_at_once
+    check_against_upstream(decoder, torch.randn(1, CHANNELS, SIDE, SIDE), tokens, masked)
+
+
+def check_against_upstream(decoder: FastMaskDecoder, features: Tensor, tokens: int, masked: bool) -> None:
     torch.manual_seed(tokens)
-    features = torch.randn(1, CHANNELS, SIDE, SIDE)
     sparse = torch.randn(BATCH, tokens, CHANNELS)
     dense = torch.randn(BATCH, CHANNELS, SIDE, SIDE) if masked else None
-    encoder, decoder = SAM.prompt_encoder, FastMaskDecoder(SAM)
-    decoder.positions_at_once = positions_at_once
+    encoder = SAM.prompt_encoder
     no_mask = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(BATCH, -1, SIDE, SIDE)
     with torch.inference_mode():
         answer = decoder.decode(features, decoder.prepare(features), sparse, dense)

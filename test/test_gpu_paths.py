@@ -19,7 +19,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from sam_ros import postprocess, preprocess
 from sam_ros import predictor as predictor_module
-from sam_ros.decoder import FirstLayer
 from sam_ros.model import build_sam
 from sam_ros.predictor import Embedding, Predictor
 from sam_ros.prompt import Prompt
@@ -59,8 +58,8 @@ def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def embedding(fake: Predictor) -> Embedding:
     with torch.inference_mode():
         pixels = fake._preprocess(np.zeros((*HW, 3), np.uint8))
-        features, _, *first_layer = fake._compute_embedding(pixels)
-    return Embedding(features, HW, INPUT_HW, FirstLayer(*first_layer))
+        features, _, *prepared = fake._compute_embedding(pixels)
+    return Embedding(features, HW, INPUT_HW, fake._decoder.prepared(*prepared))
 
 
 def test_an_image_is_encoded_on_the_device(fake: Predictor) -> None:

@@ -45,6 +45,7 @@ ALLOWED = {
     "preprocess": CORE,
     "encoder": TORCH,
     "decoder": TORCH,
+    "folded": TORCH,
     "postprocess": CORE,
     "checkpoint": CORE,
     "predictor": CORE,
