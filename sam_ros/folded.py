@@ -238,7 +238,9 @@ class PromptedImage:
         overlaps *= self._weights
         variance = overlaps.sum(0).addcmul_(self._scale.square(), self._folded.squares[update.square])
         variance /= values.shape[1]
-        factor = variance.add_(update.norm.eps).rsqrt_()
+        factor = (
+            variance.clamp_min_(0).add_(update.norm.eps).rsqrt_()
+        )  # a sum of both signs may round below 0
         self._weights *= factor
         self._scale = self._scale * factor
         self._values = values * update.norm.weight

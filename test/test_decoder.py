@@ -9,6 +9,7 @@ import torch
 from random_models import MINIATURE, random_sam
 from torch import Tensor
 
+from sam_ros.checkpoint import load_sam
 from sam_ros.decoder import Answer, FastMaskDecoder
 from sam_ros.folded import FoldedImage
 
@@ -40,6 +41,25 @@ def test_folded_it_equals_upstream(tokens: int, folded_tokens: int) -> None:
         assert isinstance(decoder.prepare(features), FoldedImage)
     decoder.folded_tokens = folded_tokens
     check_against_upstream(decoder, features, tokens, masked=False)
+
+
+@pytest.mark.usefixtures("folding")
+def test_folded_it_equals_upstream_on_trained_weights() -> None:
+    """Theirs are embeddings with channels far from 0, where variances could lose digits."""
+    sam = load_sam("sam_tiny")
+    decoder = FastMaskDecoder(sam)
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        features = sam.image_encoder(torch.rand(1, 3, 8, 8).repeat_interleave(64, 2).repeat_interleave(64, 3))
+        sparse, pe = torch.randn(4, 2, features.shape[1]), sam.prompt_encoder.get_dense_pe()
+        answer = decoder.decode(features, decoder.prepare(features), sparse, None)
+        no_mask = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        dense = no_mask.expand(4, -1, *features.shape[2:])
+        logits, predicted_iou = sam.mask_decoder.predict_masks(features, pe, sparse, dense)
+        for row in range(4):
+            ours = answer.low_res_logits(row, torch.arange(4))
+            torch.testing.assert_close(ours, logits[row], atol=1e-4, rtol=0)
+        torch.testing.assert_close(answer.predicted_iou, predicted_iou, atol=1e-4, rtol=0)
 
 
 def test_few_tokens_are_folded_where_that_is_less_work() -> None:
