@@ -108,18 +108,19 @@ class FoldedDecoder:
         shift = pe.new_zeros(channels)
         projections: list[Tensor] = []  # (C, D) each
         shifts: list[Tensor] = []  # (C,) each
-        values_maps: list[tuple[Tensor, Tensor, Tensor]] = []  # of each update: map so far, values, shift
+        values_maps: list[tuple[Tensor, Tensor, Tensor]] = []  # of each update: map so far, of tokens, of all
 
-        def placed(weight: Tensor) -> int:
+        def place_of(weight: Tensor) -> int:
             projections.append(weight)
             return len(projections) - 1
 
         def level(attention: Attention) -> Level:
-            keys, (values, bias) = _linear(attention.k_proj)[0], _linear(attention.v_proj)
+            keys, _ = _linear(attention.k_proj)
+            values, bias = _linear(attention.v_proj)
             return Level(
                 attention,
-                placed(embedded @ keys),
-                placed(embedded @ values),
+                place_of(embedded @ keys),
+                place_of(embedded @ values),
                 (pe @ keys).T.float().contiguous(),
                 (shift @ values + bias).float(),
             )
@@ -132,23 +133,23 @@ class FoldedDecoder:
             attention = layer.cross_attn_image_to_token
             queries, bias = _linear(attention.q_proj)
             values, values_bias = _linear(attention.out_proj)
-            queries_place = placed(embedded @ queries)
+            queries_place = place_of(embedded @ queries)
             queries_placed = (pe @ queries + bias + shift @ queries).T.float().contiguous()
-            gain = values_bias + shift
-            values_maps.append((centring, values, gain))
+            common = values_bias + shift
+            values_maps.append((centring, values, common))
             normed = embedded @ centring
             overlaps = []
-            for values_map, all_values, all_gain in values_maps:
+            for values_map, of_tokens, of_all in values_maps:
                 onto = normed @ values_map.T
-                shifts.append(onto @ all_gain)
-                overlaps.append((placed(onto @ all_values.T), len(shifts) - 1))
+                shifts.append(onto @ of_all)
+                overlaps.append((place_of(onto @ of_tokens.T), len(shifts) - 1))
             square = len(self.updates)
             self.updates.append(
                 Update(
                     attention,
                     queries_place,
                     queries_placed,
-                    gain.float(),
+                    common.float(),
                     layer.norm4,
                     square,
                     tuple(overlaps),
