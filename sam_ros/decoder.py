@@ -92,6 +92,7 @@ class FastMaskDecoder:
         first, self.upscaling_norm, self.activation, second, _ = decoder.output_upscaling
         self.first_upscaling, self.second_upscaling = _upscaling(first), _upscaling(second)
         encoder = sam.prompt_encoder
+        self.mask_downscaling = encoder.mask_downscaling
         self.no_mask = encoder.no_mask_embed.weight[None]  # (1, 1, C)
         self.image_pe = _tokens(encoder.get_dense_pe())  # (1, N, C)
         self.size_hw = encoder.image_embedding_size
@@ -130,37 +131,38 @@ class FastMaskDecoder:
             _heads(to_token, to_token.q_proj(placed)).transpose(2, 3).contiguous(),
         )
 
-    def decode(self, features: Tensor, prepared: Prepared, sparse: Tensor, dense: Tensor | None) -> Answer:
+    def decode(self, features: Tensor, prepared: Prepared, sparse: Tensor, logits: Tensor | None) -> Answer:
         """Answer B prompts.
 
         Args:
             features: (1, C, h, w) image embedding.
             prepared: what ``prepare`` made of it.
             sparse: (B, T, C) tokens of the prompts.
-            dense: (B, C, h, w) embedded mask prompts; None where no prompt has one.
+            logits: (B, 4h, 4w) mask prompts; None where the prompts have none.
         """
         num_tokens = len(self.output_tokens) + sparse.shape[1]
-        if dense is None and isinstance(prepared, FoldedImage) and num_tokens <= self.folded_tokens:
-            return self._decode_folded(sparse, prepared)
+        if isinstance(prepared, FoldedImage) and num_tokens <= self.folded_tokens:
+            return self._decode_folded(prepared, sparse, logits)
         alone = len(sparse) == 1
-        if dense is None:
+        if logits is None:
             first = prepared if isinstance(prepared, FirstLayer) else self._first_layer(features)
             compute = self.compute_alone if alone else self._compute
             computed = compute(sparse, first.keys, first.k, first.v, first.q)
         else:
             compute = self.compute_masked_alone if alone else self._compute_masked
-            computed = compute(sparse, features, dense)
+            computed = compute(sparse, features, self.mask_downscaling(logits[:, None]))
         predicted_iou, hyper, half_upscaled = computed
         return Answer(
             predicted_iou, hyper, self.size_hw, lambda row, chosen: self._products(half_upscaled[row], chosen)
         )
 
-    def _decode_folded(self, sparse: Tensor, prepared: FoldedImage) -> Answer:
-        """Answer prompts without masks, of few tokens."""
+    def _decode_folded(self, prepared: FoldedImage, sparse: Tensor, logits: Tensor | None) -> Answer:
+        """Answer prompts of few tokens."""
         assert self._folded is not None
         queries = tokens = self._with_output_tokens(sparse)
         *levels, last = self._folded.levels
-        images = [PromptedImage(self._folded, prepared) for _ in tokens]
+        masks = [None] * len(tokens) if logits is None else self._folded.masks(logits)
+        images = [PromptedImage(self._folded, prepared, mask) for mask in masks]
 
         def attended(level: Level, queries: Tensor) -> Tensor:
             """(B, T, C)."""

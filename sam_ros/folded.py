@@ -6,8 +6,9 @@ the image is still
 
     scale (N, 1) * embedding (N, C) @ map (C, C) + weights (N, R) @ values (R, C) + shift (C,)
 
-where the map is the model's and R is H * T for each layer. All that is ever asked of the image are its
-products with the model's projections, and its variance over the channels for the next norm. Those of the
+where the map is the model's and R is H * T for each layer. A mask prompt adds M channels times the model's
+values (M, C); it is there from the start, as if a layer had added it. All that is ever asked of the image are
+its products with the model's projections, and its variance over the channels for the next norm. Those of the
 first summand are made once per image, those of the second need only products with the small values: half the
 work that the image itself would be, and far less memory to go through. Up to rounding the result is the same.
 
@@ -37,12 +38,14 @@ class FoldedImage(NamedTuple):
         projected: (P, D, N) the embedding's products with all projections of ``Level``, in order.
         shifts: (Q, N) its products with what the layers' values have in common, see ``Level``.
         squares: (L, N) the sum of its squared channels at each norm of the image.
+        masks: (L, M, N) its products with the values of mask prompts at each norm.
         upscaled: (N, C) its product with the first upscaling.
     """
 
     projected: Tensor
     shifts: Tensor
     squares: Tensor
+    masks: Tensor
     upscaled: Tensor
 
 
@@ -169,20 +172,35 @@ class FoldedDecoder:
         self.upscaling = weight.T.float().contiguous()  # (C, 4 * C/4)
         self.upscaling_bias = (shift @ weight.T + bias).float()
 
+        *self._mask_channels, embedding = sam.prompt_encoder.mask_downscaling
+        embedded_mask = embedding.bias - sam.prompt_encoder.no_mask_embed.weight  # (1, C)
+        self.mask_values = torch.cat([embedding.weight.flatten(1).T, embedded_mask])  # (M, C)
+
     def prepare(self, keys: Tensor) -> FoldedImage:
         """What does not depend on prompts, from an image embedding (C, N)."""
         inside = self.levels[0].values_shift.shape[0]
-        squares, normed = [], keys
+        squares, masks = [], []
+        normed, values = keys, self.mask_values.T  # both (C, any)
         for gain in self._gains:
-            normed = normed - normed.mean(0)
+            normed, values = normed - normed.mean(0), values - values.mean(0)
             squares.append(normed.square().sum(0))
-            normed *= gain
+            masks.append(values.T @ normed)
+            normed, values = normed * gain, values * gain
         return FoldedImage(
             (self._projections @ keys).view(-1, inside, keys.shape[1]),
             self._shifts @ keys,
             torch.stack(squares),
+            torch.stack(masks),
             keys.T @ self._embedded_upscaling,
         )
+
+    def masks(self, logits: Tensor) -> Tensor:
+        """(B, M, N): what the values of mask prompts are weighted with, from low-res logits (B, 4h, 4w)."""
+        channels = logits[:, None]
+        for layer in self._mask_channels:
+            channels = layer(channels)
+        channels = channels.flatten(2)
+        return torch.cat([channels, torch.ones_like(channels[:, :1])], 1)  # the last weighs the bias
 
 
 class PromptedImage:
@@ -191,14 +209,16 @@ class PromptedImage:
     Args:
         decoder: of the model.
         folded: what the decoder prepared of the image.
+        mask: (M, N) of the prompt's mask, see ``FoldedDecoder.masks``.
     """
 
-    def __init__(self, decoder: FoldedDecoder, folded: FoldedImage) -> None:
+    def __init__(self, decoder: FoldedDecoder, folded: FoldedImage, mask: Tensor | None = None) -> None:
         self._decoder, self._folded, self._num_heads = decoder, folded, decoder.num_heads
-        count, channels = folded.upscaled.shape
+        count = len(folded.upscaled)
         self._scale = folded.upscaled.new_ones(count)
-        self._weights = folded.upscaled.new_empty(0, count)  # (R, N)
-        self._values = folded.upscaled.new_empty(0, channels)  # (R, C)
+        self._weights = folded.upscaled.new_empty(0, count) if mask is None else mask  # (R, N)
+        self._values = decoder.mask_values[: len(self._weights)]  # (R, C)
+        self._num_masks = len(self._weights)
         self._from_tokens: list[Tensor] = []  # (H, T, d) of each update
 
     def attended(self, level: Level, queries: Tensor) -> Tensor:
@@ -233,15 +253,16 @@ class PromptedImage:
             torch.baddbmm(self._folded.shifts[shift] / self._num_heads, tokens, self._projected(place))
             for tokens, (place, shift) in zip(self._from_tokens, update.overlaps, strict=True)
         ]
-        overlaps = torch.cat([part.flatten(0, 1) for part in parts])  # (R, N): embedding with values
+        of_mask = self._folded.masks[update.square, : self._num_masks]
+        # The embedding with the values, (R, N).
+        overlaps = torch.cat([of_mask, *(part.flatten(0, 1) for part in parts)])
         overlaps *= self._scale
         overlaps.addmm_(values @ values.T, self._weights, beta=2)
         overlaps *= self._weights
         variance = overlaps.sum(0).addcmul_(self._scale.square(), self._folded.squares[update.square])
         variance /= values.shape[1]
-        factor = (
-            variance.clamp_min_(0).add_(update.norm.eps).rsqrt_()
-        )  # a sum of both signs may round below 0
+        # A sum of both signs may round below 0.
+        factor = variance.clamp_min_(0).add_(update.norm.eps).rsqrt_()
         self._weights *= factor
         self._scale = self._scale * factor
         self._values = values * update.norm.weight

@@ -203,7 +203,7 @@ class Predictor:
 
         Args:
             embedding: what ``encode`` returned.
-            prompts: one for each object; decoded together where their token counts agree.
+            prompts: one for each object; decoded together where their kinds agree.
             multimask_output: three masks (whole, part, subpart) instead of one; for all or for each prompt.
             best_only: keep only the mask of the highest predicted IoU, and save the work for the others, of
                 which the predicted IoU is kept; for all or for each prompt.
@@ -234,10 +234,12 @@ class Predictor:
                 )
 
     def _decode_batch(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
-        """The decoder's answer to B prompts with equal token counts."""
+        """The decoder's answer to B prompts of one kind, see ``_batches``."""
         prepared = embedding.prepared or self._decoder.prepare(embedding.features)
         sparse = self._sparse_embeddings(embedding, prompts)
-        return self._decoder.decode(embedding.features, prepared, sparse, self._dense_embeddings(prompts))
+        given = [prompt.low_res_logits for prompt in prompts if prompt.low_res_logits is not None]
+        logits = to_device(np.stack(given), self.device) if given else None  # of all prompts or of none
+        return self._decoder.decode(embedding.features, prepared, sparse, logits)
 
     def _sparse_embeddings(self, embedding: Embedding, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for T equal tokens each."""
@@ -249,21 +251,6 @@ class Predictor:
         )
         is_padding = (labels_on_device == PADDING_LABEL).unsqueeze(-1)
         return positions.masked_fill(is_padding, 0.0) + self._label_embeddings[labels_on_device + 1]
-
-    def _dense_embeddings(self, prompts: Sequence[Prompt]) -> torch.Tensor | None:
-        """(B, C, S/16, S/16): embedded low-res logits, the learned "no mask" where a prompt has none.
-
-        None where no prompt has any.
-        """
-        given = {i: p.low_res_logits for i, p in enumerate(prompts) if p.low_res_logits is not None}
-        if not given:
-            return None
-        encoder = self._prompt_encoder
-        no_mask = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        dense = no_mask.repeat(len(prompts), 1, *encoder.image_embedding_size)
-        logits = np.stack(list(given.values()))[:, None]  # (M, 1, S/4, S/4)
-        rows = to_device(np.array(list(given)), self.device)
-        return dense.index_copy_(0, rows, encoder.mask_downscaling(to_device(logits, self.device)))
 
     def _finish(
         self, answer: Answer, flags: Sequence[tuple[bool, bool]], embedding: Embedding
@@ -338,13 +325,14 @@ def _one_flag_each(name: str, flags: bool | Sequence[bool], count: int) -> list[
 
 
 def _batches(prompts: Sequence[Prompt], most: int) -> Iterator[list[int]]:
-    """Indexes of prompts with equal token counts, at most ``most`` at a time.
+    """Indexes of prompts with equal token counts, with or without low-res logits, at most ``most`` at a time.
 
-    Padding to a common count would change the results: SAM attends to padding tokens.
+    Padding to a common count would change the results: SAM attends to padding tokens. Without logits the
+    decoder sees the same image for all.
     """
-    groups: dict[int, list[int]] = {}
+    groups: dict[tuple[int, bool], list[int]] = {}
     for index, prompt in enumerate(prompts):
-        groups.setdefault(prompt.num_tokens, []).append(index)
+        groups.setdefault((prompt.num_tokens, prompt.low_res_logits is None), []).append(index)
     for indexes in groups.values():
         for start in range(0, len(indexes), most):
             yield indexes[start : start + most]

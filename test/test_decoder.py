@@ -25,7 +25,7 @@ def all_logits(answer: Answer) -> Tensor:
 
 @pytest.fixture
 def folding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every prompt without a mask is decoded by ``folded``, in pieces."""
+    """Every prompt is decoded by ``folded``, in pieces."""
     monkeypatch.setattr("sam_ros.decoder.FOLDING", 1 / 1000)
     monkeypatch.setattr("sam_ros.decoder.POSITIONS_AT_ONCE", 5)
 
@@ -33,17 +33,19 @@ def folding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("folding")
 @pytest.mark.parametrize("tokens", [0, 2, 3, 40])
 @pytest.mark.parametrize("folded_tokens", [7, 1000])
-def test_folded_it_equals_upstream(tokens: int, folded_tokens: int) -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_folded_it_equals_upstream(tokens: int, folded_tokens: int, masked: bool) -> None:
     """Also where some prompts of the image are folded and others have too many tokens."""
     decoder = FastMaskDecoder(SAM)
     with torch.inference_mode():
         assert isinstance(decoder.prepare(torch.zeros(1, CHANNELS, SIDE, SIDE)), FoldedImage)
     decoder.folded_tokens = folded_tokens
-    check_against_upstream(decoder, tokens, masked=False)
+    check_against_upstream(decoder, tokens, masked)
 
 
 @pytest.mark.usefixtures("folding")
-def test_folded_it_equals_upstream_on_trained_weights() -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_folded_it_equals_upstream_on_trained_weights(masked: bool) -> None:
     """Theirs are embeddings with channels far from 0, where variances could lose digits."""
     sam = load_sam("sam_tiny")
     decoder = FastMaskDecoder(sam)
@@ -51,10 +53,12 @@ def test_folded_it_equals_upstream_on_trained_weights() -> None:
     with torch.inference_mode():
         features = sam.image_encoder(torch.rand(1, 3, 8, 8).repeat_interleave(64, 2).repeat_interleave(64, 3))
         sparse, pe = torch.randn(4, 2, features.shape[1]), sam.prompt_encoder.get_dense_pe()
-        answer = decoder.decode(features, decoder.prepare(features), sparse, None)
-        no_mask = sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        dense = no_mask.expand(4, -1, *features.shape[2:])
-        logits, predicted_iou = sam.mask_decoder.predict_masks(features, pe, sparse, dense)
+        mask = 20 * torch.rand(4, *sam.prompt_encoder.mask_input_size).sub(0.5) if masked else None
+        answer = decoder.decode(features, decoder.prepare(features), sparse, mask)
+        _, dense = sam.prompt_encoder(None, None, None if mask is None else mask[:, None])
+        logits, predicted_iou = sam.mask_decoder.predict_masks(
+            features, pe, sparse, dense.expand(4, -1, -1, -1)
+        )
         for row in range(4):
             ours = answer.low_res_logits(row, torch.arange(4))
             torch.testing.assert_close(ours, logits[row], atol=1e-4, rtol=0)
@@ -80,13 +84,13 @@ def check_against_upstream(decoder: FastMaskDecoder, tokens: int, masked: bool) 
     torch.manual_seed(tokens)
     features = torch.randn(1, CHANNELS, SIDE, SIDE)
     sparse = torch.randn(BATCH, tokens, CHANNELS)
-    dense = torch.randn(BATCH, CHANNELS, SIDE, SIDE) if masked else None
+    mask = 10 * torch.randn(BATCH, 4 * SIDE, 4 * SIDE) if masked else None
     encoder = SAM.prompt_encoder
-    no_mask = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(BATCH, -1, SIDE, SIDE)
     with torch.inference_mode():
-        answer = decoder.decode(features, decoder.prepare(features), sparse, dense)
+        answer = decoder.decode(features, decoder.prepare(features), sparse, mask)
+        _, dense = encoder(None, None, None if mask is None else mask[:, None])
         logits, predicted_iou = SAM.mask_decoder.predict_masks(
-            features, encoder.get_dense_pe(), sparse, no_mask if dense is None else dense
+            features, encoder.get_dense_pe(), sparse, dense.expand(BATCH, -1, -1, -1)
         )
         torch.testing.assert_close(all_logits(answer), logits, atol=1e-6, rtol=1e-4)
         torch.testing.assert_close(answer.predicted_iou, predicted_iou, atol=1e-6, rtol=1e-4)
