@@ -23,8 +23,8 @@ from sam_ros.prompt import Prompt
 from sam_ros.transfer import to_device, to_host
 
 # Prompts per pass through the decoder. A GPU wants many, its memory bounds them: 60 MB a prompt for 1024 px.
-# A CPU is busy with one, and its caches hold no more.
-DECODE_BATCH = {"cuda": 32, "cpu": 1}
+# A CPU takes one image after another, its caches hold no more, but the tokens of all together.
+DECODE_BATCH = {"cuda": 32, "cpu": 16}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Rows of the table of sparse embeddings; -1, the padding token, comes first.
