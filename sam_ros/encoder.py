@@ -11,7 +11,9 @@ What is done differently:
 - Upstream pads the normalised image with zeros to whole windows and projects the padding too. It takes part
   as keys and values, which are the bias of the projection; only the real tokens are projected here.
 - On a CPU the windows are attended to row by row and the MLP is computed for a few hundred positions at a
-  time: what they make stays in the caches, and no large memory is asked for and given back.
+  time, and added in place: what they make stays in the caches, and little memory is asked for and given back.
+- Attention in a reduced precision on a CPU is plain matrix products and a softmax, some queries at a time;
+  torch's kernel for attention, which is faster in float32, took 1.6 times as long.
 - Tables that depend on nothing but the weights are made once.
 """
 
@@ -131,27 +133,26 @@ class FastBlock:
         self.expanded_rows = max(1, POSITIONS_AT_ONCE // side) if on_cpu else side
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``Block.forward``."""
-        return _in_pieces(
-            self._expanded, _in_pieces(self._attended, x, self.attended_rows), self.expanded_rows
+        """``Block.forward``; on a CPU it may change x."""
+        return _add_in_pieces(
+            self._expanded, _add_in_pieces(self._attended, x, self.attended_rows), self.expanded_rows
         )
 
     def _attended(self, x: Tensor) -> Tensor:
-        """The first half of the block, on rows of whole windows: (1, r, w, D) -> the same."""
+        """What the first half of the block adds, on rows of whole windows: (1, r, w, D) -> the same."""
         qkv = self.qkv(F.layer_norm(x, x.shape[-1:], self.norm1.weight, self.norm1.bias, self.norm1.eps))
-        return x + self.project(self._attend(qkv))
+        return self.project(self._attend(qkv).contiguous())  # else the weights are copied for each row
 
     def _expanded(self, x: Tensor) -> Tensor:
-        """The second half, on any positions: (1, r, w, D) -> the same."""
+        """What the second half adds, on any positions: (1, r, w, D) -> the same."""
         normed = F.layer_norm(x, x.shape[-1:], self.norm2.weight, self.norm2.bias, self.norm2.eps)
-        return x + self.contract(self.activation(self.expand(normed)))
+        return self.contract(self.activation(self.expand(normed)))
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """(1, r, w, 3D) -> (1, r, w, D), every window and head by itself."""
         q, k, v = self._windows(qkv).unbind(0)  # (G, window, window, d) each
-        by_row = torch.matmul(q, self.rows)  # (G, window, window, window): for each query, its keys' rows
-        by_column = torch.matmul(q.transpose(1, 2), self.columns).transpose(1, 2)
-        attended = self.attention(q, k.flatten(1, 2), v.flatten(1, 2), by_row, by_column, self.scale)
+        k, v = k.flatten(1, 2), v.flatten(1, 2)
+        attended = self.attention(q, k, v, self.rows, self.columns, self.scale)
         return self._image(attended, qkv.shape[1], qkv.shape[2])
 
     def _windows(self, qkv: Tensor) -> Tensor:
@@ -174,30 +175,36 @@ class FastBlock:
         return image[:, :height, :width]
 
 
-def _in_pieces(compute: Layer, x: Tensor, rows: int) -> Tensor:
-    """Apply to so many rows of (1, h, w, D) at a time."""
+def _add_in_pieces(compute: Layer, x: Tensor, rows: int) -> Tensor:
+    """Add compute(x) to x (1, h, w, D), so many rows at a time; in place where those are not all."""
     if rows >= x.shape[1]:
-        return compute(x)
-    return torch.cat([compute(piece) for piece in torch.split(x, rows, 1)], 1)
+        return x + compute(x)
+    for piece in torch.split(x, rows, 1):
+        piece.add_(compute(piece))
+    return x
 
 
-def _folded_attention(
-    q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor, scale: float
-) -> Tensor:
+def _folded_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
     """(G, N, d): attention with relative positions as one plain attention of longer queries and keys.
 
     Args:
         q: (G, window, window, d).
         k, v: (G, N, d), N = window * window.
-        by_row, by_column: (G, window, window, window), what the position adds for each query and each row,
-            and each column, of its keys.
+        rows, columns: (window, d, window), for each row or column of queries, what their products add for
+            each row or column of keys.
         scale: of the products of queries and keys.
     """
     d, unused = q.shape[-1], -(q.shape[-1] + 2 * q.shape[1]) % ALIGNMENT
+    by_row, by_column = _by_position(q, rows, columns)
     q = F.pad(torch.cat([q * scale, by_row, by_column], -1), (0, unused)).flatten(1, 2)
     k = F.pad(torch.cat([k, _one_hot_positions(by_row).expand(len(k), -1, -1)], -1), (0, unused))
     v = F.pad(v, (0, q.shape[-1] - d))  # one kernel for all: channels must agree
     return F.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0, ..., :d]
+
+
+def _by_position(q: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """(g, r, window, window) each: what queries (g, r, window, d) add for rows and columns of their keys."""
+    return q @ rows, (q.transpose(1, 2) @ columns).transpose(1, 2)
 
 
 def _one_hot_positions(like: Tensor) -> Tensor:
@@ -207,26 +214,29 @@ def _one_hot_positions(like: Tensor) -> Tensor:
 
 
 def _blockwise_attention(
-    q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor, scale: float
+    q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, scale: float
 ) -> Tensor:
     """The same, adding what positions contribute block by block."""
     groups, window, _, _d = q.shape
-    rows = max(1, QUERIES_AT_ONCE // window)
-    at_once = max(1, BIASES_AT_ONCE // (min(rows, window) * window**3))
+    num_rows = min(max(1, QUERIES_AT_ONCE // window), window)
+    at_once = min(max(1, BIASES_AT_ONCE // (num_rows * window**3)), groups)
     attended = torch.empty_like(v)
-    buffer = v.new_empty(min(at_once, groups), min(rows, window), window, window, window)
+    buffer = v.new_empty(at_once, num_rows, window, window, window)
+    if q.dtype != torch.float32:
+        k = k.transpose(1, 2).contiguous().transpose(1, 2)  # as their products want them in memory
     for g in (slice(start, start + at_once) for start in range(0, groups, at_once)):
-        for first in range(0, window, rows):
-            r = slice(first, first + rows)
-            q_block, rows_block, columns_block = q[g, r], by_row[g, r], by_column[g, r]
-            bias = buffer[: q_block.shape[0], : q_block.shape[1]]  # (g, r, window, window, window)
-            torch.add(rows_block[..., None], columns_block[..., None, :], out=bias)
-            answer = F.scaled_dot_product_attention(
-                q_block.flatten(1, 2)[None],
-                k[None, g],
-                v[None, g],
-                bias.flatten(3).flatten(1, 2)[None],
-                scale=scale,
+        for r in (slice(first, first + num_rows) for first in range(0, window, num_rows)):
+            by_row, by_column = _by_position(q[g, r], rows[r], columns)
+            bias = buffer[: by_row.shape[0], : by_row.shape[1]]  # (g, r, window, window, window)
+            torch.add(by_row[..., None], by_column[..., None, :], out=bias)
+            attended[g, r.start * window : r.stop * window] = _biased_attention(
+                q[g, r].flatten(1, 2), k[g], v[g], bias.flatten(3).flatten(1, 2), scale
             )
-            attended[g, first * window : (first + rows) * window] = answer[0]
     return attended
+
+
+def _biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """(g, n, d) for queries (g, n, d), keys and values (g, N, d) and a bias (g, n, N), which may change."""
+    if q.dtype == torch.float32:
+        return F.scaled_dot_product_attention(q[None], k[None], v[None], bias[None], scale=scale)[0]
+    return bias.baddbmm_(q, k.transpose(1, 2), alpha=scale).softmax(-1) @ v
