@@ -239,4 +239,4 @@ def _biased_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: floa
     """(g, n, d) for queries (g, n, d), keys and values (g, N, d) and a bias (g, n, N), which may change."""
     if q.dtype == torch.float32:
         return F.scaled_dot_product_attention(q[None], k[None], v[None], bias[None], scale=scale)[0]
-    return bias.baddbmm_(q, k.transpose(1, 2), alpha=scale).softmax(-1) @ v
+    return torch.bmm(bias.baddbmm_(q, k.transpose(1, 2), alpha=scale).softmax(-1), v)
