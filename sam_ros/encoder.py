@@ -222,8 +222,9 @@ def _blockwise_attention(
     at_once = min(max(1, BIASES_AT_ONCE // (num_rows * window**3)), groups)
     attended = torch.empty_like(v)
     buffer = v.new_empty(at_once, num_rows, window, window, window)
+    v = v.contiguous()
     if q.dtype != torch.float32:
-        k = k.transpose(1, 2).contiguous().transpose(1, 2)  # as their products want them in memory
+        k = k.transpose(1, 2).contiguous().transpose(1, 2)  # as products with them want it
     for g in (slice(start, start + at_once) for start in range(0, groups, at_once)):
         for r in (slice(first, first + num_rows) for first in range(0, window, num_rows)):
             by_row, by_column = _by_position(q[g, r], rows[r], columns)
