@@ -35,6 +35,7 @@ ALIGNMENT = 8  # attention kernels want channels in multiples of this
 POSITIONS_AT_ONCE = 512  # on a CPU, of an image, that the second half of a block expands: 6 MB
 QUERIES_AT_ONCE = 256  # on a CPU, at least one row of a window
 BIASES_AT_ONCE = 1 << 20  # on a CPU, 4 MB of float32
+SHORT_ROW = 32  # positions: to shorter rows of a window a CPU adds more slowly than it multiplies matrices
 
 
 def encoder_layers(encoder: ImageEncoderViT, dtype: torch.dtype, compile: bool = False) -> list[Layer]:
@@ -221,15 +222,22 @@ def _blockwise_attention(
     num_rows = min(max(1, QUERIES_AT_ONCE // window), window)
     at_once = min(max(1, BIASES_AT_ONCE // (num_rows * window**3)), groups)
     attended = torch.empty_like(v)
-    buffer = v.new_empty(at_once, num_rows, window, window, window)
+    buffer = v.new_empty(at_once * num_rows * window**3)
+    one_hot = _one_hot_positions(q).T if window < SHORT_ROW else None  # (2 * window, N)
     v = v.contiguous()
     if q.dtype != torch.float32:
         k = k.transpose(1, 2).contiguous().transpose(1, 2)  # as products with them want it
     for g in (slice(start, start + at_once) for start in range(0, groups, at_once)):
         for r in (slice(first, first + num_rows) for first in range(0, window, num_rows)):
             by_row, by_column = _by_position(q[g, r], rows[r], columns)
-            bias = buffer[: by_row.shape[0], : by_row.shape[1]]  # (g, r, window, window, window)
-            torch.add(by_row[..., None], by_column[..., None, :], out=bias)
+            bias = buffer[: by_row.numel() * window].view(
+                *by_row.shape, window
+            )  # keys' rows and columns last
+            if one_hot is None:
+                torch.add(by_row[..., None], by_column[..., None, :], out=bias)
+            else:
+                both = torch.cat([by_row, by_column], -1).flatten(0, 2)
+                torch.mm(both, one_hot, out=bias.view(len(both), -1))
             attended[g, r.start * window : r.stop * window] = _biased_attention(
                 q[g, r].flatten(1, 2), k[g], v[g], bias.flatten(3).flatten(1, 2), scale
             )
