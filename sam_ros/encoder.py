@@ -221,18 +221,16 @@ def _blockwise_attention(
     groups, window, _, _d = q.shape
     num_rows = min(max(1, QUERIES_AT_ONCE // window), window)
     at_once = min(max(1, BIASES_AT_ONCE // (num_rows * window**3)), groups)
-    attended = torch.empty_like(v)
     buffer = v.new_empty(at_once * num_rows * window**3)
     one_hot = _one_hot_positions(q).T if window < SHORT_ROW else None  # (2 * window, N)
     v = v.contiguous()
+    attended = torch.empty_like(v)
     if q.dtype != torch.float32:
         k = k.transpose(1, 2).contiguous().transpose(1, 2)  # as products with them want it
     for g in (slice(start, start + at_once) for start in range(0, groups, at_once)):
         for r in (slice(first, first + num_rows) for first in range(0, window, num_rows)):
             by_row, by_column = _by_position(q[g, r], rows[r], columns)
-            bias = buffer[: by_row.numel() * window].view(
-                *by_row.shape, window
-            )  # keys' rows and columns last
+            bias = buffer[: by_row.numel() * window].view(*by_row.shape, window)
             if one_hot is None:
                 torch.add(by_row[..., None], by_column[..., None, :], out=bias)
             else:

@@ -34,8 +34,13 @@ def test_it_equals_upstream(architecture: Architecture) -> None:
     torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("short_row", [0, 32])
 @pytest.mark.parametrize(("queries", "biases"), [(1, 1), (20, 10_000), (4096, 1 << 30)])
-def test_blocks_of_any_size_make_the_same(monkeypatch: pytest.MonkeyPatch, queries: int, biases: int) -> None:
+def test_blocks_of_any_size_make_the_same(
+    monkeypatch: pytest.MonkeyPatch, queries: int, biases: int, short_row: int
+) -> None:
+    """Whether positions are added or multiplied."""
+    monkeypatch.setattr(encoder, "SHORT_ROW", short_row)
     monkeypatch.setattr(encoder, "QUERIES_AT_ONCE", queries)
     monkeypatch.setattr(encoder, "BIASES_AT_ONCE", biases)
     ours, upstream = encode(UNEVEN, torch.float32)
@@ -59,14 +64,17 @@ def test_padding_is_attended_to() -> None:
     layers = encoder_layers(sam.image_encoder, torch.float32)
     with torch.inference_mode():
         x = layers[0](pixels)
-        attended = layers[1](x)
+        attended = layers[1](x.clone())
         layers[1].padding = torch.full_like(layers[1].padding, 3.0)  # type: ignore[attr-defined]
         assert (layers[1](x) - attended).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("architecture", [MINIATURE, UNEVEN])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_reduced_precision_returns_float32_near_upstream(dtype: torch.dtype) -> None:
-    ours, upstream = encode(MINIATURE, dtype)
+def test_reduced_precision_returns_float32_near_upstream(
+    dtype: torch.dtype, architecture: Architecture
+) -> None:
+    ours, upstream = encode(architecture, dtype)
     assert ours.dtype == torch.float32
     assert 0 < (ours - upstream).abs().mean() < 0.02 * upstream.abs().mean()
 
