@@ -13,7 +13,7 @@ What is done differently:
 - On a CPU the windows are attended to row by row and the MLP is computed for a few hundred positions at a
   time, and added in place: what they make stays in the caches, and little memory is asked for and given back.
 - Attention in a reduced precision on a CPU is plain matrix products and a softmax, some queries at a time;
-  torch's kernel for attention, which is faster in float32, took 1.6 times as long.
+  torch's kernel for attention, which is faster in float32, took 1.6 times as long in a trial.
 - Tables that depend on nothing but the weights are made once.
 """
 

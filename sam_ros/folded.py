@@ -113,6 +113,12 @@ class FoldedDecoder:
         shifts: list[Tensor] = []  # (C,) each
         values_maps: list[tuple[Tensor, Tensor, Tensor]] = []  # of each update: map so far, of tokens, of all
 
+        *self._mask_channels, last = sam.prompt_encoder.mask_downscaling
+        instead = last.bias - sam.prompt_encoder.no_mask_embed.weight  # (1, C)
+        self.mask_values = torch.cat([last.weight.flatten(1).T, instead])  # (M, C)
+        of_masks = self.mask_values.double()  # as the norms so far leave them
+        masks: list[Tensor] = []  # (C, M) each
+
         def place_of(weight: Tensor) -> int:
             projections.append(weight)
             return len(projections) - 1
@@ -140,7 +146,8 @@ class FoldedDecoder:
             queries_placed = (pe @ queries + bias + shift @ queries).T.float().contiguous()
             common = values_bias + shift
             values_maps.append((centring, values, common))
-            normed = embedded @ centring
+            normed, of_masks = embedded @ centring, of_masks @ centring
+            masks.append(normed @ of_masks.T)
             overlaps = []
             for values_map, of_tokens, of_all in values_maps:
                 onto = normed @ values_map.T
@@ -160,37 +167,32 @@ class FoldedDecoder:
             )
             self._gains.append(layer.norm4.weight[:, None])
             scaled = torch.diag(layer.norm4.weight.detach().double())
-            embedded = normed @ scaled
+            embedded, of_masks = normed @ scaled, of_masks @ scaled
             values_maps = [(onto @ scaled @ centring, v, g) for onto, v, g in values_maps]
             shift = layer.norm4.bias.detach().double()
         self.levels.append(level(transformer.final_attn_token_to_image))
 
         self._projections = torch.cat(projections, 1).T.float().contiguous()  # (P * D, C)
         self._shifts = torch.stack(shifts).float()  # (Q, C)
+        self._masks = torch.cat(masks, 1).T.float().contiguous()  # (L * M, C)
         weight, bias = (tensor.detach().double() for tensor in first_upscaling)
         self._embedded_upscaling = (embedded @ weight.T).float()
         self.upscaling = weight.T.float().contiguous()  # (C, 4 * C/4)
         self.upscaling_bias = (shift @ weight.T + bias).float()
 
-        *self._mask_channels, embedding = sam.prompt_encoder.mask_downscaling
-        embedded_mask = embedding.bias - sam.prompt_encoder.no_mask_embed.weight  # (1, C)
-        self.mask_values = torch.cat([embedding.weight.flatten(1).T, embedded_mask])  # (M, C)
-
     def prepare(self, keys: Tensor) -> FoldedImage:
         """What does not depend on prompts, from an image embedding (C, N)."""
         inside = self.levels[0].values_shift.shape[0]
-        squares, masks = [], []
-        normed, values = keys, self.mask_values.T  # both (C, any)
+        squares, normed = [], keys
         for gain in self._gains:
-            normed, values = normed - normed.mean(0), values - values.mean(0)
+            normed = normed - normed.mean(0)
             squares.append(normed.square().sum(0))
-            masks.append(values.T @ normed)
-            normed, values = normed * gain, values * gain
+            normed *= gain
         return FoldedImage(
             (self._projections @ keys).view(-1, inside, keys.shape[1]),
             self._shifts @ keys,
             torch.stack(squares),
-            torch.stack(masks),
+            (self._masks @ keys).view(len(self._gains), -1, keys.shape[1]),
             keys.T @ self._embedded_upscaling,
         )
 
