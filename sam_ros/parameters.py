@@ -64,7 +64,7 @@ class Parameters:
     )
     precision: str = _parameter(
         "auto",
-        "of the image encoder; auto is bfloat16 on a GPU that has it, else float32",
+        "of the image encoder; auto is bfloat16 where the device has instructions for it, else float32",
         choices=("auto", "float32", "bfloat16", "float16"),
         fixed=True,
     )

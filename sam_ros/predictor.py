@@ -26,6 +26,10 @@ from sam_ros.transfer import to_device, to_host
 # A CPU takes one image after another, its caches hold no more, but the tokens of all together.
 DECODE_BATCH = {"cuda": 32, "cpu": 16}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU_INSTRUCTIONS = {  # any of which makes a precision fast; the last are of ARM
+    "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
+    "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
+}
 
 # Rows of the table of sparse embeddings; -1, the padding token, comes first.
 PADDING_LABEL, BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL = -1, 2, 3
@@ -65,9 +69,9 @@ def load_predictor(
         model_type: sam_tiny, vit_b, vit_l or vit_h.
         checkpoint: a file of one's own; None takes the shipped sam_tiny or the verified cache.
         device: auto (a GPU where there is one), cpu, cuda or cuda:N.
-        precision: of the image encoder: auto (bfloat16 on a GPU that has it, else float32), float32,
-            bfloat16 or float16. The decoder always computes in float32; on a GPU, TensorFloat-32 is therefore
-            turned off for the convolutions of this process.
+        precision: of the image encoder: auto (bfloat16 where the device has instructions for it, else
+            float32), float32, bfloat16 or float16. The decoder always computes in float32; on a GPU,
+            TensorFloat-32 is therefore turned off for the convolutions of this process.
         compile: compile the encoder's blocks with torch.compile; the first image takes much longer.
 
     Raises:
@@ -97,25 +101,24 @@ def _choose_device(device: str) -> torch.device:
 
 def _choose_precision(precision: str, device: torch.device) -> str:
     if precision == "auto":
-        return "bfloat16" if device.type == "cuda" and is_fast("bfloat16", device) else "float32"
+        return "bfloat16" if is_fast("bfloat16", device) else "float32"
     if precision not in PRECISIONS:
         raise SamRosError(f"precision must be auto, {', '.join(PRECISIONS)}, got {precision!r}")
     return precision
 
 
 def is_fast(precision: str, device: torch.device) -> bool:
-    """Whether matrix products of a precision are at least as fast as float32's, as far as that can be told.
+    """Whether matrix products of a precision are at least as fast as float32's.
 
     A CPU without instructions for it emulates a reduced precision, many times slower; so do GPUs bfloat16.
     """
     if device.type == "cuda" and precision == "bfloat16":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
-    instructions = {"bfloat16": ("avx512_bf16", "amx_bf16"), "float16": ("avx512_fp16", "amx_fp16")}
-    if device.type != "cpu" or precision not in instructions:
+    if device.type != "cpu" or precision not in CPU_INSTRUCTIONS:
         return True
     has = torch.cpu.get_capabilities()
-    return has.get("architecture") != "x86_64" or any(has.get(name) for name in instructions[precision])
+    return any(has.get(name) for name in CPU_INSTRUCTIONS[precision])
 
 
 class Predictor:

@@ -326,14 +326,20 @@ def test_auto_takes_what_is_there(miniature: Callable[..., Predictor]) -> None:
         ({"architecture": "x86_64", "avx2": True}, {"float32": True, "bfloat16": False, "float16": False}),
         ({"architecture": "x86_64", "avx512_bf16": True}, {"bfloat16": True, "float16": False}),
         ({"architecture": "x86_64", "amx_bf16": True, "amx_fp16": True}, {"bfloat16": True, "float16": True}),
-        ({"architecture": "aarch64"}, {"float32": True, "bfloat16": True}),
+        ({"architecture": "aarch64", "neon": True}, {"float32": True, "bfloat16": False, "float16": False}),
+        ({"architecture": "aarch64", "bf16": True, "fp16_arith": True}, {"bfloat16": True, "float16": True}),
     ],
 )
 def test_a_precision_is_fast_where_there_are_instructions_for_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, Any], fast: dict[str, bool]
+    monkeypatch: pytest.MonkeyPatch,
+    miniature: Callable[..., Predictor],
+    capabilities: dict[str, Any],
+    fast: dict[str, bool],
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert {precision: is_fast(precision, torch.device("cpu")) for precision in fast} == fast
+    automatic = miniature(device="cpu", precision="auto")
+    assert automatic.precision == ("bfloat16" if fast["bfloat16"] else "float32")
 
 
 @pytest.mark.parametrize("supported", [False, True])
