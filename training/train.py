@@ -475,6 +475,9 @@ def main() -> None:
     parser.add_argument(
         "--pool", type=Path, default=Path("training/runs/scenes"), help="folder that keeps generated scenes"
     )
+    parser.add_argument(
+        "--pool-size", type=int, default=Settings.pool_size, help="how many scenes to choose from"
+    )
     parser.add_argument("--device", type=torch.device, default=_best_device(), help="default: %(default)s")
     parser.add_argument(
         "--processes",
@@ -536,6 +539,7 @@ def _new_run(arguments: argparse.Namespace) -> Run:
         prompts=arguments.prompts,
         learning_rate=arguments.learning_rate,
         decay_share=arguments.decay_share,
+        pool_size=arguments.pool_size,
         architecture=replace(SAM_TINY, image_size=arguments.image_size),
     )
     if arguments.start_from:
