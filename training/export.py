@@ -31,7 +31,7 @@ def export(checkpoint: Path, output: Path, before: Path | None = None, share: fl
     state = torch.load(checkpoint, "cpu", weights_only=True)
     prefix = "module."
     weights = {
-        name.removeprefix(prefix): _narrowed(name, tensor)
+        name.removeprefix(prefix): tensor
         for name, tensor in state["average"].items()
         if name.startswith(prefix)
     }
@@ -39,7 +39,7 @@ def export(checkpoint: Path, output: Path, before: Path | None = None, share: fl
     if before is not None:
         weights = _between(load_file(before), weights, share, before)
     save_state_dict(
-        weights,
+        {name: _narrowed(name, weight) for name, weight in weights.items()},
         Architecture.from_dict(settings["architecture"]),
         output,
         source="sam_ros training/: generated scenes, some of their textures from photographs in scikit-image",
@@ -54,8 +54,7 @@ def _between(
     """``share`` of the weights ``after``, the rest of those ``before``, from ``path``."""
     if {name: w.shape for name, w in before.items()} != {name: w.shape for name, w in after.items()}:
         raise ValueError(f"{path} has another architecture than the checkpoint; export without it")
-    mixed = {name: torch.lerp(before[name].float(), after[name].float(), share) for name in after}
-    return {name: _narrowed(name, weight) for name, weight in mixed.items()}
+    return {name: torch.lerp(before[name].float(), weight, share) for name, weight in after.items()}
 
 
 def _narrowed(name: str, tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from training.scenes import Scene, generate_scene
 
 HELD_OUT_SEED = 1_000_000_000  # scenes from here on are never trained on
 COMPOSED_SHARE = 0.3  # of the larger wholes
-CLUTTERED_SHARE = 0.5  # of the scenes
+CLUTTERED_SHARE = 0.3  # of the scenes
 SCENE_SIZE = 512  # pixels on each side; square, so that crops of any aspect ratio fit
 
 
