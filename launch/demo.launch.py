@@ -1,4 +1,4 @@
-"""A camera made of a photograph, the node, and with view:=true a window to click in."""
+"""A camera made of a photograph, the node, and with view:=true two windows: to click in, and the answers."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
@@ -17,7 +17,7 @@ def generate_launch_description() -> LaunchDescription:
                 "source", default_value="photograph:coffee", description="Picture, folder or video to show"
             ),
             DeclareLaunchArgument(
-                "view", default_value="false", description="Whether to open rqt_image_view"
+                "view", default_value="false", description="Whether to open two windows of rqt_image_view"
             ),
             Node(
                 package="sam_ros",
@@ -25,15 +25,16 @@ def generate_launch_description() -> LaunchDescription:
                 parameters=[{"source": LaunchConfiguration("source"), "rate": 10.0, "pan": 20}],
                 output="screen",
             ),
-            # In the window's bar, switch on the publishing of mouse clicks.
-            IncludeLaunchDescription(
-                SAM_LAUNCH, launch_arguments={"click": "/sam/overlay_mouse_left"}.items()
-            ),
-            Node(
-                package="rqt_image_view",
-                executable="rqt_image_view",
-                arguments=["/sam/overlay"],
-                condition=IfCondition(LaunchConfiguration("view")),
+            # In the camera's window, switch on the publishing of mouse clicks.
+            IncludeLaunchDescription(SAM_LAUNCH, launch_arguments={"click": "/image_mouse_left"}.items()),
+            *(
+                Node(
+                    package="rqt_image_view",
+                    executable="rqt_image_view",
+                    arguments=[topic],
+                    condition=IfCondition(LaunchConfiguration("view")),
+                )
+                for topic in ("/image", "/sam/overlay")
             ),
         ]
     )

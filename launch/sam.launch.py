@@ -33,7 +33,7 @@ def generate_launch_description() -> LaunchDescription:
                 ],
                 ros_arguments=["--log-level", LaunchConfiguration("log_level")],
                 output="screen",
-                # The node ends on a fatal error of its device and on weights that it must not load; a fresh
+                # The node ends when its GPU fails and when there are no weights that it may load; a fresh
                 # process mends the one, and the other as soon as the weights are there.
                 respawn=True,
                 respawn_delay=5.0,

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from sam_ros.errors import InvalidImageError, SamRosError
+from sam_ros.errors import DeviceError, InvalidImageError, SamRosError
 from sam_ros.frames import EmbeddedFrame, Frame, FrameStore
 from sam_ros.masks import Masks
 from sam_ros.objects import (
@@ -33,6 +33,7 @@ from sam_ros.statistics import Refusal, Statistics
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
 PENDING_KEPT = 64  # prompts waiting at most; beyond, the oldest is dropped
 UNDO_KEPT = 64  # states of the clicked object that undo can go back
+ENCODE_FAILED = "encode failed"  # the kind of an image that no reason of its own makes unusable
 JOIN_SEC = 4.0  # how long stopping waits for the threads; an encode on a CPU checks between blocks
 
 
@@ -307,8 +308,9 @@ class Engine:
                 self._listener.on_drop(error.kind, str(error))
                 self._give_up(frame, error)
             except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
+                self._statistics.dropped(ENCODE_FAILED)
                 self._listener.on_failure(f"encoding the image of stamp {frame.stamp_ns} ns", error)
-                self._give_up(frame, SamRosError(f"its image could not be encoded: {error}", "encode failed"))
+                self._give_up(frame, SamRosError(f"its image could not be encoded: {error}", ENCODE_FAILED))
 
     def _next_frame(self) -> Frame | None:
         """Wait for a frame to encode: one that a prompt waits for, else the newest; None to stop."""
@@ -372,11 +374,11 @@ class Engine:
                     self._publish_again(job.embedded)
                 else:
                     self._answer(job)
-            except SamRosError as error:
-                if isinstance(job, _Job):
-                    self._refuse(job.request, error.kind, str(error))
             except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
-                self._listener.on_failure("decoding a prompt", error)
+                if isinstance(error, DeviceError) or not isinstance(error, SamRosError):
+                    self._listener.on_failure("decoding a prompt", error)
+                if isinstance(job, _Job):
+                    self._refuse(job.request, getattr(error, "kind", SamRosError.kind), str(error))
             finally:
                 self._running_job = None
 
@@ -419,10 +421,16 @@ class Engine:
         embedded = frames.find_embedding(stamp_ns)
         if embedded is not None:
             return embedded, None
-        encoding = self._encoding
+        encoding = self._encoding_kept
         if encoding is not None and abs(encoding.stamp_ns - stamp_ns) <= frames.stamp_tolerance_ns:
             return None, encoding
         return None, frames.find_image(stamp_ns)
+
+    @property
+    def _encoding_kept(self) -> Frame | None:
+        """The frame that is being encoded, unless it was forgotten meanwhile."""
+        frame = self._encoding
+        return frame if frame is not None and frame.sequence > self._flushed_until else None
 
     def _find_newest(self) -> tuple[EmbeddedFrame | None, Frame | None]:
         """The newest embedding or, where frames are encoded only when prompted on, the newest image's."""
@@ -431,7 +439,7 @@ class Engine:
             return None, None
         if self._settings.encode_always:
             embedded = self._frames.newest_embedding
-            return embedded, (None if embedded else self._encoding or image)
+            return embedded, (None if embedded else self._encoding_kept or image)
         embedded = self._frames.embedding_of(image)
         return embedded, (None if embedded else image)
 

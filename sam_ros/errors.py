@@ -40,6 +40,18 @@ class WeightsError(SamRosError):
     kind = "weights"
 
 
+class DeviceMemoryError(SamRosError):
+    """The device's memory does not suffice, even for less at a time."""
+
+    kind = "out of memory"
+
+
+class DeviceError(SamRosError):
+    """The device failed in a way that only another process recovers from."""
+
+    kind = "device"
+
+
 class ModelOutputError(SamRosError):
     """The model produced values that are not finite; nothing of that answer is usable."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,14 @@ from sam_ros.checkpoint import load_sam
 from sam_ros.cuda_graph import Function, Graphed
 from sam_ros.decoder import Answer, FastMaskDecoder, Prepared
 from sam_ros.encoder import encoder_layers
-from sam_ros.errors import InvalidImageError, InvalidPromptError, ModelOutputError, SamRosError
+from sam_ros.errors import (
+    DeviceError,
+    DeviceMemoryError,
+    InvalidImageError,
+    InvalidPromptError,
+    ModelOutputError,
+    SamRosError,
+)
 from sam_ros.masks import Masks, resized_hw
 from sam_ros.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.preprocess import CpuPreprocessor, GpuPreprocessor
@@ -33,6 +41,9 @@ CPU_INSTRUCTIONS = {  # any of which makes a precision fast; the last are of ARM
 
 # Rows of the table of sparse embeddings; -1, the padding token, comes first.
 PADDING_LABEL, BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL = -1, 2, 3
+
+
+_Result = TypeVar("_Result")
 
 
 class EncodeCancelledError(SamRosError):
@@ -108,7 +119,7 @@ def _choose_precision(precision: str, device: torch.device) -> str:
 
 
 def is_fast(precision: str, device: torch.device) -> bool:
-    """Whether matrix products of a precision are at least as fast as float32's.
+    """Whether matrix products of a precision are at least as fast as float32's, as far as torch can tell.
 
     A CPU without instructions for it emulates a reduced precision, many times slower; so do GPUs bfloat16.
     """
@@ -117,7 +128,8 @@ def is_fast(precision: str, device: torch.device) -> bool:
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or precision not in CPU_INSTRUCTIONS:
         return True
-    has = torch.cpu.get_capabilities()
+    # torch 2.10 cannot tell yet
+    has: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(has.get(name) for name in CPU_INSTRUCTIONS[precision])
 
 
@@ -171,7 +183,11 @@ class Predictor:
             InvalidImageError: another shape or dtype, or so elongated that a side shrinks to nothing.
             EncodeCancelledError: ``should_stop`` returned true.
             ModelOutputError: the embedding is not finite.
+            DeviceMemoryError, DeviceError: the device failed.
         """
+        return self._within_memory(1, lambda _: self._encode(image_rgb, should_stop))
+
+    def _encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Embedding:
         _check_image(image_rgb, self.image_size)
         original_hw = (image_rgb.shape[0], image_rgb.shape[1])
         with torch.inference_mode(), torch.cuda.stream(self._encode_stream):
@@ -215,17 +231,43 @@ class Predictor:
             InvalidPromptError: low_res_logits of another size than this model's.
             ValueError: ``multimask_output`` or ``best_only`` has another length than ``prompts``.
             ModelOutputError: an answer is not finite.
+            DeviceMemoryError, DeviceError: the device failed.
         """
         multimask = _one_flag_each("multimask_output", multimask_output, len(prompts))
         only_best = _one_flag_each("best_only", best_only, len(prompts))
         self._check_logits_size(prompts)
+        flags = list(zip(multimask, only_best, strict=True))
+        return self._within_memory(
+            DECODE_BATCH[self.device.type], lambda most: self._decode(embedding, prompts, flags, most)
+        )
+
+    def _decode(
+        self, embedding: Embedding, prompts: Sequence[Prompt], flags: Sequence[tuple[bool, bool]], most: int
+    ) -> list[Masks]:
+        """``decode`` at most so many prompts at a time; ``flags`` as in ``_finish``."""
         answers: dict[int, Masks] = {}
         with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
-            for indexes in _batches(prompts, DECODE_BATCH[self.device.type]):
+            for indexes in _batches(prompts, most):
                 answer = self._decode_batch(embedding, [prompts[i] for i in indexes])
-                flags = [(multimask[i], only_best[i]) for i in indexes]
-                answers.update(zip(indexes, self._finish(answer, flags, embedding), strict=True))
+                finished = self._finish(answer, [flags[i] for i in indexes], embedding)
+                answers.update(zip(indexes, finished, strict=True))
         return [answers[i] for i in range(len(prompts))]
+
+    def _within_memory(self, most: int, compute: Callable[[int], _Result]) -> _Result:
+        """``compute(most)``; where that is too much for the device's memory, once more with half as many."""
+        reason = ""
+        for at_once in (most, max(1, most // 2)):
+            try:
+                return compute(at_once)
+            except torch.OutOfMemoryError as error:
+                reason = str(error)
+            except torch.AcceleratorError as error:
+                raise DeviceError(f"{self.device} failed: {error}") from error
+            torch.cuda.empty_cache()  # not above, where the error still holds what is to be freed
+        raise DeviceMemoryError(
+            f"{self.model_type} needs more memory than {self.device} has left; free some, or choose a "
+            f"smaller model: {reason}"
+        )
 
     def _check_logits_size(self, prompts: Sequence[Prompt]) -> None:
         side = self.image_size // 4

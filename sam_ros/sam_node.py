@@ -37,7 +37,7 @@ from vision_msgs.msg import Detection2DArray
 
 from sam_ros import conversions, diagnostics
 from sam_ros.engine import Engine, Outputs, PromptRequest, Settings
-from sam_ros.errors import InvalidParameterError, SamRosError
+from sam_ros.errors import DeviceError, InvalidParameterError, SamRosError
 from sam_ros.frames import Frame
 from sam_ros.masks import draw_labels, draw_union
 from sam_ros.objects import Target, Update
@@ -91,6 +91,8 @@ class SamNode(LifecycleNode):
         self._engine: Engine | None = None
         self._statistics = Statistics()
         self._said: dict[str, float] = {}
+        self.device_failed = False
+        """Whether the device failed so that the node has to end, for another process to take its place."""
         self._output_publishers: list[Any] = []  # of the outputs, from configure to cleanup
         self._inputs: list[Any] = []  # subscriptions and services, while active
         self._diagnostics = self.create_publisher(
@@ -184,7 +186,7 @@ class SamNode(LifecycleNode):
         loaded = time.monotonic()
         if not is_fast(predictor.precision, predictor.device):
             self.get_logger().warning(
-                f"this CPU has no instructions for {predictor.precision}: set precision to float32 for speed"
+                f"{predictor.device} has no instructions for {predictor.precision}; with auto it is faster"
             )
         self._warm_up(predictor)
         self.get_logger().info(
@@ -372,17 +374,25 @@ class SamNode(LifecycleNode):
         self._say(kind, f"dropped an image: {reason}")
 
     def on_failure(self, what: str, error: Exception) -> None:
-        """Report a failure that no input explains."""
+        """Report a failure that no input explains; one of the device ends the node."""
+        self.device_failed = self.device_failed or isinstance(error, DeviceError)
         reason = f"{what} failed: {type(error).__name__}: {error}"
-        self._diagnostics.publish(diagnostics.error_msg(self._diagnostics_name, self._now(), reason))
-        self.get_logger().error(reason + "\n" + "".join(traceback.format_exception(error)))
+        if self._is_news(type(error).__name__):
+            self._diagnostics.publish(diagnostics.error_msg(self._diagnostics_name, self._now(), reason))
+            self.get_logger().error(reason + "\n" + "".join(traceback.format_exception(error)))
 
     def _say(self, kind: str, text: str) -> None:
         """Warn, but not of the same kind again within SAY_AGAIN_SEC."""
-        now = time.monotonic()
-        if now - self._said.get(kind, float("-inf")) >= SAY_AGAIN_SEC:
-            self._said[kind] = now
+        if self._is_news(kind):
             self.get_logger().warning(text)
+
+    def _is_news(self, kind: str) -> bool:
+        """Whether the last of its kind was SAY_AGAIN_SEC ago or more; counts from now on."""
+        now = time.monotonic()
+        if now - self._said.get(kind, float("-inf")) < SAY_AGAIN_SEC:
+            return False
+        self._said[kind] = now
+        return True
 
     # Diagnostics and parameters.
 
@@ -495,11 +505,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _spin(node: SamNode, executor: SingleThreadedExecutor, terminate: threading.Event) -> int:
-    """Until a signal comes; the exit code."""
+    """Until a signal comes or the device fails; the exit code."""
     if node.get_parameter("autostart").value and not _autostart(node) and not terminate.is_set():
         return 1
     while not terminate.is_set():
         executor.spin_once(timeout_sec=0.1)
+        if node.device_failed:
+            node.get_logger().fatal("the device failed: this process ends, for another to take its place")
+            return 1
     return 0
 
 

@@ -22,6 +22,7 @@ class Snapshot:
         totals: events since the start, by event.
         drops: dropped images since the start, by kind.
         refusals: refused prompts since the start, by kind.
+        last_drop: kind of the image that was dropped last; '' for none.
     """
 
     rates_hz: dict[str, float]
@@ -30,6 +31,7 @@ class Snapshot:
     totals: dict[str, int]
     drops: dict[str, int]
     refusals: dict[str, int]
+    last_drop: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Statistics:
         self._totals: Counter[str] = Counter()
         self._drops: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
+        self._last_drop = ""
 
     def event(self, name: str, duration_sec: float | None = None) -> None:
         """Count an event that happened just now."""
@@ -80,9 +83,11 @@ class Statistics:
                 self._last_sec[name] = duration_sec
 
     def dropped(self, kind: str) -> None:
-        """Count an image that was dropped."""
+        """Count an image that was dropped, by its kind and as an event ``drop``."""
+        self.event("drop")
         with self._lock:
             self._drops[kind] += 1
+            self._last_drop = kind
 
     def refused(self, kind: str) -> None:
         """Count a prompt, or one object of it, that was refused."""
@@ -103,4 +108,5 @@ class Statistics:
                 totals=dict(self._totals),
                 drops=dict(self._drops),
                 refusals=dict(self._refusals),
+                last_drop=self._last_drop,
             )

@@ -14,8 +14,8 @@ from sam_ros.statistics import Refusal, Snapshot
 NOW = Time(sec=12, nanosec=34)
 
 
-def snapshot(**values: dict[str, Any]) -> Snapshot:
-    nothing: dict[str, dict[str, Any]] = {
+def snapshot(**values: Any) -> Snapshot:
+    nothing: dict[str, Any] = {
         "rates_hz": {},
         "last_sec": {},
         "age_sec": {},
@@ -57,6 +57,25 @@ def test_a_camera_that_stopped_makes_it_stale_until_it_comes_back() -> None:
     assert judged(STALE_SEC).level == DiagnosticStatus.OK
     assert judged(7.26).level == DiagnosticStatus.STALE
     assert judged(7.26).message == "no image for 7.3 s"
+
+
+@pytest.mark.parametrize(
+    ("age_sec", "level"),
+    [
+        ({"drop": 0.1}, DiagnosticStatus.ERROR),  # never an encode
+        ({"drop": 0.1, "encode": 4.6}, DiagnosticStatus.ERROR),
+        ({"drop": 0.1, "encode": 4.4}, DiagnosticStatus.OK),  # the next takes as long as the last, 2.5 s
+        ({"drop": 5.0, "encode": 4.9}, DiagnosticStatus.OK),  # an encode under way
+        ({"encode": 60.0}, DiagnosticStatus.OK),  # only on prompts
+    ],
+)
+def test_images_of_which_none_can_be_used_are_an_error(age_sec: dict[str, float], level: bytes) -> None:
+    counted = snapshot(
+        age_sec={"image": 0.1, **age_sec}, last_sec={"encode": 2.5}, last_drop="unknown encoding"
+    )
+    status = only_status(status_msg("sam", NOW, "active", counted, {}))
+    assert status.level == level
+    assert ("unknown encoding" in status.message) == (level == DiagnosticStatus.ERROR)
 
 
 @pytest.mark.parametrize("state", ["unconfigured", "inactive", "finalized"])

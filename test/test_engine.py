@@ -15,7 +15,7 @@ import pytest
 
 from sam_ros import engine as engine_module
 from sam_ros.engine import Engine, Outputs, PromptRequest, Settings
-from sam_ros.errors import InvalidImageError, InvalidPromptError
+from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidImageError, InvalidPromptError
 from sam_ros.masks import Masks
 from sam_ros.objects import (
     Box,
@@ -423,6 +423,28 @@ def test_a_failure_leaves_the_threads_alive(rig: Rig, stage: str) -> None:
     rig.embed(2)
     rig.click()
     assert rig.outputs(1)[0].frame.stamp_ns == 2 * SECOND
+    if stage == "encode":
+        assert rig.statistics.snapshot().drops == {"encode failed": 1}
+    else:
+        assert [(r.kind, r.reason) for r in rig.refusals(1)] == [("error", "boom")]
+
+
+def test_a_device_that_fails_is_reported_and_the_prompt_refused(rig: Rig) -> None:
+    rig.embed(1)
+    rig.predictor.failures.append(DeviceError("the GPU is gone"))
+    rig.click()
+    assert [(r.kind, r.reason) for r in rig.refusals(1)] == [("device", "the GPU is gone")]
+    assert isinstance(rig.heard.failures[0][1], DeviceError)
+
+
+def test_too_little_memory_is_a_refusal_and_no_failure(rig: Rig) -> None:
+    rig.embed(1)
+    rig.predictor.failures.append(DeviceMemoryError("too many objects"))
+    rig.click()
+    assert [(r.kind, r.reason) for r in rig.refusals(1)] == [("out of memory", "too many objects")]
+    rig.click()
+    rig.outputs(1)
+    assert not rig.heard.failures
 
 
 def test_stopping_cancels_an_encode(make_rig: Callable[..., Rig]) -> None:
@@ -458,6 +480,18 @@ def test_an_encode_begun_before_a_flush_is_not_kept(rig: Rig) -> None:
     rig.wait_for_encode(1)
     rig.click()
     assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_nor_does_it_answer_a_prompt_that_comes_after_the_flush(rig: Rig, at: int) -> None:
+    """Frame 9 is of the recording before, though its stamp fits the prompt."""
+    rig.predictor.gates[9] = threading.Event()
+    rig.image(9, stamp_ns=1 * SECOND + 40_000_000)
+    wait_until(lambda: rig.predictor.started == [9], "the encode")
+    rig.image(5, stamp_ns=1 * SECOND - 20_000_000)
+    rig.click(at=at)
+    rig.predictor.gates[9].set()
+    assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND - 20_000_000
 
 
 # What is asked of the model, and what comes out.

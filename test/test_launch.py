@@ -107,5 +107,5 @@ def test_the_demo_answers_a_click(ros: RosSession, prefix: Path) -> None:
     assert (masks[0].height, masks[0].width) == (images[0].height, images[0].width)
     assert set(masks[0].data) <= {0, 255}
     assert masks[0].header in [image.header for image in images]
-    assert ros.node.count_subscribers("/sam/overlay_mouse_left") == 1
+    assert ros.node.count_subscribers("/image_mouse_left") == 1
     assert launch.stop() == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,23 @@ from segment_anything import SamPredictor
 from segment_anything.utils.amg import calculate_stability_score
 
 from sam_ros import predictor as predictor_module
-from sam_ros.errors import InvalidImageError, InvalidPromptError, ModelOutputError, SamRosError
+from sam_ros.errors import (
+    DeviceError,
+    DeviceMemoryError,
+    InvalidImageError,
+    InvalidPromptError,
+    ModelOutputError,
+    SamRosError,
+)
 from sam_ros.masks import Masks
-from sam_ros.predictor import Embedding, EncodeCancelledError, Predictor, is_fast, load_predictor
+from sam_ros.predictor import (
+    DECODE_BATCH,
+    Embedding,
+    EncodeCancelledError,
+    Predictor,
+    is_fast,
+    load_predictor,
+)
 from sam_ros.prompt import Prompt
 
 TOLERANCE = 1e-3  # of low-res logits, from the contract
@@ -283,6 +297,56 @@ def test_compiled_equals_eager(miniature: Callable[..., Predictor]) -> None:
     torch.testing.assert_close(compiled, miniature().encode(image).features, atol=1e-4, rtol=0)
 
 
+def test_with_too_little_memory_half_as_many_prompts_are_decoded_at_once(
+    miniature: Callable[..., Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = miniature()
+    embedding = predictor.encode(picture((20, 20)))
+    prompts = [click(x, 5) for x in range(DECODE_BATCH["cpu"])]
+    expected = predictor.decode(embedding, prompts)
+    decode_batch, asked = predictor._decode_batch, []
+
+    def limited(embedding: Embedding, prompts: Sequence[Prompt]) -> Any:
+        asked.append(len(prompts))
+        if len(prompts) > room:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        return decode_batch(embedding, prompts)
+
+    monkeypatch.setattr(predictor, "_decode_batch", limited)
+    room = whole = len(prompts)
+    room //= 2
+    for ours, theirs in zip(predictor.decode(embedding, prompts), expected, strict=True):
+        assert np.array_equal(ours.masks, theirs.masks)
+    assert asked == [whole, whole // 2, whole // 2]
+    room = 1
+    with pytest.raises(DeviceMemoryError, match="more memory than cpu has left"):
+        predictor.decode(embedding, prompts)
+    room = whole
+    predictor.decode(embedding, prompts)
+
+
+def test_an_image_is_encoded_once_more_after_memory_was_freed(
+    miniature: Callable[..., Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = miniature()
+    preprocess = predictor._preprocess
+    failures: list[Exception] = [torch.OutOfMemoryError("full")]
+
+    def failing(image_rgb: Any) -> torch.Tensor:
+        if failures:
+            raise failures.pop()
+        return preprocess(image_rgb)
+
+    monkeypatch.setattr(predictor, "_preprocess", failing)
+    predictor.encode(picture((20, 20)))
+    failures += [torch.OutOfMemoryError("full")] * 2
+    with pytest.raises(DeviceMemoryError, match="full"):
+        predictor.encode(picture((20, 20)))
+    failures.append(torch.AcceleratorError("an illegal memory access was encountered"))
+    with pytest.raises(DeviceError, match="cpu failed: an illegal memory access"):
+        predictor.encode(picture((20, 20)))
+
+
 def test_encode_can_be_cancelled_between_blocks(miniature: Callable[..., Predictor]) -> None:
     asked: list[int] = []
 
@@ -340,6 +404,13 @@ def test_a_precision_is_fast_where_there_are_instructions_for_it(
     assert {precision: is_fast(precision, torch.device("cpu")) for precision in fast} == fast
     automatic = miniature(device="cpu", precision="auto")
     assert automatic.precision == ("bfloat16" if fast["bfloat16"] else "float32")
+
+
+def test_a_torch_that_cannot_tell_takes_float32(
+    monkeypatch: pytest.MonkeyPatch, miniature: Callable[..., Predictor]
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert miniature(device="cpu", precision="auto").precision == "float32"
 
 
 @pytest.mark.parametrize("supported", [False, True])

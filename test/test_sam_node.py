@@ -64,7 +64,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def core(checkpoint: Path) -> Predictor:
-    return load_predictor("sam_tiny", checkpoint)
+    return load_predictor("sam_tiny", checkpoint, precision="auto")  # as the node does
 
 
 @pytest.fixture(scope="module")
@@ -487,6 +487,33 @@ def test_an_unforeseen_failure_to_configure_is_told(
     finally:
         node.destroy_node()
     assert "RuntimeError: no such luck" in capfd.readouterr().err
+
+
+# The node, on a device that fails for good once the node is warm: what a GPU does cannot be had here.
+BROKEN_DEVICE = """
+import sys, torch
+from sam_ros import sam_node
+from sam_ros.predictor import Predictor
+encode = Predictor._encode
+def encode_once(*arguments):
+    Predictor._encode = fail
+    return encode(*arguments)
+def fail(*arguments):
+    raise torch.AcceleratorError("an illegal memory access was encountered")
+Predictor._encode = encode_once
+sys.exit(sam_node.main(sys.argv))
+"""
+
+
+def test_a_device_that_fails_ends_the_node(ros: RosSession, checkpoint: Path) -> None:
+    command = [sys.executable, "-c", BROKEN_DEVICE, "--ros-args", "-p", f"checkpoint:={checkpoint}"]
+    process = ros.start_command("sam_node", command)
+    images = ros.node.create_publisher(Image, "/image", 1)
+    ros.wait_until(lambda: images.get_subscription_count() == 1, "the node on its image topic")
+    images.publish(image_msg(scene(), "rgb8", SECOND))
+    assert process.wait(30) == 1
+    assert "cpu failed: an illegal memory access" in process.output()
+    assert "the device failed" in process.output()
 
 
 def test_names_are_relative_and_qos_can_be_overridden(
