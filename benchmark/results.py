@@ -43,8 +43,9 @@ class Result:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes two results measurements of the same."""
-        return self.part, *sorted(self.case.items())
+        """What makes two results measurements of the same; the precision of the node is one of its answers."""
+        case = {name: value for name, value in self.case.items() if self.part != "node" or name != "precision"}
+        return self.part, *sorted(case.items())
 
 
 @dataclass(frozen=True)

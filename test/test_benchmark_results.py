@@ -38,6 +38,11 @@ def test_what_is_measured_anew_replaces_the_old() -> None:
     assert merged(old, [again, other]) == (again, old[1], other)
 
 
+def test_a_node_that_picks_another_precision_replaces_what_it_picked_before() -> None:
+    before, after = (Result("node", VIT_B | {"precision": name}) for name in ("float32", "bfloat16"))
+    assert merged([before], [after]) == (after,)
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(123456.0, 123000.0), (0.0012345, 0.00123), (0.0, 0.0), (float("inf"), float("inf"))],
