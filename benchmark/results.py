@@ -43,9 +43,9 @@ class Result:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes two results measurements of the same; the precision of the node is one of its answers."""
-        case = {name: value for name, value in self.case.items() if self.part != "node" or name != "precision"}
-        return self.part, *sorted(case.items())
+        """What makes two results measurements of the same; the node's precision is one of its answers."""
+        answers = ("precision",) if self.part == "node" else ()
+        return self.part, *sorted(item for item in self.case.items() if item[0] not in answers)
 
 
 @dataclass(frozen=True)
