@@ -43,9 +43,12 @@ class Result:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What makes two results measurements of the same; the node's precision is one of its answers."""
-        answers = ("precision",) if self.part == "node" else ()
-        return self.part, *sorted(item for item in self.case.items() if item[0] not in answers)
+        """What makes two results measurements of the same case.
+
+        The node chooses its precision itself, so it does not identify the case.
+        """
+        chosen = ("precision",) if self.part == "node" else ()
+        return self.part, *sorted(item for item in self.case.items() if item[0] not in chosen)
 
 
 @dataclass(frozen=True)

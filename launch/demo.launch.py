@@ -17,7 +17,9 @@ def generate_launch_description() -> LaunchDescription:
                 "source", default_value="photograph:coffee", description="Picture, folder or video to show"
             ),
             DeclareLaunchArgument(
-                "view", default_value="false", description="Whether to open two windows of rqt_image_view"
+                "view",
+                default_value="false",
+                description="Whether to open two windows of rqt_image_view, which is to be installed",
             ),
             Node(
                 package="sam_ros",

@@ -13,9 +13,14 @@ from std_msgs.msg import Header
 
 from sam_ros.statistics import Refusal, Snapshot
 
-USELESS_SEC = 2.0  # without an encode, while images are dropped
+USELESS_SEC = 2.0  # images dropped over so long, and none encoded between, are an error
 STALE_SEC = 2.0  # without an image for so long, an active node is stale
-REFUSAL_IS_AN_ERROR = ("model output", "error")  # kinds that no other prompt would mend
+REFUSAL_IS_AN_ERROR = (
+    "model output",
+    "out of memory",
+    "device",
+    "error",
+)  # kinds that no other prompt would mend
 
 
 def status_msg(
@@ -73,18 +78,9 @@ def _judge(state: str, snapshot: Snapshot) -> tuple[bytes, str]:
         return DiagnosticStatus.STALE, "no image has come yet"
     if snapshot.age_sec["image"] > STALE_SEC:
         return DiagnosticStatus.STALE, f"no image for {snapshot.age_sec['image']:.1f} s"
-    if _only_drops(snapshot):
+    if snapshot.dropping_sec > USELESS_SEC:
         return DiagnosticStatus.ERROR, f"images come, but none can be used: {snapshot.last_drop}"
     return DiagnosticStatus.OK, "segmenting"
-
-
-def _only_drops(snapshot: Snapshot) -> bool:
-    """Whether images have been dropped for a while and none encoded."""
-    drop, encode = snapshot.age_sec.get("drop"), snapshot.age_sec.get("encode")
-    if drop is None or drop > STALE_SEC:
-        return False
-    patience = USELESS_SEC + snapshot.last_sec.get("encode", 0.0)  # the next may be under way
-    return encode is None or encode > max(drop, patience)
 
 
 def _figures(snapshot: Snapshot) -> dict[str, str]:

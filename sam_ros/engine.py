@@ -33,7 +33,8 @@ from sam_ros.statistics import Refusal, Statistics
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
 PENDING_KEPT = 64  # prompts waiting at most; beyond, the oldest is dropped
 UNDO_KEPT = 64  # states of the clicked object that undo can go back
-ENCODE_FAILED = "encode failed"  # the kind of an image that no reason of its own makes unusable
+ENCODE_FAILED = "encode failed"  # the kind of an image that was dropped for an error that is not ours
+DECODING = "decoding or publishing"  # what failed, for the listener
 JOIN_SEC = 4.0  # how long stopping waits for the threads; an encode on a CPU checks between blocks
 
 
@@ -129,6 +130,7 @@ class _Job:
         self.embedded: EmbeddedFrame | None = None
         self.refusal: SamRosError | None = None
         self.withdrawn = False
+        self.applied = False  # to the objects; what fails later is not the prompt's fault
 
     @property
     def is_ready(self) -> bool:
@@ -308,9 +310,10 @@ class Engine:
                 self._listener.on_drop(error.kind, str(error))
                 self._give_up(frame, error)
             except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
-                self._statistics.dropped(ENCODE_FAILED)
+                kind = error.kind if isinstance(error, SamRosError) else ENCODE_FAILED
+                self._statistics.dropped(kind)
                 self._listener.on_failure(f"encoding the image of stamp {frame.stamp_ns} ns", error)
-                self._give_up(frame, SamRosError(f"its image could not be encoded: {error}", ENCODE_FAILED))
+                self._give_up(frame, SamRosError(f"its image could not be encoded: {error}", kind))
 
     def _next_frame(self) -> Frame | None:
         """Wait for a frame to encode: one that a prompt waits for, else the newest; None to stop."""
@@ -374,13 +377,20 @@ class Engine:
                     self._publish_again(job.embedded)
                 else:
                     self._answer(job)
+            except SamRosError as error:
+                if isinstance(error, DeviceError) or isinstance(job, _Republish):
+                    self._listener.on_failure(DECODING, error)
+                self._refuse_unanswered(job, error)
             except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
-                if isinstance(error, DeviceError) or not isinstance(error, SamRosError):
-                    self._listener.on_failure("decoding a prompt", error)
-                if isinstance(job, _Job):
-                    self._refuse(job.request, getattr(error, "kind", SamRosError.kind), str(error))
+                self._listener.on_failure(DECODING, error)
+                self._refuse_unanswered(job, SamRosError(f"{type(error).__name__}: {error}"))
             finally:
                 self._running_job = None
+
+    def _refuse_unanswered(self, job: _Job | _Republish, error: SamRosError) -> None:
+        """Refuse a prompt that neither was taken back nor changed the objects."""
+        if isinstance(job, _Job) and not (job.withdrawn or job.applied):
+            self._refuse(job.request, error.kind, str(error))
 
     def _next_job(self) -> _Job | _Republish | None:
         """Wait for a prompt that can be answered or refused, in order of arrival; None to stop."""
@@ -488,6 +498,7 @@ class Engine:
                 self._pending.appendleft(job)
                 return
             self._running_job = None  # from here on undo takes it back from the history
+            job.applied = True
             self._table = table
             self._published_on = embedded
             if request.undoable:

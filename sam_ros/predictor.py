@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -38,6 +39,8 @@ CPU_INSTRUCTIONS = {  # any of which makes a precision fast; the last are of ARM
     "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
     "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
 }
+
+CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, as pinned memory of the host also reports it
 
 # Rows of the table of sparse embeddings; -1, the padding token, comes first.
 PADDING_LABEL, BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL = -1, 2, 3
@@ -183,7 +186,8 @@ class Predictor:
             InvalidImageError: another shape or dtype, or so elongated that a side shrinks to nothing.
             EncodeCancelledError: ``should_stop`` returned true.
             ModelOutputError: the embedding is not finite.
-            DeviceMemoryError, DeviceError: the device failed.
+            DeviceMemoryError: the device has too little memory left.
+            DeviceError: the device failed.
         """
         return self._within_memory(1, lambda _: self._encode(image_rgb, should_stop))
 
@@ -231,15 +235,16 @@ class Predictor:
             InvalidPromptError: low_res_logits of another size than this model's.
             ValueError: ``multimask_output`` or ``best_only`` has another length than ``prompts``.
             ModelOutputError: an answer is not finite.
-            DeviceMemoryError, DeviceError: the device failed.
+            DeviceMemoryError: the device has too little memory left, even for half as many prompts at a time.
+            DeviceError: the device failed.
         """
         multimask = _one_flag_each("multimask_output", multimask_output, len(prompts))
         only_best = _one_flag_each("best_only", best_only, len(prompts))
         self._check_logits_size(prompts)
         flags = list(zip(multimask, only_best, strict=True))
-        return self._within_memory(
-            DECODE_BATCH[self.device.type], lambda most: self._decode(embedding, prompts, flags, most)
-        )
+        batches = _batches(prompts, DECODE_BATCH[self.device.type])
+        largest = max((len(indexes) for indexes in batches), default=1)
+        return self._within_memory(largest, lambda most: self._decode(embedding, prompts, flags, most))
 
     def _decode(
         self, embedding: Embedding, prompts: Sequence[Prompt], flags: Sequence[tuple[bool, bool]], most: int
@@ -255,19 +260,24 @@ class Predictor:
 
     def _within_memory(self, most: int, compute: Callable[[int], _Result]) -> _Result:
         """``compute(most)``; where that is too much for the device's memory, once more with half as many."""
-        reason = ""
-        for at_once in (most, max(1, most // 2)):
-            try:
-                return compute(at_once)
-            except torch.OutOfMemoryError as error:
-                reason = str(error)
-            except torch.AcceleratorError as error:
+        with suppress(DeviceMemoryError):
+            return self._translate_errors(lambda: compute(most))
+        # Only from here on nothing holds the failed attempt's tensors.
+        self._translate_errors(torch.cuda.empty_cache)
+        return self._translate_errors(lambda: compute(max(1, most // 2)))
+
+    def _translate_errors(self, compute: Callable[[], _Result]) -> _Result:
+        """What ``compute`` returns; torch's errors of the device become ours."""
+        try:
+            return compute()
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            is_about_memory = isinstance(error, torch.OutOfMemoryError)
+            if not is_about_memory and getattr(error, "error_code", None) != CUDA_OUT_OF_MEMORY:
                 raise DeviceError(f"{self.device} failed: {error}") from error
-            torch.cuda.empty_cache()  # not above, where the error still holds what is to be freed
-        raise DeviceMemoryError(
-            f"{self.model_type} needs more memory than {self.device} has left; free some, or choose a "
-            f"smaller model: {reason}"
-        )
+            raise DeviceMemoryError(
+                f"{self.model_type} needs more memory than {self.device} has left; free some, or choose a "
+                f"smaller model: {error}"
+            ) from error
 
     def _check_logits_size(self, prompts: Sequence[Prompt]) -> None:
         side = self.image_size // 4

@@ -111,6 +111,7 @@ class SamNode(LifecycleNode):
             self.parameters = read_parameters(self)
             self._predictor = self._load_predictor(self.parameters)
         except SamRosError as error:
+            self.device_failed = isinstance(error, DeviceError)
             self.get_logger().error(f"cannot configure: {error}")
             return TransitionCallbackReturn.FAILURE
         except Exception as error:  # noqa: BLE001 rclpy would swallow it without a word
@@ -186,7 +187,8 @@ class SamNode(LifecycleNode):
         loaded = time.monotonic()
         if not is_fast(predictor.precision, predictor.device):
             self.get_logger().warning(
-                f"{predictor.device} has no instructions for {predictor.precision}; with auto it is faster"
+                f"torch reports no instructions for {predictor.precision} on {predictor.device}; precision "
+                "auto is faster"
             )
         self._warm_up(predictor)
         self.get_logger().info(
@@ -377,8 +379,8 @@ class SamNode(LifecycleNode):
         """Report a failure that no input explains; one of the device ends the node."""
         self.device_failed = self.device_failed or isinstance(error, DeviceError)
         reason = f"{what} failed: {type(error).__name__}: {error}"
+        self._diagnostics.publish(diagnostics.error_msg(self._diagnostics_name, self._now(), reason))
         if self._is_news(type(error).__name__):
-            self._diagnostics.publish(diagnostics.error_msg(self._diagnostics_name, self._now(), reason))
             self.get_logger().error(reason + "\n" + "".join(traceback.format_exception(error)))
 
     def _say(self, kind: str, text: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 RATE_WINDOW_SEC = 5.0
+ENCODE = "encode"  # the event that says that an image could be used
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Snapshot:
         drops: dropped images since the start, by kind.
         refusals: refused prompts since the start, by kind.
         last_drop: kind of the image that was dropped last; '' for none.
+        dropping_sec: from the first to the last of the images dropped since the last encode, in seconds.
     """
 
     rates_hz: dict[str, float]
@@ -32,6 +34,7 @@ class Snapshot:
     drops: dict[str, int]
     refusals: dict[str, int]
     last_drop: str = ""
+    dropping_sec: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Statistics:
         self._drops: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._last_drop = ""
+        self._drop_times: list[float] = []  # of the first and the last drop since the last encode
 
     def event(self, name: str, duration_sec: float | None = None) -> None:
         """Count an event that happened just now."""
@@ -79,15 +83,18 @@ class Statistics:
             while times[0] < now - RATE_WINDOW_SEC:
                 times.popleft()
             self._totals[name] += 1
+            if name == ENCODE:
+                self._drop_times.clear()
             if duration_sec is not None:
                 self._last_sec[name] = duration_sec
 
     def dropped(self, kind: str) -> None:
-        """Count an image that was dropped, by its kind and as an event ``drop``."""
-        self.event("drop")
+        """Count an image that was dropped."""
+        now = self._clock()
         with self._lock:
             self._drops[kind] += 1
             self._last_drop = kind
+            self._drop_times = [*self._drop_times[:1], now]
 
     def refused(self, kind: str) -> None:
         """Count a prompt, or one object of it, that was refused."""
@@ -109,4 +116,5 @@ class Statistics:
                 drops=dict(self._drops),
                 refusals=dict(self._refusals),
                 last_drop=self._last_drop,
+                dropping_sec=self._drop_times[-1] - self._drop_times[0] if self._drop_times else 0.0,
             )

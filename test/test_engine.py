@@ -110,11 +110,14 @@ class Recorder:
     drops: list[tuple[str, str]] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     candidates_wanted: bool = True
+    refuse_outputs: bool = False
 
     def wants_candidates(self) -> bool:
         return self.candidates_wanted
 
     def on_outputs(self, outputs: Outputs) -> None:
+        if self.refuse_outputs:
+            raise RuntimeError("no room to publish")
         self.outputs.append(outputs)
 
     def on_refusal(self, refusal: Refusal) -> None:
@@ -426,7 +429,7 @@ def test_a_failure_leaves_the_threads_alive(rig: Rig, stage: str) -> None:
     if stage == "encode":
         assert rig.statistics.snapshot().drops == {"encode failed": 1}
     else:
-        assert [(r.kind, r.reason) for r in rig.refusals(1)] == [("error", "boom")]
+        assert [(r.kind, r.reason) for r in rig.refusals(1)] == [("error", "RuntimeError: boom")]
 
 
 def test_a_device_that_fails_is_reported_and_the_prompt_refused(rig: Rig) -> None:
@@ -445,6 +448,53 @@ def test_too_little_memory_is_a_refusal_and_no_failure(rig: Rig) -> None:
     rig.click()
     rig.outputs(1)
     assert not rig.heard.failures
+
+
+def test_too_little_memory_for_an_image_is_counted_as_that(rig: Rig) -> None:
+    rig.predictor.failures.append(DeviceMemoryError("a large model"))
+    rig.image(1)
+    wait_until(lambda: rig.heard.failures, "the failure")
+    assert rig.statistics.snapshot().drops == {"out of memory": 1}
+    rig.click(at=1)
+    (refusal,) = rig.refusals(1)
+    assert refusal.kind == "out of memory" and "a large model" in refusal.reason
+
+
+def test_what_fails_after_undo_is_a_failure_since_no_prompt_can_be_refused(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click()
+    rig.outputs(1)
+    rig.predictor.failures.append(DeviceMemoryError("too many objects"))
+    assert rig.engine.undo()
+    wait_until(lambda: rig.heard.failures, "the failure")
+    rig.click()
+    rig.outputs(2)
+    assert not rig.heard.refusals
+
+
+def test_a_prompt_that_was_taken_back_is_not_refused_too(rig: Rig) -> None:
+    rig.embed(1)
+    rig.predictor.decode_gate.clear()
+    rig.predictor.failures.append(DeviceMemoryError("too many objects"))
+    rig.click()
+    assert rig.predictor.decoding.wait(DEADLINE_SEC)
+    assert rig.engine.undo()
+    rig.predictor.decode_gate.set()
+    rig.click()
+    rig.outputs(1)
+    assert not rig.heard.refusals
+
+
+def test_a_listener_that_fails_is_no_refusal_of_an_applied_prompt(rig: Rig) -> None:
+    rig.embed(1)
+    rig.heard.refuse_outputs = True
+    rig.click()
+    wait_until(lambda: rig.heard.failures, "the failure")
+    assert "no room to publish" in str(rig.heard.failures[0][1])
+    rig.heard.refuse_outputs = False
+    assert rig.engine.num_objects == 1 and rig.engine.undo()
+    rig.outputs(1)
+    assert not rig.heard.refusals
 
 
 def test_stopping_cancels_an_encode(make_rig: Callable[..., Rig]) -> None:
@@ -490,6 +540,7 @@ def test_nor_does_it_answer_a_prompt_that_comes_after_the_flush(rig: Rig, at: in
     wait_until(lambda: rig.predictor.started == [9], "the encode")
     rig.image(5, stamp_ns=1 * SECOND - 20_000_000)
     rig.click(at=at)
+    wait_until(lambda: rig.engine._pending[0].wanted, "the prompt's choice of a frame")
     rig.predictor.gates[9].set()
     assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND - 20_000_000
 

@@ -28,6 +28,7 @@ from sam_ros.errors import (
 )
 from sam_ros.masks import Masks
 from sam_ros.predictor import (
+    CUDA_OUT_OF_MEMORY,
     DECODE_BATCH,
     Embedding,
     EncodeCancelledError,
@@ -59,6 +60,13 @@ def picture(size_hw: tuple[int, int], seed: int = 0) -> npt.NDArray[np.uint8]:
         h, w = max(1, size_hw[0] // 3), max(1, size_hw[1] // 3)
         image[y : y + h, x : x + w] += rng.integers(0, 190, 3, dtype=np.uint8)
     return image
+
+
+def accelerator_error(message: str, code: int) -> torch.AcceleratorError:
+    """What torch raises for a code of CUDA's."""
+    error = torch.AcceleratorError(message)
+    error.error_code = code
+    return error
 
 
 def click(x: float, y: float) -> Prompt:
@@ -297,12 +305,16 @@ def test_compiled_equals_eager(miniature: Callable[..., Predictor]) -> None:
     torch.testing.assert_close(compiled, miniature().encode(image).features, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("num_prompts", "chunks"),
+    [(DECODE_BATCH["cpu"], [DECODE_BATCH["cpu"] // 2] * 2), (5, [2, 2, 1]), (2, [1, 1])],
+)
 def test_with_too_little_memory_half_as_many_prompts_are_decoded_at_once(
-    miniature: Callable[..., Predictor], monkeypatch: pytest.MonkeyPatch
+    miniature: Callable[..., Predictor], monkeypatch: pytest.MonkeyPatch, num_prompts: int, chunks: list[int]
 ) -> None:
     predictor = miniature()
     embedding = predictor.encode(picture((20, 20)))
-    prompts = [click(x, 5) for x in range(DECODE_BATCH["cpu"])]
+    prompts = [click(x, 5) for x in range(num_prompts)]
     expected = predictor.decode(embedding, prompts)
     decode_batch, asked = predictor._decode_batch, []
 
@@ -313,15 +325,14 @@ def test_with_too_little_memory_half_as_many_prompts_are_decoded_at_once(
         return decode_batch(embedding, prompts)
 
     monkeypatch.setattr(predictor, "_decode_batch", limited)
-    room = whole = len(prompts)
-    room //= 2
+    room = num_prompts // 2
     for ours, theirs in zip(predictor.decode(embedding, prompts), expected, strict=True):
         assert np.array_equal(ours.masks, theirs.masks)
-    assert asked == [whole, whole // 2, whole // 2]
-    room = 1
+    assert asked == [num_prompts, *chunks]
+    room = 0
     with pytest.raises(DeviceMemoryError, match="more memory than cpu has left"):
         predictor.decode(embedding, prompts)
-    room = whole
+    room = num_prompts
     predictor.decode(embedding, prompts)
 
 
@@ -342,9 +353,13 @@ def test_an_image_is_encoded_once_more_after_memory_was_freed(
     failures += [torch.OutOfMemoryError("full")] * 2
     with pytest.raises(DeviceMemoryError, match="full"):
         predictor.encode(picture((20, 20)))
-    failures.append(torch.AcceleratorError("an illegal memory access was encountered"))
+    failures += [accelerator_error("pinned memory is exhausted", CUDA_OUT_OF_MEMORY)] * 2
+    with pytest.raises(DeviceMemoryError, match="pinned memory is exhausted"):
+        predictor.encode(picture((20, 20)))
+    failures.append(accelerator_error("an illegal memory access was encountered", 700))
     with pytest.raises(DeviceError, match="cpu failed: an illegal memory access"):
         predictor.encode(picture((20, 20)))
+    assert not failures
 
 
 def test_encode_can_be_cancelled_between_blocks(miniature: Callable[..., Predictor]) -> None:
@@ -400,7 +415,7 @@ def test_a_precision_is_fast_where_there_are_instructions_for_it(
     capabilities: dict[str, Any],
     fast: dict[str, bool],
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert {precision: is_fast(precision, torch.device("cpu")) for precision in fast} == fast
     automatic = miniature(device="cpu", precision="auto")
     assert automatic.precision == ("bfloat16" if fast["bfloat16"] else "float32")
@@ -409,7 +424,7 @@ def test_a_precision_is_fast_where_there_are_instructions_for_it(
 def test_a_torch_that_cannot_tell_takes_float32(
     monkeypatch: pytest.MonkeyPatch, miniature: Callable[..., Predictor]
 ) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert miniature(device="cpu", precision="auto").precision == "float32"
 
 

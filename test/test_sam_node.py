@@ -38,6 +38,7 @@ from random_models import MINIATURE, save_random_sam
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 
+from sam_ros.errors import DeviceError
 from sam_ros.masks import Masks, logits_from_mask, tight_box_xyxy
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.prompt import Prompt
@@ -65,7 +66,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def core(checkpoint: Path) -> Predictor:
-    return load_predictor("sam_tiny", checkpoint, precision="auto")  # as the node does
+    return load_predictor("sam_tiny", checkpoint, device="auto", precision="auto")  # as the node does
 
 
 @pytest.fixture(scope="module")
@@ -490,6 +491,18 @@ def test_an_unforeseen_failure_to_configure_is_told(
     assert "RuntimeError: no such luck" in capfd.readouterr().err
 
 
+def test_a_device_that_fails_while_the_node_configures_ends_it(ros: RosSession) -> None:
+    def fail(*_: Any) -> Predictor:
+        raise DeviceError("cuda:0 failed: uncorrectable memory")
+
+    node = SamNode(threading.Event(), load=fail, context=ros.node.context)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert node.device_failed
+    finally:
+        node.destroy_node()
+
+
 # The node, on a device that fails for good once the node is warm: what a GPU does cannot be had here.
 BROKEN_DEVICE = """
 import sys, torch
@@ -508,12 +521,11 @@ sys.exit(sam_node.main(sys.argv))
 
 def test_a_device_that_fails_ends_the_node(ros: RosSession, checkpoint: Path) -> None:
     command = [sys.executable, "-c", BROKEN_DEVICE, "--ros-args", "-p", f"checkpoint:={checkpoint}"]
-    process = ros.start_command("sam_node", command)
+    process = ros.start_command("sam_node", [*command, "-p", "device:=cpu"])
     images = ros.node.create_publisher(Image, "/image", 1)
-    for _ in range(300):  # the first image may find nobody
+    deadline = time.monotonic() + 90
+    while process.popen.poll() is None and time.monotonic() < deadline:  # the first image may find nobody
         images.publish(image_msg(scene(), "rgb8", SECOND))
-        if process.popen.poll() is not None:
-            break
         time.sleep(0.1)
     assert process.wait() == 1
     assert "cpu failed: an illegal memory access" in process.output()

@@ -74,8 +74,26 @@ def test_drops_and_refusals_are_counted_by_kind(clock: Clock) -> None:
     statistics.refused("stale")
     snapshot = statistics.snapshot()
     assert snapshot.drops == {"short data": 2, "wrong step": 1}
-    assert snapshot.last_drop == "short data" and snapshot.totals == {"drop": 3}
+    assert snapshot.last_drop == "short data"
     assert snapshot.refusals == {"stale": 1}
+
+
+def test_how_long_nothing_but_drops_came(clock: Clock) -> None:
+    statistics = Statistics(clock)
+
+    def dropping_sec(wait_sec: float) -> float:
+        clock.now += wait_sec
+        statistics.dropped("short data")
+        clock.now += 50  # an encode that takes long is not a drop
+        return statistics.snapshot().dropping_sec
+
+    assert statistics.snapshot().dropping_sec == 0
+    assert [dropping_sec(1), dropping_sec(1), dropping_sec(2)] == [0, 51, 103]
+    statistics.event("decode")
+    assert statistics.snapshot().dropping_sec == 103
+    statistics.event("encode", 50.0)
+    assert statistics.snapshot().dropping_sec == 0
+    assert [dropping_sec(1), dropping_sec(1)] == [0, 51]
 
 
 def test_a_snapshot_does_not_change_any_more(clock: Clock) -> None:
