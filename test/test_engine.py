@@ -540,7 +540,7 @@ def test_nor_does_it_answer_a_prompt_that_comes_after_the_flush(rig: Rig, at: in
     wait_until(lambda: rig.predictor.started == [9], "the encode")
     rig.image(5, stamp_ns=1 * SECOND - 20_000_000)
     rig.click(at=at)
-    wait_until(lambda: rig.engine._pending[0].wanted, "the prompt's choice of a frame")
+    wait_until(lambda: rig.engine._waiting_jobs()[0].wanted, "the prompt's choice of a frame")
     rig.predictor.gates[9].set()
     assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND - 20_000_000
 

@@ -65,7 +65,7 @@ def picture(size_hw: tuple[int, int], seed: int = 0) -> npt.NDArray[np.uint8]:
 def accelerator_error(message: str, code: int) -> torch.AcceleratorError:
     """What torch raises for a code of CUDA's."""
     error = torch.AcceleratorError(message)
-    error.error_code = code
+    error.error_code = code  # type: ignore[attr-defined]
     return error
 
 
