@@ -15,12 +15,8 @@ from sam_ros.statistics import Refusal, Snapshot
 
 USELESS_SEC = 2.0  # images dropped over so long, and none encoded between, are an error
 STALE_SEC = 2.0  # without an image for so long, an active node is stale
-REFUSAL_IS_AN_ERROR = (
-    "model output",
-    "out of memory",
-    "device",
-    "error",
-)  # kinds that no other prompt would mend
+# Kinds of refusals that no other prompt would mend.
+REFUSAL_IS_AN_ERROR = ("model output", "out of memory", "device", "error")
 
 
 def status_msg(
