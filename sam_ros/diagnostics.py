@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from sam_ros.statistics import Refusal, Snapshot
+from sam_ros.statistics import ENCODE, Refusal, Snapshot
 
 USELESS_SEC = 2.0  # images dropped over so long, and none encoded between, are an error
 STALE_SEC = 2.0  # without an image for so long, an active node is stale
@@ -85,8 +85,8 @@ def _figures(snapshot: Snapshot) -> dict[str, str]:
     figures |= {f"{name} count": str(total) for name, total in snapshot.totals.items()}
     figures |= {f"dropped: {kind}": str(count) for kind, count in snapshot.drops.items()}
     figures |= {f"refused: {kind}": str(count) for kind, count in snapshot.refusals.items()}
-    if "encode" in snapshot.age_sec:
-        figures["embedding age (s)"] = f"{snapshot.age_sec['encode']:.2f}"
+    if ENCODE in snapshot.age_sec:
+        figures["embedding age (s)"] = f"{snapshot.age_sec[ENCODE]:.2f}"
     return figures
 
 

@@ -28,7 +28,7 @@ from sam_ros.objects import (
     update_program,
 )
 from sam_ros.predictor import EncodeCancelledError, Predictor
-from sam_ros.statistics import Refusal, Statistics
+from sam_ros.statistics import ENCODE, Refusal, Statistics
 
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
 PENDING_KEPT = 64  # prompts waiting at most; beyond, the oldest is dropped
@@ -130,7 +130,6 @@ class _Job:
         self.embedded: EmbeddedFrame | None = None
         self.refusal: SamRosError | None = None
         self.withdrawn = False
-        self.applied = False  # to the objects; what fails later is not the prompt's fault
 
     @property
     def is_ready(self) -> bool:
@@ -347,7 +346,7 @@ class Engine:
         read = time.monotonic()
         embedding = self._predictor.encode(image_rgb, lambda: self._stopping)
         self._statistics.event("read", read - start)
-        self._statistics.event("encode", time.monotonic() - read)
+        self._statistics.event(ENCODE, time.monotonic() - read)
         embedded = EmbeddedFrame(frame, embedding)
         with self._changed:
             self._encoding = None
@@ -380,16 +379,17 @@ class Engine:
             except SamRosError as error:
                 if isinstance(error, DeviceError) or isinstance(job, _Republish):
                     self._listener.on_failure(DECODING, error)
-                self._refuse_unanswered(job, error)
+                self._refuse_running_job(error)
             except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
                 self._listener.on_failure(DECODING, error)
-                self._refuse_unanswered(job, SamRosError(f"{type(error).__name__}: {error}"))
+                self._refuse_running_job(SamRosError(f"{type(error).__name__}: {error}"))
             finally:
                 self._running_job = None
 
-    def _refuse_unanswered(self, job: _Job | _Republish, error: SamRosError) -> None:
-        """Refuse a prompt that neither was taken back nor changed the objects."""
-        if isinstance(job, _Job) and not (job.withdrawn or job.applied):
+    def _refuse_running_job(self, error: SamRosError) -> None:
+        """Refuse the prompt under way, unless it was taken back or has changed the objects already."""
+        job = self._running_job
+        if job is not None and not job.withdrawn:
             self._refuse(job.request, error.kind, str(error))
 
     def _next_job(self) -> _Job | _Republish | None:
@@ -498,7 +498,6 @@ class Engine:
                 self._pending.appendleft(job)
                 return
             self._running_job = None  # from here on undo takes it back from the history
-            job.applied = True
             self._table = table
             self._published_on = embedded
             if request.undoable:
