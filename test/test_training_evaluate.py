@@ -13,11 +13,21 @@ import torch
 from random_models import TRAINABLE, random_sam
 from segment_anything import SamPredictor
 
+from training.ambiguity import knowing_outlines
 from training.answers import KINDS, Answer, Scores, ask, correction, deepest, iou, joined, prompted, score
 from training.baselines import flood_fill, grab_cut
+from training.batches import click_density, sample_click
 from training.calibration import reliability
 from training.comparison import RANDOM_CLICKS, RANDOM_KIND, compare, pooled
-from training.evaluate import PARTS, Settings, evaluate, held_out, held_out_frames, worst
+from training.evaluate import (
+    PARTS,
+    Settings,
+    evaluate,
+    held_out,
+    held_out_frames,
+    limit_of_clicks,
+    worst,
+)
 from training.photographs import Photograph
 from training.scenes import Scene
 from training.shape import VisibleShape, shape_of
@@ -113,6 +123,62 @@ def test_prompts_reach_the_model_as_the_predictor_would_pass_them(predictor: Sam
     assert np.allclose(answer.predicted_iou[0].numpy(), predicted, atol=1e-6)
     masks, _, _ = predictor.predict(box=np.array([20, 10, 40, 30]), multimask_output=False)
     assert np.array_equal(ask(predictor, objects, "box").masks[0].numpy(), masks)
+
+
+# ---------------------------------------------------------------- what a click leaves open
+
+
+def nested() -> np.ndarray:
+    """(3, 20, 20): a whole of 200 pixels, a part of 50 in it, and another object."""
+    outlines = np.zeros((3, 20, 20), bool)
+    outlines[0, :, :10] = True
+    outlines[1, 5:10, :10] = True
+    outlines[2, :, 12:] = True
+    return outlines
+
+
+def clicked_at(outlines: np.ndarray, index: int, *xy: int) -> Scores:
+    objects = prompted(
+        np.zeros((20, 20, 3), np.uint8), outlines[index : index + 1], [np.array(xy, np.float32)]
+    )
+    return knowing_outlines(objects, outlines)
+
+
+def test_a_click_on_one_object_alone_is_answered_in_full() -> None:
+    outlines = nested()
+    for index, xy in ((0, (5, 15)), (2, (15, 7))):
+        scores = clicked_at(outlines, index, *xy)
+        assert [value.item() for value in (scores.iou, scores.best_iou, scores.predicted_iou)] == [1, 1, 1]
+
+
+def test_a_click_on_part_and_whole_is_answered_by_what_is_likely_meant() -> None:
+    outlines = nested()
+    part = [click_density(outline)[7, 5] for outline in outlines[:2]]
+    share = part[1] / sum(part)
+    assert share > 0.5, "a click in the middle of a part is more often on the part"
+    expected = share + (1 - share) * 50 / 200
+    for index, truth in ((0, 50 / 200), (1, 1.0)):
+        scores = clicked_at(outlines, index, 5, 7)
+        assert scores.iou.item() == pytest.approx(truth) and scores.best_iou.item() == 1
+        assert scores.predicted_iou.item() == pytest.approx(expected)
+
+
+def test_clicks_are_as_dense_as_they_are_sampled() -> None:
+    rng, mask = np.random.default_rng(0), np.zeros((6, 8), bool)
+    mask[1:6, 2:7] = True
+    counts, number = np.zeros(mask.shape), 20_000
+    for _ in range(number):
+        column, row = sample_click(rng, mask).astype(int)
+        counts[row, column] += 1
+    assert click_density(mask).sum() == pytest.approx(1)
+    assert np.allclose(counts / number, click_density(mask), atol=0.006)
+
+
+def test_there_is_a_limit_to_what_a_click_can_tell() -> None:
+    limit = limit_of_clicks(4, 64)
+    count = sum(len(objects.masks) for objects in held_out(4, 64))
+    assert len(limit.iou) == count and (limit.best_iou == 1).all()
+    assert 0.8 < limit.iou.mean() < 1
 
 
 # ---------------------------------------------------------------- baselines

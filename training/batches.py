@@ -132,9 +132,21 @@ def sample_click(rng: Rng, mask: Mask) -> NDArray[np.float32]:
     if rng.random() < 0.5:
         chosen = int(rng.integers(len(rows)))
     else:
-        depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)[rows + 1, columns + 1]
+        depth = _depth(mask)[rows, columns]
         chosen = int(rng.choice(len(rows), p=depth / depth.sum(dtype=np.float64)))
     return np.array([columns[chosen], rows[chosen]], np.float32)
+
+
+def click_density(mask: Mask) -> NDArray[np.float64]:
+    """(H, W) how likely ``sample_click`` chooses each pixel of a mask."""
+    depth = _depth(mask)
+    return 0.5 * mask / np.count_nonzero(mask) + 0.5 * depth / depth.sum(dtype=np.float64)
+
+
+def _depth(mask: Mask) -> NDArray[np.float32]:
+    """(H, W) distance from what is outside of a mask, the edge of the image included; zero there."""
+    padded = np.pad(mask.astype(np.uint8), 1)
+    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1], np.float32)
 
 
 def tight_box(mask: Mask) -> NDArray[np.float32]:

@@ -13,12 +13,14 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from segment_anything import SamPredictor
 from tqdm import tqdm
 
 from sam_ros.checkpoint import SHIPPED_SAM_TINY
+from training.ambiguity import knowing_outlines
 from training.answers import KINDS, Prompted, Scores, ask, joined, prompted, score
-from training.batches import sample_click, target_labels
+from training.batches import Mask, sample_click, target_labels
 from training.calibration import plot_reliability
 from training.comparison import compare_all, pooled
 from training.export import load_exported
@@ -66,13 +68,32 @@ def held_out_frames(videos: int, image_size: int) -> Iterator[Prompted]:
 
 def _objects(scene: Scene, seed: int) -> Iterator[Prompted]:
     """At most ``OBJECTS_PER_SCENE`` objects, each with a random click; nothing if there is no large one."""
-    large = target_labels(scene.areas(), SMALLEST_SHARE * max(scene.labels.shape) ** 2)
-    labels = np.random.default_rng(seed).permutation(large)[:OBJECTS_PER_SCENE]
+    labels = np.random.default_rng(seed).permutation(_large(scene))[:OBJECTS_PER_SCENE]
     if not len(labels):
         return
     rng = np.random.default_rng(seed + 1)
-    masks = np.stack([scene.mask(label) for label in labels])
+    masks = _masks(scene, labels)
     yield prompted(scene.image, masks, [sample_click(rng, mask) for mask in masks])
+
+
+def _large(scene: Scene) -> NDArray[np.int64]:
+    """Labels of the objects that may be asked for."""
+    return target_labels(scene.areas(), SMALLEST_SHARE * max(scene.labels.shape) ** 2)
+
+
+def _masks(scene: Scene, labels: NDArray[np.int64]) -> Mask:
+    """(N, H, W) bool."""
+    return np.stack([scene.mask(label) for label in labels])
+
+
+def limit_of_clicks(count: int, image_size: int) -> Scores:
+    """Of the clicks of ``held_out``: what one can score who knows every outline, but not which is meant."""
+    scores = []
+    for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
+        scene = generate_scene(seed, image_size)
+        for objects in _objects(scene, seed):
+            scores.append(knowing_outlines(objects, _masks(scene, _large(scene))))
+    return joined(scores)
 
 
 def measure_images(predictor: SamPredictor, images: Iterable[Prompted]) -> dict[str, Scores]:
@@ -137,7 +158,8 @@ def _scenes(predictor: SamPredictor, settings: Settings) -> Part:
         "\n\n![Failures](scenes_worst.jpg)"
     )
     shapes = [shape_of(mask) for objects in images for mask in objects.masks.numpy()]
-    return f"{title}\n\n{score_table(scores)}\n\n{shape_table(shapes, scores)}\n\n{pictures}", scores
+    table = score_table({**scores, "click, every outline known": limit_of_clicks(settings.scenes, size)})
+    return f"{title}\n\n{table}\n\n{shape_table(shapes, scores)}\n\n{pictures}", scores
 
 
 def _video(predictor: SamPredictor, settings: Settings) -> Part:
