@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_ros.errors import DeviceError, InvalidImageError, SamRosError
+from sam_ros.follower import Follower, make_view, prompt_to_follow
 from sam_ros.frames import EmbeddedFrame, Frame, FrameStore
 from sam_ros.masks import Masks
 from sam_ros.objects import (
-    LowResLogits,
     ObjectTable,
     ProgramPrompts,
     RefusedObject,
@@ -28,12 +28,14 @@ from sam_ros.objects import (
     update_program,
 )
 from sam_ros.predictor import EncodeCancelledError, Predictor
+from sam_ros.prompt import Prompt
 from sam_ros.statistics import ENCODE, Refusal, Statistics
 
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
 PENDING_KEPT = 64  # prompts waiting at most; beyond, the oldest is dropped
 UNDO_KEPT = 64  # states of the clicked object that undo can go back
 ENCODE_FAILED = "encode failed"  # the kind of an image that was dropped for an error that is not ours
+OUT_OF_ORDER = "stamp not later"  # the kind of an image that came in order but is stamped otherwise
 DECODING = "decoding or publishing"  # what failed, for the listener
 JOIN_SEC = 4.0  # how long stopping waits for the threads; an encode on a CPU checks between blocks
 
@@ -44,6 +46,8 @@ class Settings:
 
     Attributes:
         encode_always: encode every frame that there is time for, not just those that are prompted on.
+        follow: answer on every frame that is encoded, the objects moved along; else once for each prompt, on
+            its frame. Only where every frame is encoded.
         max_rate_hz: encode at most so often without being asked; 0 is unlimited.
         images_kept, embeddings_kept, stamp_tolerance_ns: see ``FrameStore``.
         accumulate_clicks: foreground clicks and boxes join the clicked object instead of replacing it.
@@ -53,6 +57,7 @@ class Settings:
     """
 
     encode_always: bool = True
+    follow: bool = False
     max_rate_hz: float = 0.0
     images_kept: int = 30
     embeddings_kept: int = 8
@@ -62,6 +67,11 @@ class Settings:
     max_objects: int = 64
     min_predicted_iou: float = 0.0
     min_stability_score: float = 0.0
+
+    @property
+    def is_following(self) -> bool:
+        """Whether objects are followed from frame to frame."""
+        return self.follow and self.encode_always
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +120,9 @@ class Listener(Protocol):
     def on_outputs(self, outputs: Outputs) -> None:
         """A set of answers is ready."""
 
+    def on_candidates(self, outputs: Outputs) -> None:
+        """A prompt has candidates, but its object appears only in a set to come: publish just these."""
+
     def on_refusal(self, refusal: Refusal) -> None:
         """A prompt was refused, already counted."""
 
@@ -143,12 +156,20 @@ class _Republish:
     embedded: EmbeddedFrame
 
 
+@dataclass(frozen=True, eq=False)
+class _Follow:
+    """Publish the objects as they are on this frame, the newest that is embedded."""
+
+    embedded: EmbeddedFrame
+
+
 class Engine:
     """Objects segmented on frames: takes images and prompts at any rate, answers through the listener.
 
     Callers never block: ``add_image``, ``submit``, ``clear`` and ``undo`` only store. The encode thread takes
     the newest frame, or one that a prompt waits for; the decode thread answers prompts whose frame is
-    embedded without waiting for any encode.
+    embedded without waiting for any encode. While objects are followed, it answers each embedded frame in its
+    turn, and the next one is encoded meanwhile, but not the one after it.
     """
 
     def __init__(
@@ -165,12 +186,14 @@ class Engine:
         self._settings = settings
         self._statistics = statistics
         self._changed = threading.Condition()  # guards all below
+        self._follower = Follower()
         self._frames = FrameStore(settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns)
-        self._pending: deque[_Job | _Republish] = deque()
+        self._pending: deque[_Job | _Republish | _Follow] = deque()
         self._running_job: _Job | None = None
         self._table = ObjectTable()
         self._history: deque[SegmentedObject | None] = deque(maxlen=UNDO_KEPT)
         self._published_on: EmbeddedFrame | None = None
+        self._followed: Frame | None = None  # the last that is or will be answered because it was embedded
         self._num_frames = 0
         self._flushed_until = 0  # sequence of the last frame before the last flush
         self._encoding: Frame | None = None
@@ -235,9 +258,12 @@ class Engine:
             self._refuse(overflow.request, "queue full", f"more than {PENDING_KEPT} prompts are waiting")
 
     def clear(self) -> None:
-        """Forget all objects, and the prompts that still wait; publish an empty set if there is a frame."""
+        """Forget all objects, and the prompts that still wait.
+
+        Publishes an empty set if there is a frame, unless the next one is answered anyway.
+        """
         with self._changed:
-            self._pending.clear()
+            self._pending = deque(job for job in self._pending if isinstance(job, _Follow))
             self._withdraw_running_job()
             self._table = self._table.cleared()
             self._history.clear()
@@ -275,6 +301,8 @@ class Engine:
         self._table = self._table.cleared()
         self._history.clear()
         self._published_on = None
+        self._followed = None
+        self._follower.clear()
         self._last_encode_start = float("-inf")
         self._statistics.event("flush")
         return [job.request for job in waiting]
@@ -287,6 +315,8 @@ class Engine:
             self._running_job.withdrawn = True
 
     def _republish(self) -> None:
+        if self._settings.is_following:
+            return
         embedded = self._published_on or self._frames.newest_embedding
         if embedded is not None:
             self._pending.append(_Republish(embedded))
@@ -336,6 +366,8 @@ class Engine:
             return wanted, None
         if newest is None or newest.sequence <= self._last_attempt or not self._settings.encode_always:
             return None, None
+        if any(isinstance(job, _Follow) for job in self._pending):
+            return None, None  # the decode thread is behind
         period = 1 / self._settings.max_rate_hz if self._settings.max_rate_hz else 0.0
         wait_sec = self._last_encode_start + period - time.monotonic()
         return (newest, None) if wait_sec <= 0 else (None, wait_sec)
@@ -348,13 +380,38 @@ class Engine:
         self._statistics.event("read", read - start)
         self._statistics.event(ENCODE, time.monotonic() - read)
         embedded = EmbeddedFrame(frame, embedding)
+        view = make_view(image_rgb) if self._settings.is_following else None
+        is_out_of_order = False
         with self._changed:
             self._encoding = None
             if frame.sequence > self._flushed_until:
                 self._frames.add_embedding(embedded)
+                if view is not None:
+                    self._follower.add(frame.sequence, view)
+                    is_out_of_order = not self._follow_on(embedded)
             for job in self._waiting_for(frame):
                 job.embedded = embedded
             self._changed.notify_all()
+        if is_out_of_order:
+            self._statistics.dropped(OUT_OF_ORDER)
+            self._listener.on_drop(OUT_OF_ORDER, "its stamp is not later than that of the image before")
+
+    def _follow_on(self, embedded: EmbeddedFrame) -> bool:
+        """Have this frame answered after the prompts that came before, unless a later one was already.
+
+        Stamps increase strictly from set to set; only a camera that leaves them all at zero is excused.
+
+        Returns:
+            Whether the frame's stamp is as it should be.
+        """
+        last, frame = self._followed, embedded.frame
+        if last is not None and frame.sequence < last.sequence:
+            return True  # encoded late, for a prompt
+        if last is not None and frame.stamp_ns <= last.stamp_ns and (last.stamp_ns or frame.stamp_ns):
+            return False
+        self._followed = frame
+        self._pending.append(_Follow(embedded))
+        return True
 
     def _give_up(self, frame: Frame, error: SamRosError) -> None:
         with self._changed:
@@ -372,12 +429,14 @@ class Engine:
     def _decode_loop(self) -> None:
         while (job := self._next_job()) is not None:
             try:
-                if isinstance(job, _Republish):
-                    self._publish_again(job.embedded)
-                else:
+                if isinstance(job, _Job):
                     self._answer(job)
+                elif isinstance(job, _Follow):
+                    self._follow(job.embedded)
+                else:
+                    self._publish_again(job.embedded)
             except SamRosError as error:
-                if isinstance(error, DeviceError) or isinstance(job, _Republish):
+                if isinstance(error, DeviceError) or not isinstance(job, _Job):
                     self._listener.on_failure(DECODING, error)
                 self._refuse_running_job(error)
             except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
@@ -392,15 +451,16 @@ class Engine:
         if job is not None and not job.withdrawn:
             self._refuse(job.request, error.kind, str(error))
 
-    def _next_job(self) -> _Job | _Republish | None:
-        """Wait for a prompt that can be answered or refused, in order of arrival; None to stop."""
+    def _next_job(self) -> _Job | _Republish | _Follow | None:
+        """Wait for something to answer, or a prompt to refuse, in order of arrival; None to stop."""
         with self._changed:
             while not self._stopping:
                 now = time.monotonic()
                 for job in self._pending:
-                    if isinstance(job, _Republish) or self._resolve(job, now):
+                    if not isinstance(job, _Job) or self._resolve(job, now):
                         self._pending.remove(job)
                         self._running_job = job if isinstance(job, _Job) else None
+                        self._changed.notify_all()  # the encode thread may be held up
                         return job
                 self._changed.wait(self._time_to_next_deadline(now))
             return None
@@ -474,76 +534,163 @@ class Engine:
         )
 
     def _answer(self, job: _Job) -> None:
-        """Apply a prompt on its frame, decode all objects there, and hand the answers on."""
+        """Apply a prompt on its frame, decode there, and hand the answers on.
+
+        All objects are decoded and published; where objects are followed, only what was prompted is decoded,
+        and its object appears on the next frame.
+        """
+        request, embedded = job.request, self._frame_of(job)
+        with self._changed:
+            before, settings = self._table, self._settings
+        target, is_following = self._target(embedded), settings.is_following
+        after, refused = self._applied(before, request.convert(target), target, settings)
+        if after is not None:
+            prompted = _prompted(before, after)
+            asked = [
+                (one, one.prompt_on(target))
+                for one in after.objects
+                if one.created in prompted or not is_following
+            ]
+            answers = self._decode(asked, embedded, settings, prompted)
+            if not self._keep(job, before, after, answers, embedded):
+                return
+        self._report(request, refused)
+        if after is not None:
+            outputs = _outputs(embedded, answers, settings)
+            if not is_following:
+                self._listener.on_outputs(outputs)
+            elif outputs.candidates is not None:
+                self._listener.on_candidates(outputs)
+
+    @staticmethod
+    def _frame_of(job: _Job) -> EmbeddedFrame:
+        """The frame that was found for a prompt."""
         if job.embedded is None:
             raise job.refusal or SamRosError("no frame")
-        request, embedded = job.request, job.embedded
-        if request.frame_id not in ("", embedded.frame.frame_id):
+        frame_id = job.embedded.frame.frame_id
+        if job.request.frame_id not in ("", frame_id):
             raise SamRosError(
-                f"its frame_id is {request.frame_id!r}, the image's is {embedded.frame.frame_id!r}",
-                "wrong frame_id",
+                f"its frame_id is {job.request.frame_id!r}, the image's is {frame_id!r}", "wrong frame_id"
             )
-        with self._changed:
-            before, settings = self._table, self._settings
-        target = self._target(embedded)
-        after, refused = _apply(before, request.convert(target), target, settings)
-        if after is before:
-            self._report(request, refused)
-            return
-        table, answers = self._decode(after, embedded, settings, _prompted(before, after))
+        return job.embedded
+
+    def _applied(
+        self, before: ObjectTable, update: Update, target: Target, settings: Settings
+    ) -> tuple[ObjectTable | None, tuple[RefusedObject, ...]]:
+        """The table after an update on a frame, None if it changes nothing; and what of it was refused."""
+        start = before
+        if settings.is_following and not isinstance(update, ProgramPrompts):
+            start = self._carried(before, [before.clicked_object], target)
+        after, refused = _apply(start, update, target, settings)
+        if after is start:
+            return None, refused
+        return (after if settings.is_following else after.only_on(target)), refused
+
+    def _keep(
+        self,
+        job: _Job,
+        before: ObjectTable,
+        after: ObjectTable,
+        answers: Sequence[tuple[SegmentedObject, Masks]],
+        embedded: EmbeddedFrame,
+    ) -> bool:
+        """Make the answers of a prompt to what was there before what there is; false if it was taken back."""
         with self._changed:
             if job.withdrawn:
-                return
+                return False
             if self._table is not before:  # undone meanwhile: apply the prompt to what is there now
                 self._pending.appendleft(job)
-                return
+                return False
             self._running_job = None  # from here on undo takes it back from the history
-            self._table = table
+            sequence = embedded.sequence
+            logits = {o.created: m.low_res_logits[0] for o, m in answers if o.sequence == sequence}
+            self._table = after.with_answers(logits, sequence)
             self._published_on = embedded
-            if request.undoable:
+            if job.request.undoable:
                 self._history.append(before.clicked_object)
-        self._report(request, refused)
-        self._listener.on_outputs(_outputs(embedded, answers, settings))
+            return True
 
     def _publish_again(self, embedded: EmbeddedFrame) -> None:
+        target = self._target(embedded)
+        with self._changed:
+            before, settings = self._table.only_on(target), self._settings
+        asked = [(o, o.prompt_on(target)) for o in before.objects]
+        self._listener.on_outputs(_outputs(embedded, self._decode(asked, embedded, settings), settings))
+
+    def _follow(self, embedded: EmbeddedFrame) -> None:
+        """Move all objects on to this frame, decode them there, and hand the answers on.
+
+        An object of which nothing is left in view is not decoded; it stays where it was last seen.
+        """
+        target = self._target(embedded)
         with self._changed:
             before, settings = self._table, self._settings
-        _, answers = self._decode(before, embedded, settings)
+        table = before.only_on(target)
+        table = self._carried(table, table.objects, target)
+        asked = []
+        for one in table.objects:
+            is_prompted = one.sequence == target.sequence
+            prompt = one.prompt_on(target) if is_prompted else prompt_to_follow(one, target)
+            if prompt is not None:
+                asked.append((one, prompt))
+        answers = self._decode(asked, embedded, settings)
+        with self._changed:
+            if embedded.sequence <= self._flushed_until:
+                return
+            if self._table is not before:  # cleared or undone meanwhile: this frame shows what is left
+                self._pending.appendleft(_Follow(embedded))
+                return
+            logits = {o.created: m.low_res_logits[0] for o, m in answers if m.masks[0].any()}
+            self._table = table.with_answers(logits, target.sequence)
+            self._published_on = embedded
         self._listener.on_outputs(_outputs(embedded, answers, settings))
+
+    def _carried(
+        self, table: ObjectTable, objects: Sequence[SegmentedObject | None], target: Target
+    ) -> ObjectTable:
+        """The table, with the logits of these of its objects moved to this frame."""
+        start = time.monotonic()
+        some = [o for o in objects if o is not None and o.size_hw == target.size_hw]
+        carried = self._follower.carried(some, target)
+        if not carried:
+            return table
+        self._statistics.event("follow", time.monotonic() - start)
+        return table.with_objects(carried)
 
     def _target(self, embedded: EmbeddedFrame) -> Target:
         return Target(embedded.frame.sequence, embedded.embedding.original_hw, self._predictor.image_size)
 
     def _decode(
         self,
-        table: ObjectTable,
+        asked: Sequence[tuple[SegmentedObject, Prompt]],
         embedded: EmbeddedFrame,
         settings: Settings,
         prompted: Collection[int] = (),
-    ) -> tuple[ObjectTable, list[tuple[SegmentedObject, Masks]]]:
-        """All objects on one frame; each keeps the logits of the frame it was prompted on.
+    ) -> list[tuple[SegmentedObject, Masks]]:
+        """The answers to the prompts of objects on one frame.
 
         Of three masks only the best is made, but all of the last object that was ``prompted`` with one point
-        if somebody looks at candidates.
+        if somebody looks at candidates; of an object that is followed here from another frame, that which is
+        most like it was.
         """
-        target = self._target(embedded)
-        table = table.only_on(target)
-        prompts = [o.prompt_on(target) for o in table.objects]
-        three = [settings.multimask_output and prompt.is_single_point for prompt in prompts]
-        best_only = [True] * len(prompts)
-        offering = [i for i, o in enumerate(table.objects) if three[i] and o.created in prompted]
+        if not asked:
+            return []
+        three = [settings.multimask_output and prompt.is_single_point for _, prompt in asked]
+        best_only = [True] * len(asked)
+        closest_only = [settings.is_following and o.sequence != embedded.sequence for o, _ in asked]
+        offering = [i for i, (o, _) in enumerate(asked) if three[i] and o.created in prompted]
         if offering and self._listener.wants_candidates():
             best_only[offering[-1]] = False
         start = time.monotonic()
         masks = self._predictor.decode(
-            embedded.embedding, prompts, multimask_output=three, best_only=best_only
+            embedded.embedding,
+            [prompt for _, prompt in asked],
+            multimask_output=three,
+            best_only=best_only,
+            closest_only=closest_only,
         )
         self._statistics.event("decode", time.monotonic() - start)
-        answers = list(zip(table.objects, masks, strict=True))
-        logits: dict[int, LowResLogits] = {
-            o.created: m.low_res_logits[0] for o, m in answers if o.sequence == target.sequence
-        }
-        return table.with_answers(logits), answers
+        return [(one, answer) for (one, _), answer in zip(asked, masks, strict=True)]
 
     def _report(self, request: PromptRequest, refused: tuple[RefusedObject, ...]) -> None:
         """Say once for each kind what was refused, and how often."""

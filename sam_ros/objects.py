@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -100,8 +101,10 @@ class SegmentedObject:
         box_xyxy: box on that frame, pixel edges.
         prior_logits: (S/4, S/4) mask prompt on that frame: given by a person, or the object's mask on the
             frame it was prompted on before.
-        low_res_logits: (S/4, S/4) the best mask's logits on that frame, once decoded; what the object
-            contributes on other frames.
+        low_res_logits: (S/4, S/4) logits of the object's mask, once decoded; what the object contributes on
+            other frames than the one it was prompted on.
+        logits_sequence: the frame that low_res_logits are of: the one it was prompted on or, where objects
+            are followed, a later one.
     """
 
     id: str
@@ -113,6 +116,7 @@ class SegmentedObject:
     box_xyxy: BoxXYXY | None = None
     prior_logits: LowResLogits | None = None
     low_res_logits: LowResLogits | None = None
+    logits_sequence: int = 0
 
     def prompt_on(self, target: Target) -> Prompt:
         """What to ask the model for this object: its prompt on its own frame, its logits elsewhere."""
@@ -183,12 +187,18 @@ class ObjectTable:
         objects = tuple(sorted((*others, clicked), key=lambda o: o.created))
         return replace(self, objects=objects, clicked=clicked.created)
 
-    def with_answers(self, logits: dict[int, LowResLogits]) -> ObjectTable:
-        """With the low-res logits of freshly decoded objects, keyed by ``created``."""
-        answered = (
-            replace(o, low_res_logits=logits[o.created]) if o.created in logits else o for o in self.objects
+    def with_answers(self, logits: dict[int, LowResLogits], sequence: int) -> ObjectTable:
+        """With the low-res logits of objects freshly decoded on a frame, keyed by ``created``."""
+        return self.with_objects(
+            replace(o, low_res_logits=logits[o.created], logits_sequence=sequence)
+            for o in self.objects
+            if o.created in logits
         )
-        return replace(self, objects=tuple(answered))
+
+    def with_objects(self, changed: Iterable[SegmentedObject]) -> ObjectTable:
+        """With these objects in the place of those that they were made of."""
+        by_created = {o.created: o for o in changed}
+        return replace(self, objects=tuple(by_created.get(o.created, o) for o in self.objects))
 
     def only_on(self, target: Target) -> ObjectTable:
         """Without the objects that have no prompt for that frame."""
@@ -282,8 +292,7 @@ def _with_program_object(
         prior_logits=None,
         low_res_logits=None,
     )
-    objects = tuple(prompted if o.created == prompted.created else o for o in table.objects)
-    return replace(table, objects=objects)
+    return table.with_objects([prompted])
 
 
 def _create(

@@ -92,6 +92,11 @@ class Parameters:
     autostart: bool = _parameter(
         True, "configure and activate at the start; false leaves that to a lifecycle manager", read_only=True
     )
+    follow: bool = _parameter(
+        True,
+        "follow the objects and answer on every encoded frame; false answers once for each prompt, on its "
+        "frame, as does encode: on_prompt",
+    )
     accumulate_clicks: bool = _parameter(
         False, "foreground clicks and boxes join the clicked object instead of replacing it"
     )

@@ -355,11 +355,15 @@ class SamNode(LifecycleNode):
         self._labels.publish(size_hw, header, partial(draw_labels, masks, scores))
         if self._segments.get_subscription_count():
             self._segments.publish(conversions.segments_to_msg(outputs.objects, header))
-        if outputs.candidates is not None:
-            draw = partial(conversions.draw_candidates, outputs.candidates)
-            self._candidates.publish(size_hw, header, draw)
+        self.on_candidates(outputs)
         self._overlay.publish(size_hw, header, partial(self._draw_overlay, outputs))
         self._statistics.event("publish", time.monotonic() - start)
+
+    def on_candidates(self, outputs: Outputs) -> None:
+        """Publish the candidates, if there are any."""
+        if self._state == "active" and outputs.candidates is not None:
+            draw = partial(conversions.draw_candidates, outputs.candidates)
+            self._candidates.publish(outputs.size_hw, _header(outputs.frame), draw)
 
     def _draw_overlay(self, outputs: Outputs, image: npt.NDArray[np.uint8]) -> None:
         image_rgb = self._read_image(outputs.frame.data)
@@ -440,6 +444,7 @@ class SamNode(LifecycleNode):
 def _settings(parameters: Parameters) -> Settings:
     return Settings(
         encode_always=parameters.encode == "always",
+        follow=parameters.follow,
         max_rate_hz=parameters.max_rate,
         images_kept=parameters.images_kept,
         embeddings_kept=parameters.embeddings_kept,

@@ -51,6 +51,7 @@ class FakePredictor:
     def __init__(self) -> None:
         self.encoded: list[int] = []
         self.decoded: list[tuple[int, list[Prompt], list[bool]]] = []
+        self.closest_only: list[list[bool]] = []
         self.gates: dict[int, threading.Event] = {}
         self.started: list[int] = []
         self.decode_gate = threading.Event()
@@ -78,24 +79,28 @@ class FakePredictor:
         prompts: Sequence[Prompt],
         multimask_output: Sequence[bool],
         best_only: Sequence[bool],
+        closest_only: Sequence[bool],
     ) -> list[Masks]:
         self.decoding.set()
         assert self.decode_gate.wait(DEADLINE_SEC)
         if self.failures:
             raise self.failures.pop()
         self.decoded.append((embedding.number, list(prompts), list(multimask_output)))
+        self.closest_only.append(list(closest_only))
         return [
             self._masks(prompt, embedding.original_hw, 3 if three else 1, only_best)
             for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
         ]
 
     def _masks(self, prompt: Prompt, size_hw: tuple[int, int], num_scores: int, only_best: bool) -> Masks:
-        """One pixel at the last point, or the first pixel; logits tell the first point's x."""
+        """One pixel at the last point, or the first pixel; logits tell its x, or are those of the prompt."""
         count = 1 if only_best else num_scores
         masks = np.zeros((count, *size_hw), bool)
         x, y = (0, 0) if prompt.point_coords is None else prompt.point_coords[-1].astype(int)
         masks[:, y, x] = True
         logits = np.full((count, 4, 4), x, np.float32)
+        if prompt.point_coords is None and prompt.low_res_logits is not None:
+            logits[:] = prompt.low_res_logits
         scores = self.scores[:count]
         others = self.scores[count:num_scores]
         return Masks(masks, scores, self.stability_scores[:count], logits, others)
@@ -106,6 +111,7 @@ class Recorder:
     """A listener that keeps what it hears."""
 
     outputs: list[Outputs] = field(default_factory=list)
+    candidates: list[Outputs] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     drops: list[tuple[str, str]] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
@@ -119,6 +125,9 @@ class Recorder:
         if self.refuse_outputs:
             raise RuntimeError("no room to publish")
         self.outputs.append(outputs)
+
+    def on_candidates(self, outputs: Outputs) -> None:
+        self.candidates.append(outputs)
 
     def on_refusal(self, refusal: Refusal) -> None:
         self.refusals.append(refusal)
@@ -463,12 +472,13 @@ def test_too_little_memory_for_an_image_is_counted_as_that(rig: Rig) -> None:
 def test_what_fails_after_undo_is_a_failure_since_no_prompt_can_be_refused(rig: Rig) -> None:
     rig.embed(1)
     rig.click()
-    rig.outputs(1)
+    rig.click(label=0)
+    rig.outputs(2)
     rig.predictor.failures.append(DeviceMemoryError("too many objects"))
     assert rig.engine.undo()
     wait_until(lambda: rig.heard.failures, "the failure")
     rig.click()
-    rig.outputs(2)
+    rig.outputs(3)
     assert not rig.heard.refusals
 
 
@@ -789,3 +799,239 @@ def test_undo_holds_though_a_program_is_being_answered(rig: Rig) -> None:
     assert rig.engine.undo()
     rig.predictor.decode_gate.set()
     assert [rig.ids(outputs) for outputs in rig.outputs(3)[1:]] == [["a"], ["a"]]
+
+
+# Following.
+
+
+@pytest.fixture
+def following(make_rig: Callable[..., Rig]) -> Rig:
+    return make_rig(follow=True)
+
+
+def seconds(sets: Sequence[Outputs]) -> list[int]:
+    return [one.frame.stamp_ns // SECOND for one in sets]
+
+
+def test_every_embedded_frame_is_answered_with_or_without_objects(following: Rig) -> None:
+    following.embed(1, 2)
+    assert [following.ids(one) for one in following.outputs(2)] == [[], []]
+    following.click()
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.embed(3, 4)
+    sets = following.outputs(4)
+    assert seconds(sets) == [1, 2, 3, 4]
+    assert [following.ids(one) for one in sets] == [[], [], ["_1"], ["_1"]]
+
+
+def test_a_late_prompt_is_decoded_on_its_frame_and_appears_in_the_next_set(following: Rig) -> None:
+    following.embed(1, 2)
+    following.outputs(2)
+    following.click(x=3, at=1)
+    wait_until(lambda: following.engine.num_objects, "the object")
+    assert [number for number, _, _ in following.predictor.decoded] == [1]
+    following.embed(3)
+    sets = following.outputs(3)
+    assert seconds(sets) == [1, 2, 3] and following.ids(sets[2]) == ["_1"]
+
+
+def test_a_followed_object_is_asked_for_by_its_logits_and_their_box(following: Rig) -> None:
+    following.embed(1)
+    following.click(x=3)
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.embed(2)
+    following.outputs(2)
+    number, (prompt,), (three,) = following.predictor.decoded[-1]
+    assert (number, three, following.predictor.closest_only[-1]) == (2, False, [True])
+    assert prompt.point_coords is None and prompt.box is not None and prompt.low_res_logits is not None
+    # The fake's logits are 3 everywhere: the box is the whole image.
+    np.testing.assert_allclose(prompt.box, [0, 0, SIZE_HW[1], SIZE_HW[0]])
+    np.testing.assert_allclose(prompt.low_res_logits[:3], 3)
+
+
+def test_a_prompt_that_waited_for_the_frame_is_part_of_its_set(following: Rig) -> None:
+    following.predictor.gates[1] = threading.Event()
+    following.image(1)
+    wait_until(lambda: following.predictor.started == [1], "the first encode")
+    following.click(at=1)
+    following.predictor.gates[1].set()
+    (one,) = following.outputs(1)
+    assert following.ids(one) == ["_1"]
+
+
+def test_only_what_is_prompted_is_decoded_on_the_prompts_frame(following: Rig) -> None:
+    following.embed(1)
+    following.program(program_point("a", 1), program_point("b", 2))
+    wait_until(lambda: following.engine.num_objects == 2, "two objects")
+    following.click(x=3)
+    wait_until(lambda: following.engine.num_objects == 3, "three objects")
+    assert [len(prompts) for _, prompts, _ in following.predictor.decoded] == [2, 1]
+    following.embed(2)
+    assert following.ids(following.outputs(2)[1]) == ["a", "b", "_1"]
+
+
+def test_a_background_click_refines_the_object_where_it_is_by_then(following: Rig) -> None:
+    following.embed(1)
+    following.click(x=3)
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.embed(2)
+    following.outputs(2)
+    following.click(x=5, label=0, at=2)
+    wait_until(lambda: len(following.predictor.decoded) == 3, "the refinement")
+    number, (prompt,), _ = following.predictor.decoded[-1]
+    assert number == 2 and prompt.point_labels is not None and list(prompt.point_labels) == [0]
+    assert prompt.low_res_logits is not None
+
+
+def test_a_prompt_that_is_refused_while_following_publishes_nothing(following: Rig) -> None:
+    following.embed(1)
+    following.outputs(1)
+    following.click(label=0)
+    assert following.refusals(1)[0].kind == "no object"
+    following.embed(2)
+    assert seconds(following.outputs(2)) == [1, 2]
+
+
+def test_candidates_come_at_once_on_the_frame_of_the_click(following: Rig) -> None:
+    following.embed(1, 2)
+    following.outputs(2)
+    following.click(at=1)
+    wait_until(lambda: following.heard.candidates, "candidates")
+    (outputs,) = following.heard.candidates
+    assert outputs.frame.stamp_ns == SECOND and outputs.candidates is not None
+    assert len(outputs.candidates.masks) == 3
+    following.embed(3)
+    assert [one.candidates for one in following.outputs(3)] == [None, None, None]
+
+
+def test_clear_and_undo_show_in_the_next_set(following: Rig) -> None:
+    following.embed(1)
+    following.click(x=1)
+    following.click(x=2)
+    wait_until(lambda: len(following.predictor.decoded) == 2, "two clicks")
+    following.embed(2)
+    assert following.engine.undo()
+    following.embed(3)
+    following.engine.clear()
+    following.embed(4)
+    assert [following.ids(one) for one in following.outputs(4)] == [[], ["_2"], ["_1"], []]
+
+
+def test_cleared_while_a_frame_is_being_answered_it_shows_nothing(following: Rig) -> None:
+    following.embed(1)
+    following.click()
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.predictor.decode_gate.clear()
+    following.predictor.decoding.clear()
+    following.embed(2)
+    wait_until(following.predictor.decoding.is_set, "the decode")
+    following.engine.clear()
+    following.predictor.decode_gate.set()
+    sets = following.outputs(2)
+    assert seconds(sets) == [1, 2] and following.ids(sets[1]) == []
+
+
+def test_encoding_waits_for_a_decode_thread_that_is_two_frames_behind(following: Rig) -> None:
+    following.embed(1)
+    following.click()
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.predictor.decode_gate.clear()
+    following.embed(2, 3)  # one is being decoded, one waits
+    following.image(4)
+    following.image(5)
+    time.sleep(0.1)
+    assert following.predictor.started == [1, 2, 3]
+    following.predictor.decode_gate.set()
+    assert seconds(following.outputs(4)) == [1, 2, 3, 5]
+
+
+def test_a_frame_that_is_encoded_late_for_a_prompt_is_not_answered(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, embeddings_kept=1)
+    rig.embed(1, 2)
+    rig.click(at=1)
+    wait_until(lambda: rig.engine.num_objects, "the object")
+    rig.embed(3)
+    assert seconds(rig.outputs(3)) == [1, 2, 3]
+    assert not rig.heard.drops
+
+
+def test_stamps_increase_strictly(following: Rig) -> None:
+    following.embed(1)
+    following.image(2, stamp_ns=SECOND)
+    following.wait_for_encode(2)
+    following.image(3, stamp_ns=SECOND - 1)
+    following.wait_for_encode(3)
+    following.embed(4)
+    assert seconds(following.outputs(2)) == [1, 4]
+    assert [kind for kind, _ in following.heard.drops] == ["stamp not later"] * 2
+
+
+def test_a_camera_that_does_not_stamp_is_answered_all_the_same(following: Rig) -> None:
+    for number in (1, 2):
+        following.image(number, stamp_ns=0)
+        following.wait_for_encode(number)
+    assert seconds(following.outputs(2)) == [0, 0]
+
+
+def test_stamps_that_jump_back_start_anew(following: Rig) -> None:
+    following.embed(5)
+    following.click()
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.embed(1)
+    sets = following.outputs(2)
+    assert seconds(sets) == [5, 1] and following.ids(sets[1]) == []
+
+
+def test_an_object_that_was_lost_from_view_is_left_out_but_lives(following: Rig) -> None:
+    following.embed(1)
+    following.click(x=0)  # the fake answers with logits of 0: nothing is positive
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.embed(2)
+    assert following.ids(following.outputs(2)[1]) == []
+    assert following.engine.num_objects == 1
+
+
+def test_objects_of_another_resolution_are_dropped(following: Rig) -> None:
+    following.embed(1)
+    following.click()
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.image(2, data=bytes([2, 2]))
+    assert following.ids(following.outputs(2)[1]) == []
+    assert following.engine.num_objects == 0
+
+
+def test_a_failed_decode_costs_one_set_and_no_object(following: Rig) -> None:
+    following.embed(1)
+    following.click()
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.predictor.decode_gate.clear()
+    following.embed(2)
+    following.predictor.failures.append(RuntimeError("broken"))
+    following.predictor.decode_gate.set()
+    wait_until(lambda: following.heard.failures, "the failure")
+    following.embed(3)
+    sets = following.outputs(2)
+    assert seconds(sets) == [1, 3] and following.ids(sets[1]) == ["_1"]
+
+
+def test_following_can_be_switched_at_any_time(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=False)
+    rig.embed(1)
+    rig.click()
+    assert seconds(rig.outputs(1)) == [1]
+    rig.engine.configure(Settings(follow=True))
+    rig.embed(2)
+    assert [rig.ids(one) for one in rig.outputs(2)] == [["_1"], ["_1"]]
+    rig.engine.configure(Settings(follow=False))
+    rig.embed(3)
+    rig.click(label=0)
+    assert seconds(rig.outputs(3)) == [1, 2, 3]
+
+
+def test_where_frames_are_encoded_on_prompt_each_prompt_is_answered(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode_always=False)
+    rig.image(1)
+    rig.click()
+    rig.outputs(1)
+    rig.click(label=0)
+    assert seconds(rig.outputs(2)) == [1, 1]

@@ -50,6 +50,7 @@ ALLOWED = {
     "checkpoint": CORE,
     "predictor": CORE,
     "frames": CORE,
+    "follower": VALUES | {"cv2"},
     "engine": CORE,
     "weights": DOWNLOAD,
     "conversions": EDGE,
@@ -112,7 +113,20 @@ def test_nothing_imports_the_executables() -> None:
 @pytest.mark.parametrize(
     ("modules", "blocked"),
     [
-        (["errors", "prompt", "masks", "model", "checkpoint", "predictor", "engine", "weights"], ROS),
+        (
+            [
+                "errors",
+                "prompt",
+                "masks",
+                "model",
+                "checkpoint",
+                "predictor",
+                "follower",
+                "engine",
+                "weights",
+            ],
+            ROS,
+        ),
         (["errors", "prompt", "masks", "weights", "conversions"], TORCH),
     ],
     ids=["core without ROS", "edges without torch"],

@@ -51,7 +51,7 @@ def updated(
 
 def decoded(table: ObjectTable) -> ObjectTable:
     """The table once every object has been decoded: the logits are the object's ``created``."""
-    return table.with_answers({o.created: logits(o.created) for o in table.objects})
+    return table.with_answers({o.created: logits(o.created) for o in table.objects}, HERE.sequence)
 
 
 def programmed(
@@ -404,9 +404,10 @@ def test_clear_leaves_none() -> None:
 
 def test_answers_reach_only_the_objects_they_belong_to() -> None:
     table, _ = programmed(ObjectTable(), boxed("a"), boxed("b"))
-    table = table.with_answers({1: logits(42)})
+    table = table.with_answers({1: logits(42)}, 7)
     np.testing.assert_array_equal(table.objects[0].low_res_logits, logits(0))
     np.testing.assert_array_equal(table.objects[1].low_res_logits, logits(42))
+    assert [o.logits_sequence for o in table.objects] == [HERE.sequence, 7]
 
 
 # Whatever comes, in whatever order.

@@ -35,6 +35,7 @@ FIXED_DEFAULTS = {
 }
 READ_ONLY_DEFAULTS = {"autostart": True}
 CHANGING_DEFAULTS = {
+    "follow": True,
     "accumulate_clicks": False,
     "multimask_output": True,
     "min_predicted_iou": 0.0,

@@ -1,0 +1,234 @@
+"""Carry objects from frame to frame: where each has moved, and how to ask the model for it there; no ROS.
+
+Asked with nothing but its logits of the frame before, SAM soon loses an object that moves: they say where
+it was. So points all over the object are tracked from frame to frame (pyramidal Lucas-Kanade, there and
+back), the logits are moved, turned and magnified as most of the points were, and SAM is asked with them and
+the box around them. ``python -m training.evaluate --parts following`` measures what that is worth.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sam_ros.masks import MASK_PROMPT_LOGIT, resized_hw, tight_box_xyxy
+from sam_ros.objects import LowResLogits, SegmentedObject, Target
+from sam_ros.prompt import Prompt
+
+VIEW_SIDE = 256  # pixels, the longest side of the small images in which motion is measured
+VIEWS_KEPT = 64
+MOST_STEPS = 8  # from one frame to another; where more lie between, not all are looked at
+MOST_POINTS, LEAST_POINTS = 100, 12  # tracked of one object
+POINTS_TOGETHER = 1600  # of all objects
+WINDOW = (15, 15)  # pixels of a view, compared around each point
+PYRAMID_LEVELS = 4
+ITERATIONS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
+RETURN_PX = 1.0  # tracked there and back, a point ends so near to where it began, or it does not count
+AGREE_PX = 1.5  # points so near to where a motion takes them agree with it
+FEWEST_TO_TURN = 6  # points; fewer tell where an object moved, but not how it turned
+MOST_GROWTH = 1.5  # in one step; what seems to grow or shrink more was not tracked well
+
+Points = npt.NDArray[np.float32]
+"""(N, 2) XY, (0, 0) the centre of the first pixel."""
+Motion = npt.NDArray[np.float64]
+"""(2, 3) takes XY of one frame to XY of another."""
+STILL: Motion = np.eye(2, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A small grey picture of a frame: (h, w) uint8, and (H, W) of the frame's image."""
+
+    grey: npt.NDArray[np.uint8]
+    size_hw: tuple[int, int]
+
+
+def make_view(image_rgb: npt.NDArray[np.uint8]) -> View:
+    """The view of an (H, W, 3) uint8 RGB image."""
+    size_hw = (image_rgb.shape[0], image_rgb.shape[1])
+    height, width = (max(1, side) for side in resized_hw(size_hw, VIEW_SIDE))
+    small = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
+    return View(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8), size_hw)
+
+
+class Follower:
+    """Remembers how frames looked and moves objects between them. Its methods may be called by any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._views: dict[int, View] = {}
+
+    def add(self, sequence: int, view: View) -> None:
+        """Remember a frame, forgetting the oldest beyond ``VIEWS_KEPT``."""
+        with self._lock:
+            self._views[sequence] = view
+            while len(self._views) > VIEWS_KEPT:
+                del self._views[min(self._views)]
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        with self._lock:
+            self._views.clear()
+
+    def carried(self, objects: Iterable[SegmentedObject], target: Target) -> list[SegmentedObject]:
+        """Those of the objects that have logits of another frame, with these logits moved to this one.
+
+        Where the frame that the logits are of is forgotten, they stay as they are.
+        """
+        by_frame: dict[int, list[SegmentedObject]] = {}
+        for one in objects:
+            if one.low_res_logits is not None and one.logits_sequence != target.sequence:
+                by_frame.setdefault(one.logits_sequence, []).append(one)
+        return [
+            replace(one, low_res_logits=moved, logits_sequence=target.sequence)
+            for sequence, some in by_frame.items()
+            for one, moved in zip(some, self._moved(some, sequence, target), strict=True)
+        ]
+
+    def _moved(self, objects: Sequence[SegmentedObject], sequence: int, target: Target) -> list[LowResLogits]:
+        logits = [one.low_res_logits for one in objects if one.low_res_logits is not None]
+        path = self._path(sequence, target.sequence)
+        for before, after in pairwise(path):
+            logits = moved_logits(logits, before, after, target.image_size)
+        return logits
+
+    def _path(self, start: int, end: int) -> list[View]:
+        """The views from one frame to another, at most ``MOST_STEPS`` apart; none where an end is missing."""
+        with self._lock:
+            views = dict(self._views)
+        if start not in views or end not in views or views[start].size_hw != views[end].size_hw:
+            return []
+        low, high = sorted((start, end))
+        between = sorted(s for s in views if low <= s <= high and views[s].size_hw == views[end].size_hw)
+        picked = np.unique(np.linspace(0, len(between) - 1, MOST_STEPS + 1).round().astype(int))
+        path = [views[between[index]] for index in picked]
+        return path if start < end else path[::-1]
+
+
+def prompt_to_follow(one: SegmentedObject, target: Target) -> Prompt | None:
+    """How to ask for an object whose logits were carried to this frame; None where nothing of it is left.
+
+    Its logits, and the box around what is positive in them.
+    """
+    logits = one.low_res_logits
+    if logits is None:
+        return None
+    rows, columns = covered_hw(target.size_hw, target.image_size)
+    box = tight_box_xyxy(logits[:rows, :columns] > 0)
+    if box is None:
+        return None
+    height, width = target.size_hw
+    scale = np.divide((width, height), resized_hw(target.size_hw, target.image_size)[::-1]) * 4
+    edges = np.minimum(np.array(box) * np.tile(scale, 2), (width, height, width, height))
+    return Prompt(box=edges, low_res_logits=logits)
+
+
+def covered_hw(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
+    """How many rows and columns of low-res logits an image (H, W) covers, the last ones perhaps in part."""
+    height, width = resized_hw(size_hw, image_size)
+    return -(-height // 4), -(-width // 4)
+
+
+def moved_logits(
+    logits: Sequence[LowResLogits], before: View, after: View, image_size: int
+) -> list[LowResLogits]:
+    """Low-res logits (S/4, S/4) of objects in one frame, each moved as its object has until another frame.
+
+    Args:
+        logits: of any number of objects.
+        before, after: the frames; their images have one size.
+        image_size: S.
+    """
+    if not logits:
+        return []
+    rows, columns = covered_hw(before.size_hw, image_size)
+    height, width = before.grey.shape
+    input_h, input_w = resized_hw(before.size_hw, image_size)
+    cell_xy = np.array([4 * width / input_w, 4 * height / input_h])  # size of a low-res cell in a view
+    each = min(MOST_POINTS, max(LEAST_POINTS, POINTS_TOGETHER // len(logits)))
+    starts = [points_inside(some[:rows, :columns] > 0, cell_xy, each) for some in logits]
+    together = np.concatenate(starts)
+    ends, is_tracked = track(before, after, together)
+    ranges = np.split(np.arange(len(together)), np.cumsum([len(some) for some in starts])[:-1])
+    moved = []
+    for some, indexes in zip(logits, ranges, strict=True):
+        tracked = indexes[is_tracked[indexes]]
+        motion = in_cells(find_motion(together[tracked], ends[tracked]), cell_xy)
+        moved.append(_warped(some, motion, rows, columns))
+    return moved
+
+
+def points_inside(mask: npt.NDArray[np.bool_], cell_xy: npt.NDArray[np.float64], most: int) -> Points:
+    """At most so many points in a view, spread over a mask (h, w) of low-res cells of that size."""
+    rows, columns = np.nonzero(mask)
+    if len(rows) > most:
+        picked = np.linspace(0, len(rows) - 1, most).round().astype(int)
+        rows, columns = rows[picked], columns[picked]
+    centres = np.column_stack([columns, rows]) + 0.5
+    return np.asarray(centres * cell_xy - 0.5, np.float32)
+
+
+def track(before: View, after: View, points: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
+    """Where points of one view are in another (N, 2), and which of them (N,) were found and found back."""
+    if not len(points):
+        return points, np.zeros(0, np.bool_)
+    ends, found = _lucas_kanade(before, after, points)
+    back, found_back = _lucas_kanade(after, before, ends)
+    is_back = np.linalg.norm(back - points, axis=1) < RETURN_PX
+    height, width = after.grey.shape
+    is_inside = ((ends > -1) & (ends < (width, height))).all(axis=1)
+    return ends, found & found_back & is_back & is_inside
+
+
+def _lucas_kanade(before: View, after: View, points: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
+    ends, status, _ = cv2.calcOpticalFlowPyrLK(
+        before.grey,
+        after.grey,
+        points[:, None],
+        np.empty(0, np.float32),
+        winSize=WINDOW,
+        maxLevel=PYRAMID_LEVELS,
+        criteria=ITERATIONS,
+    )
+    return np.asarray(ends[:, 0], np.float32), np.asarray(status.ravel() == 1)
+
+
+def find_motion(starts: Points, ends: Points) -> Motion:
+    """The turning, magnifying and shifting that most of the points (N, 2) agree on; none without points."""
+    if not len(starts):
+        return STILL
+    shift = np.column_stack([np.eye(2), np.median(ends - starts, axis=0)])
+    if len(starts) < FEWEST_TO_TURN:
+        return shift
+    found, _ = cv2.estimateAffinePartial2D(starts, ends, method=cv2.RANSAC, ransacReprojThreshold=AGREE_PX)
+    if found is None:
+        return shift
+    growth = np.sqrt(abs(np.linalg.det(found[:, :2])))
+    return np.asarray(found) if 1 / MOST_GROWTH < growth < MOST_GROWTH else shift
+
+
+def in_cells(motion: Motion, cell_xy: npt.NDArray[np.float64]) -> Motion:
+    """The same motion of low-res cells instead of a view's pixels."""
+    linear, shift = motion[:, :2], motion[:, 2]
+    # A cell's (x + 0.5) * cell_xy - 0.5 is its place in the view.
+    moved = linear @ (0.5 * cell_xy - 0.5) + shift + 0.5
+    return np.column_stack([linear * cell_xy / cell_xy[:, None], moved / cell_xy - 0.5])
+
+
+def _warped(logits: LowResLogits, motion: Motion, rows: int, columns: int) -> LowResLogits:
+    """Logits (S/4, S/4) after a motion; objects go on beyond the image's border, in the padding is none."""
+    moved = np.full_like(logits, -MASK_PROMPT_LOGIT)
+    moved[:rows, :columns] = cv2.warpAffine(
+        logits[:rows, :columns],
+        motion,
+        (columns, rows),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return moved
