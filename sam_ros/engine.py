@@ -670,14 +670,12 @@ class Engine:
         """The answers to the prompts of objects on one frame.
 
         Of three masks only the best is made, but all of the last object that was ``prompted`` with one point
-        if somebody looks at candidates; of an object that is followed here from another frame, that which is
-        most like it was.
+        if somebody looks at candidates.
         """
         if not asked:
             return []
         three = [settings.multimask_output and prompt.is_single_point for _, prompt in asked]
         best_only = [True] * len(asked)
-        closest_only = [settings.is_following and o.sequence != embedded.sequence for o, _ in asked]
         offering = [i for i, (o, _) in enumerate(asked) if three[i] and o.created in prompted]
         if offering and self._listener.wants_candidates():
             best_only[offering[-1]] = False
@@ -687,7 +685,6 @@ class Engine:
             [prompt for _, prompt in asked],
             multimask_output=three,
             best_only=best_only,
-            closest_only=closest_only,
         )
         self._statistics.event("decode", time.monotonic() - start)
         return [(one, answer) for (one, _), answer in zip(asked, masks, strict=True)]

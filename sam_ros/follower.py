@@ -3,7 +3,7 @@
 Asked with nothing but its logits of the frame before, SAM soon loses an object that moves: they say where
 it was. So points all over the object are tracked from frame to frame (pyramidal Lucas-Kanade, there and
 back), the logits are moved, turned and magnified as most of the points were, and SAM is asked with them and
-the box around them. ``python -m training.evaluate --parts following`` measures what that is worth.
+the box around them. ``python -m training.following`` measures what that is worth.
 """
 
 from __future__ import annotations

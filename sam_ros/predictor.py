@@ -136,15 +136,6 @@ def is_fast(precision: str, device: torch.device) -> bool:
     return any(has.get(name) for name in CPU_INSTRUCTIONS[precision])
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What is wanted of a prompt: three masks or one, and only the best or the closest of them."""
-
-    three: bool
-    only_best: bool
-    closest: bool
-
-
 class Predictor:
     """A loaded SAM: ``encode`` is dear, ``decode`` is cheap. Safe to use from several threads at once."""
 
@@ -158,7 +149,6 @@ class Predictor:
         self.image_size = int(sam.image_encoder.img_size)
         """S: images are resized to this longest side and padded to a square of it."""
         self._prompt_encoder = sam.prompt_encoder
-        self._mask_threshold = sam.mask_threshold
         on_gpu = sam.device.type == "cuda"
         # A click does not wait for the image that is being encoded.
         self._encode_stream = _stream(sam.device, priority=0)
@@ -231,7 +221,6 @@ class Predictor:
         prompts: Sequence[Prompt],
         multimask_output: bool | Sequence[bool] = True,
         best_only: bool | Sequence[bool] = False,
-        closest_only: bool | Sequence[bool] = False,
     ) -> list[Masks]:
         """Predict the masks of any number of prompts on one image; the order is the prompts'.
 
@@ -241,37 +230,31 @@ class Predictor:
             multimask_output: three masks (whole, part, subpart) instead of one; for all or for each prompt.
             best_only: keep only the mask of the highest predicted IoU, and save the work for the others, of
                 which the predicted IoU is kept; for all or for each prompt.
-            closest_only: of all masks that the model can make of a prompt with low_res_logits, whatever
-                ``multimask_output`` says, keep only the one of the highest IoU with them: the same object
-                again, where a click could mean a part or the whole; for all or for each prompt.
 
         Raises:
-            InvalidPromptError: low_res_logits of another size than this model's, or none for
-                ``closest_only``.
-            ValueError: one of the flags has another length than ``prompts``.
+            InvalidPromptError: low_res_logits of another size than this model's.
+            ValueError: ``multimask_output`` or ``best_only`` has another length than ``prompts``.
             ModelOutputError: an answer is not finite.
             DeviceMemoryError: the device has too little memory left, even for half as many prompts at a time.
             DeviceError: the device failed.
         """
         multimask = _one_flag_each("multimask_output", multimask_output, len(prompts))
         only_best = _one_flag_each("best_only", best_only, len(prompts))
-        closest = _one_flag_each("closest_only", closest_only, len(prompts))
-        self._check_logits(prompts, closest)
-        wanted = [_Wanted(*flags) for flags in zip(multimask, only_best, closest, strict=True)]
+        self._check_logits_size(prompts)
+        flags = list(zip(multimask, only_best, strict=True))
         batches = _batches(prompts, DECODE_BATCH[self.device.type])
         largest = max((len(indexes) for indexes in batches), default=1)
-        return self._within_memory(largest, lambda most: self._decode(embedding, prompts, wanted, most))
+        return self._within_memory(largest, lambda most: self._decode(embedding, prompts, flags, most))
 
     def _decode(
-        self, embedding: Embedding, prompts: Sequence[Prompt], wanted: Sequence[_Wanted], most: int
+        self, embedding: Embedding, prompts: Sequence[Prompt], flags: Sequence[tuple[bool, bool]], most: int
     ) -> list[Masks]:
-        """``decode`` at most so many prompts at a time."""
+        """``decode`` at most so many prompts at a time; ``flags`` as in ``_finish``."""
         answers: dict[int, Masks] = {}
         with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
             for indexes in _batches(prompts, most):
-                some = [prompts[i] for i in indexes]
-                answer = self._decode_batch(embedding, some)
-                finished = self._finish(answer, some, [wanted[i] for i in indexes], embedding)
+                answer = self._decode_batch(embedding, [prompts[i] for i in indexes])
+                finished = self._finish(answer, [flags[i] for i in indexes], embedding)
                 answers.update(zip(indexes, finished, strict=True))
         return [answers[i] for i in range(len(prompts))]
 
@@ -296,13 +279,10 @@ class Predictor:
                 f"smaller model: {error}"
             ) from error
 
-    def _check_logits(self, prompts: Sequence[Prompt], closest: Sequence[bool]) -> None:
+    def _check_logits_size(self, prompts: Sequence[Prompt]) -> None:
         side = self.image_size // 4
         for index, prompt in enumerate(prompts):
-            if prompt.low_res_logits is None:
-                if closest[index]:
-                    raise InvalidPromptError(f"closest_only needs low_res_logits; prompt {index} has none")
-            elif prompt.low_res_logits.shape != (side, side):
+            if prompt.low_res_logits is not None and prompt.low_res_logits.shape != (side, side):
                 raise InvalidPromptError(
                     f"low_res_logits of prompt {index} must be ({side}, {side}) for {self.model_type}, "
                     f"got {prompt.low_res_logits.shape}"
@@ -328,21 +308,20 @@ class Predictor:
         return positions.masked_fill(is_padding, 0.0) + self._label_embeddings[labels_on_device + 1]
 
     def _finish(
-        self, answer: Answer, prompts: Sequence[Prompt], wanted: Sequence[_Wanted], embedding: Embedding
+        self, answer: Answer, flags: Sequence[tuple[bool, bool]], embedding: Embedding
     ) -> list[Masks]:
-        """The wanted masks of every prompt of a batch, at the size of the image, on the host."""
-        on_device = [answer.predicted_iou]  # (B, 4)
-        if any(one.closest for one in wanted):
-            on_device.append(self._agreement(answer, prompts))
-        predicted_iou, *agreement = to_host(on_device)
-        orders = [_order(iou, one.three) for iou, one in zip(predicted_iou, wanted, strict=True)]
-        for row, one in enumerate(wanted):
-            if one.closest:
-                orders[row] = agreement[0][row].argmax(keepdims=True)
-        chosen = [order[:1] if one.only_best else order for order, one in zip(orders, wanted, strict=True)]
+        """The wanted masks of every prompt of a batch, at the size of the image, on the host.
+
+        ``flags`` tells of each prompt whether it wants three masks and whether the best of them is enough.
+        """
+        (predicted_iou,) = to_host([answer.predicted_iou])  # (B, 4)
+        orders = [_order(iou, three) for iou, (three, _) in zip(predicted_iou, flags, strict=True)]
+        chosen = [
+            order[:1] if only_best else order for order, (_, only_best) in zip(orders, flags, strict=True)
+        ]
         uploaded = to_device(np.concatenate(chosen), self.device)
-        split = torch.split(uploaded, [len(indexes) for indexes in chosen])
-        logits = [answer.low_res_logits(row, indexes) for row, indexes in enumerate(split)]
+        wanted = torch.split(uploaded, [len(indexes) for indexes in chosen])
+        logits = [answer.low_res_logits(row, indexes) for row, indexes in enumerate(wanted)]
         finished = [
             Masks(masks, iou[order[: len(masks)]], stability, low_res, iou[order[len(masks) :]])
             for (masks, stability, low_res), iou, order in zip(
@@ -355,16 +334,6 @@ class Predictor:
         if not all(_is_finite(masks) for masks in finished):
             raise ModelOutputError(f"{self.model_type} answered a prompt with values that are not finite")
         return finished
-
-    def _agreement(self, answer: Answer, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B, 4) IoU of every mask with the low-res logits that its prompt has."""
-        given = np.stack([prompt.low_res_logits for prompt in prompts if prompt.low_res_logits is not None])
-        before = to_device(given > self._mask_threshold, self.device)[:, None]  # (B, 1, S/4, S/4)
-        every = torch.arange(4, device=self.device)
-        logits = torch.stack([answer.low_res_logits(row, every) for row in range(len(prompts))])
-        masks = logits > self._mask_threshold
-        union = (masks | before).sum((-2, -1))
-        return (masks & before).sum((-2, -1)) / union.clamp(min=1)
 
 
 def _stream(device: torch.device, priority: int) -> torch.cuda.Stream | None:

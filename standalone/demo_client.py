@@ -22,8 +22,10 @@ import skimage.data
 from cv_bridge import CvBridge
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point, PointStamped
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
@@ -49,6 +51,7 @@ PAN_PX = 20
 START_SEC = 180.0  # the node imports torch and loads its weights; a busy machine takes long
 ANSWER_SEC = 60.0  # far more than an idle machine needs
 STOP_SEC = 10.0
+FOLLOW_SEC = 3.0
 TRIES = 3  # a frame that the network lost cannot be prompted on: then the next one is taken
 OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray, "overlay": Image}
 COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"
@@ -96,11 +99,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Answer:
-    """One set of the node's outputs, of one frame, and the frame that was prompted on."""
+    """One set of the node's outputs, of one frame, and the frame that was prompted on or looked at last.
+
+    From a prompt to its mask ``click_to_mask_ms`` have passed; objects that are followed need no prompt.
+    """
 
     seen: Seen
     outputs: dict[str, Any]
-    click_to_mask_ms: float
+    click_to_mask_ms: float | None
 
     def objects(self, clicked: str) -> Iterator[tuple[str, float, int]]:
         """Name, predicted IoU and area (pixels) of each object; ``clicked`` names the one without a class."""
@@ -130,6 +136,7 @@ class Client:
         self.box = node.create_publisher(RegionOfInterest, "sam/box", 1)
         self.prompts = node.create_publisher(Detection2DArray, "sam/prompts", 1)
         self.clear = node.create_client(Trigger, "sam/clear")
+        self._set_parameters = node.create_client(SetParameters, "sam/set_parameters")
         node.create_subscription(Image, "image", self._take_frame, qos_profile_sensor_data)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)
         for name, kind in OUTPUTS.items():
@@ -175,6 +182,17 @@ class Client:
                 return Answer(on, self._answers[complete], 1000 * (self._mask_sec[complete] - start))
             print(f"demo: the node refused {what}: {self._refusal}", flush=True)
         raise DemoError(f"the node refused {what} {TRIES} times, the last time with: {self._refusal}")
+
+    def follow(self, seconds: float) -> Answer:
+        """Have the node follow its objects for so many seconds; return what it says of a frame after that."""
+        request = SetParameters.Request(parameters=[Parameter("follow", value=True).to_parameter_msg()])
+        future = self._set_parameters.call_async(request)
+        self._wait(future.done, "the parameter follow", ANSWER_SEC)
+        until = time.monotonic() + seconds
+        self._wait(lambda: time.monotonic() > until, "time to pass", seconds + ANSWER_SEC)
+        self._answers = {}
+        complete = self._wait(self._complete, "an answer on the next frame", ANSWER_SEC)
+        return Answer(self.look(), self._answers[complete], None)
 
     def _complete(self) -> tuple[int, int] | None:
         return next((stamp for stamp, got in self._answers.items() if len(got) == len(OUTPUTS)), None)
@@ -232,6 +250,8 @@ class Album:
 
     def close(self) -> None:
         """Write all overlays in two columns."""
+        if len(self._shown) % 2:
+            self._shown.append(np.full_like(self._shown[0], 255))
         rows = [np.hstack(self._shown[first : first + 2]) for first in range(0, len(self._shown), 2)]
         self._write("demo.png", np.vstack(rows))
 
@@ -262,6 +282,11 @@ def prompt_by_topic(client: Client, album: Album) -> None:
     answer = client.ask("the detections", lambda on: client.prompts.publish(detections(on)))
     show(answer, RIM, {COFFEE: "detection: point", SPOON: "detection: box", HANDLE: "detection: box"})
     album.add("detections", "three detections at once, a point and two boxes", answer)
+
+    answer = client.follow(FOLLOW_SEC)
+    followed = f"followed for {FOLLOW_SEC:.0f} s"
+    show(answer, RIM, dict.fromkeys((COFFEE, SPOON, HANDLE), followed))
+    album.add("followed", f"the same three, {followed}", answer)
     album.close()
 
 
@@ -305,7 +330,8 @@ def show(answer: Answer, clicked: Thing, prompts: dict[Thing, str]) -> None:
         if thing.name not in objects:
             raise DemoError(f"the node answered without a mask of the {thing.name} ({prompt})")
         score, area = objects[thing.name]
-        print(COLUMNS.format(thing.name, prompt, f"{score:.2f}", area, f"{answer.click_to_mask_ms:.0f}"))
+        click_to_mask = "-" if answer.click_to_mask_ms is None else f"{answer.click_to_mask_ms:.0f}"
+        print(COLUMNS.format(thing.name, prompt, f"{score:.2f}", area, click_to_mask))
     sys.stdout.flush()
 
 
@@ -345,7 +371,8 @@ def run(folder: Path, parameters: Sequence[str]) -> None:
     with ExitStack() as stack:
         print("demo: starting the camera and the node", flush=True)
         camera = program("camera", folder, f"source:=photograph:{PHOTOGRAPH}", "rate:=10.0", f"pan:={PAN_PX}")
-        node = program("sam_node", folder, *parameters)
+        # One answer for each prompt, until the demo comes to following.
+        node = program("sam_node", folder, "follow:=false", *parameters)
         processes = {"camera": stack.enter_context(camera), "sam_node": stack.enter_context(node)}
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.shutdown)

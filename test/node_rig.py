@@ -134,11 +134,13 @@ class NodeRig:
         image_topic: str = "/image",
         image_type: Any = Image,
         outputs: Sequence[str] = tuple(OUTPUT_TYPES),
+        follow: bool = False,
         wait: bool = True,
     ) -> None:
         self.ros = ros
         self.name = name
-        self.process: RunningProcess = ros.start("sam_ros.sam_node", "--ros-args", *arguments)
+        following = ("-p", f"follow:={str(follow).lower()}")
+        self.process: RunningProcess = ros.start("sam_ros.sam_node", "--ros-args", *following, *arguments)
         self.received: dict[str, list[Any]] = {output: [] for output in OUTPUT_TYPES}
         self.diagnostics: list[DiagnosticStatus] = []
         node = ros.node
@@ -202,6 +204,19 @@ class NodeRig:
                 self.forget_outputs()
                 return refusal
         raise AssertionError(f"{TRIES} images in a row were lost:\n{self.process.output()}")
+
+    def next_set(self, image_rgb: npt.NDArray[np.uint8]) -> OutputSet:
+        """While the node follows: show an image with a new stamp and return the set of outputs on it."""
+        stamp = self.next_stamp_ns()
+        for _ in range(TRIES):  # images are best effort, and some are lost
+            self.send_image(image_msg(image_rgb, "rgb8", stamp))
+            if self.comes_true(lambda: all(self._of(name, stamp) for name in ALWAYS_PUBLISHED)):
+                return OutputSet({name: self._of(name, stamp)[0] for name in ALWAYS_PUBLISHED})
+        raise AssertionError(f"no outputs of {TRIES} images:\n{self.process.output()}")
+
+    def _of(self, name: str, stamp: int) -> list[Any]:
+        """The messages of an output that have this stamp."""
+        return [message for message in self.received[name] if stamp_ns(message) == stamp]
 
     def comes_true(self, condition: Callable[[], object], timeout_sec: float = 5.0) -> bool:
         """Whether the condition holds within the time."""

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("skimage", reason="the demo's photograph is scikit-image's")
 
 CLIENT = Path(__file__).parents[1] / "standalone" / "demo_client.py"
-PICTURES = ["1_click", "2_background_click", "3_box", "4_detections"]
+PICTURES = ["1_click", "2_background_click", "3_box", "4_detections", "5_followed"]
 
 
 def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,6 +24,7 @@ def test_the_demo_answers_every_prompt(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     lines = [line.split() for line in result.stdout.splitlines()]
     table = [words for words in lines if words[-1].isdigit()]
+    followed = [words for words in lines if words[-1] == "-"]
     objects = ["coffee", "coffee", "rim", "coffee", "spoon", "handle"]
     assert [words[0] for words in table] == objects
     for words in table:
@@ -31,6 +32,9 @@ def test_the_demo_answers_every_prompt(tmp_path: Path) -> None:
         assert 0 < predicted_iou <= 1
         assert area > 0
         assert click_to_mask_ms > 0
+    assert [words[0] for words in followed] == ["coffee", "spoon", "handle"]
+    for prompted, same in zip(table[3:], followed, strict=True):
+        assert 0.5 < int(same[-2]) / int(prompted[-2]) < 2, "an object keeps its size"
     overview = cv2.imread(str(tmp_path / "demo.png"))
     for name in PICTURES:
         overlay, mask = (cv2.imread(str(tmp_path / f"{name}{kind}.png")) for kind in ("", "_mask"))

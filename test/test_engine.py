@@ -51,7 +51,6 @@ class FakePredictor:
     def __init__(self) -> None:
         self.encoded: list[int] = []
         self.decoded: list[tuple[int, list[Prompt], list[bool]]] = []
-        self.closest_only: list[list[bool]] = []
         self.gates: dict[int, threading.Event] = {}
         self.started: list[int] = []
         self.decode_gate = threading.Event()
@@ -79,14 +78,12 @@ class FakePredictor:
         prompts: Sequence[Prompt],
         multimask_output: Sequence[bool],
         best_only: Sequence[bool],
-        closest_only: Sequence[bool],
     ) -> list[Masks]:
         self.decoding.set()
         assert self.decode_gate.wait(DEADLINE_SEC)
         if self.failures:
             raise self.failures.pop()
         self.decoded.append((embedding.number, list(prompts), list(multimask_output)))
-        self.closest_only.append(list(closest_only))
         return [
             self._masks(prompt, embedding.original_hw, 3 if three else 1, only_best)
             for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
@@ -842,7 +839,7 @@ def test_a_followed_object_is_asked_for_by_its_logits_and_their_box(following: R
     following.embed(2)
     following.outputs(2)
     number, (prompt,), (three,) = following.predictor.decoded[-1]
-    assert (number, three, following.predictor.closest_only[-1]) == (2, False, [True])
+    assert (number, three) == (2, False)
     assert prompt.point_coords is None and prompt.box is not None and prompt.low_res_logits is not None
     # The fake's logits are 3 everywhere: the box is the whole image.
     np.testing.assert_allclose(prompt.box, [0, 0, SIZE_HW[1], SIZE_HW[0]])

@@ -68,12 +68,17 @@ def held_out_frames(videos: int, image_size: int) -> Iterator[Prompted]:
 
 def _objects(scene: Scene, seed: int) -> Iterator[Prompted]:
     """At most ``OBJECTS_PER_SCENE`` objects, each with a random click; nothing if there is no large one."""
-    labels = np.random.default_rng(seed).permutation(_large(scene))[:OBJECTS_PER_SCENE]
+    labels = labels_asked_for(scene, seed)
     if not len(labels):
         return
     rng = np.random.default_rng(seed + 1)
     masks = _masks(scene, labels)
     yield prompted(scene.image, masks, [sample_click(rng, mask) for mask in masks])
+
+
+def labels_asked_for(scene: Scene, seed: int) -> NDArray[np.int64]:
+    """(N,) the objects of a scene that are prompted, at most ``OBJECTS_PER_SCENE``."""
+    return np.random.default_rng(seed).permutation(_large(scene))[:OBJECTS_PER_SCENE]
 
 
 def _large(scene: Scene) -> NDArray[np.int64]:

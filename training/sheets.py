@@ -32,7 +32,7 @@ def _object_row(predictor: SamPredictor, objects: Prompted, index: int) -> Pictu
     tiles = [view.tile(objects.image, mask) for mask in (truth, click, box)]
     view.draw_click(tiles[1], objects.points[index, 0].numpy())
     view.draw_box(tiles[2], objects.boxes[index].numpy())
-    return _captioned(f"truth, click {mask_iou(click, truth):.2f}, box {mask_iou(box, truth):.2f}", tiles)
+    return captioned(f"truth, click {mask_iou(click, truth):.2f}, box {mask_iou(box, truth):.2f}", tiles)
 
 
 def largest(objects: Prompted) -> int:
@@ -55,10 +55,10 @@ def _compared_row(one: Compared) -> Picture:
     view.draw_box(tiles[0], one.box)
     view.draw_click(tiles[0], one.click)
     values = f"click {one.iou('click'):.2f}, box {one.iou('box'):.2f}, GrabCut {one.grab_cut_iou:.2f}"
-    return _captioned(f"{one.name}: {values}", tiles)
+    return captioned(f"{one.name}: {values}", tiles)
 
 
-def _captioned(caption: str, tiles: Sequence[Picture]) -> Picture:
+def captioned(caption: str, tiles: Sequence[Picture]) -> Picture:
     """Tiles side by side, their caption above."""
     row = np.hstack(tiles)
     strip = np.full((CAPTION, row.shape[1], 3), 255, np.uint8)

@@ -19,7 +19,7 @@ def score_table(scores: Mapping[str, Scores]) -> str:
     """Mean IoU and the error of predicted IoU for each way of prompting."""
     columns = ["prompt", "mean IoU, mask chosen by predicted IoU", "mean IoU, best mask"]
     rows = [[kind, *_decimals(part.means().values())] for kind, part in scores.items()]
-    return _table([*columns, "mean absolute error of predicted IoU"], rows)
+    return table([*columns, "mean absolute error of predicted IoU"], rows)
 
 
 def shape_table(shapes: Sequence[VisibleShape], scores: Mapping[str, Scores]) -> str:
@@ -39,7 +39,7 @@ def shape_table(shapes: Sequence[VisibleShape], scores: Mapping[str, Scores]) ->
         for name, chosen in groups.items()
         if chosen.any()
     ]
-    return _table(["object", "how many", "click", "click, best mask", "3 clicks", "box"], rows)
+    return table(["object", "how many", "click", "click, best mask", "3 clicks", "box"], rows)
 
 
 def method_table(compared: Sequence[Compared]) -> str:
@@ -54,7 +54,7 @@ def method_table(compared: Sequence[Compared]) -> str:
         ["click", "sam_tiny", *_versus(click, fill), "1"],
         ["click", "flood fill", *_versus(fill, click), _relative_time(compared, "flood fill")],
     ]
-    return _table(["prompt", "method", "mean IoU", "median IoU", "better of the two", "time"], rows)
+    return table(["prompt", "method", "mean IoU", "median IoU", "better of the two", "time"], rows)
 
 
 def method_notes(compared: Sequence[Compared]) -> str:
@@ -82,7 +82,7 @@ def object_table(compared: Sequence[Compared]) -> str:
         ]
         for one in worst_first(compared)
     ]
-    return _table(["photograph", "object", *kinds, "GrabCut", "flood fill"], rows)
+    return table(["photograph", "object", *kinds, "GrabCut", "flood fill"], rows)
 
 
 def worst_first(compared: Sequence[Compared]) -> list[Compared]:
@@ -105,6 +105,7 @@ def _decimals(values: Iterable[float]) -> list[str]:
     return [f"{value:.3f}" for value in values]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,240 @@
+"""Measure how well objects are followed through generated video: ``python -m training.following``.
+
+Objects of each video's first frame are prompted by their boxes there and followed to its end in several ways.
+The videos are those of ``training.evaluate``, from seeds that training never uses, with more frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from sam_ros.follower import Follower, make_view, prompt_to_follow
+from sam_ros.objects import SegmentedObject, Target
+from sam_ros.postprocess import upscale_on_cpu
+from sam_ros.predictor import Embedding, Predictor, load_predictor
+from sam_ros.prompt import Prompt
+from training.batches import Mask, tight_box
+from training.comparison import mask_iou
+from training.evaluate import SMALLEST_SHARE, VIDEO_SEED, labels_asked_for
+from training.sheets import captioned, write
+from training.tables import table
+from training.tiles import view_of_all
+from training.video import generate_video
+
+FRAMES = (20, 40)  # of a video: the longer, the slower everything moves
+SHOWN = (0, 1, 2, 3)  # fourths of a video of which the sheet shows the last frame
+FOUND = 0.5  # IoU from which an object counts as found
+FOLLOWING = "moved, asked by logits and box: what the node does"
+TRUTH = "box of the truth on every frame"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One frame on which objects are to be found that were found on the frame before.
+
+    Attributes:
+        predictor, embedding: what can be asked.
+        target: the frame.
+        moved: the objects, their logits moved as the objects were.
+        unmoved: the objects, their logits as they were on the frame before.
+    """
+
+    predictor: Predictor
+    embedding: Embedding
+    target: Target
+    moved: Sequence[SegmentedObject]
+    unmoved: Sequence[SegmentedObject]
+
+
+Found = tuple[Mask, NDArray[np.float32]]
+"""(H, W) mask of an object on a frame, and its (S/4, S/4) logits."""
+Way = Callable[[Step], list[Found]]
+
+
+def by_logits_unmoved(step: Step) -> list[Found]:
+    """SAM's mask prompt, and nothing else."""
+    return _asked(step, step.unmoved, [Prompt(low_res_logits=one.low_res_logits) for one in step.unmoved])
+
+
+def by_logits_and_box_unmoved(step: Step) -> list[Found]:
+    """As the node, but for the motion."""
+    return _asked(step, step.unmoved, [prompt_to_follow(one, step.target) for one in step.unmoved])
+
+
+def moved_only(step: Step) -> list[Found]:
+    """Without asking the model again."""
+    return [_as_carried(step, one) for one in step.moved]
+
+
+def by_logits_moved(step: Step) -> list[Found]:
+    """SAM's mask prompt after the motion."""
+    return _asked(step, step.moved, [Prompt(low_res_logits=one.low_res_logits) for one in step.moved])
+
+
+def followed(step: Step) -> list[Found]:
+    """What the node does."""
+    return _asked(step, step.moved, [prompt_to_follow(one, step.target) for one in step.moved])
+
+
+WAYS: dict[str, Way] = {
+    "logits of the frame before": by_logits_unmoved,
+    "logits of the frame before and their box": by_logits_and_box_unmoved,
+    "moved only": moved_only,
+    "moved, asked by logits": by_logits_moved,
+    FOLLOWING: followed,
+}
+
+
+def _as_carried(step: Step, one: SegmentedObject) -> Found:
+    """The object as its logits are."""
+    low_res: NDArray[np.float32] = np.asarray(one.low_res_logits)
+    logits = upscale_on_cpu(low_res, step.embedding.input_hw, step.embedding.original_hw)
+    return logits > 0, low_res
+
+
+def _asked(step: Step, objects: Sequence[SegmentedObject], prompts: Sequence[Prompt | None]) -> list[Found]:
+    """The answers to the prompts; without a prompt, or an answer, the object as it was carried."""
+    found = [_as_carried(step, one) for one in objects]
+    asked = [index for index, prompt in enumerate(prompts) if prompt is not None]
+    given = [prompt for prompt in prompts if prompt is not None]
+    answers = step.predictor.decode(step.embedding, given, False)
+    for index, answer in zip(asked, answers, strict=True):
+        mask = answer.masks[0]
+        found[index] = mask, answer.low_res_logits[0] if mask.any() else found[index][1]
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One frame of a video, and what each way found on it of the objects that can be seen.
+
+    Attributes:
+        share: how far into the video the frame is, from 0 to 1.
+        image: (H, W, 3) uint8 RGB.
+        truth: (H, W) of each object of the first frame, empty where it is out of sight.
+        masks: (H, W) of each object, by way.
+    """
+
+    share: float
+    image: NDArray[np.uint8]
+    truth: list[Mask]
+    masks: dict[str, list[Mask]]
+
+    def ious(self, way: str) -> list[float]:
+        """Of the objects of which enough is visible to be asked for."""
+        smallest = SMALLEST_SHARE * max(self.image.shape) ** 2
+        pairs = zip(self.masks[way], self.truth, strict=True)
+        return [mask_iou(mask, truth) for mask, truth in pairs if truth.sum() >= smallest]
+
+
+def follow(predictor: Predictor, seed: int, frames: int) -> Iterator[Trial]:
+    """Every frame of a video but the first, of the objects that the first one is prompted for."""
+    video = generate_video(seed, predictor.image_size, frames)
+    first = next(video)
+    labels = labels_asked_for(first, seed).tolist()
+    if not labels:
+        return
+    embedding, follower = predictor.encode(first.image), Follower()
+    follower.add(0, make_view(first.image))
+    start = _prompted(predictor, embedding, [first.mask(label) for label in labels])
+    states = dict.fromkeys(WAYS, start)
+    for sequence, scene in enumerate(video, 1):
+        embedding = predictor.encode(scene.image)
+        follower.add(sequence, make_view(scene.image))
+        target = Target(sequence, embedding.original_hw, predictor.image_size)
+        truth = [scene.mask(label) for label in labels]
+        masks = {TRUTH: _from_boxes(predictor, embedding, truth)}
+        for name, way in WAYS.items():
+            moved = follower.carried(states[name], target)
+            found = way(Step(predictor, embedding, target, moved, states[name]))
+            masks[name] = [mask for mask, _ in found]
+            states[name] = [
+                replace(one, low_res_logits=logits) for one, (_, logits) in zip(moved, found, strict=True)
+            ]
+        yield Trial(sequence / (frames - 1), scene.image, truth, masks)
+
+
+def _prompted(predictor: Predictor, embedding: Embedding, truth: Sequence[Mask]) -> list[SegmentedObject]:
+    """Objects prompted on frame 0, by their tight boxes."""
+    prompts = [Prompt(box=tight_box(mask).astype(np.float64)) for mask in truth]
+    answers = predictor.decode(embedding, prompts, False)
+    size_hw = embedding.original_hw
+    return [
+        SegmentedObject("", "", index, 0, size_hw, low_res_logits=answer.low_res_logits[0])
+        for index, answer in enumerate(answers)
+    ]
+
+
+def _from_boxes(predictor: Predictor, embedding: Embedding, truth: Sequence[Mask]) -> list[Mask]:
+    """What the model makes of the tight boxes of what is visible."""
+    visible = [index for index, mask in enumerate(truth) if mask.any()]
+    prompts = [Prompt(box=tight_box(truth[index]).astype(np.float64)) for index in visible]
+    masks = [np.zeros_like(mask) for mask in truth]
+    for index, answer in zip(visible, predictor.decode(embedding, prompts, False), strict=True):
+        masks[index] = answer.masks[0]
+    return masks
+
+
+def report(trials: dict[int, list[Trial]]) -> str:
+    """Tables of the videos of each length."""
+    sections = ["# Following objects through generated video"]
+    for frames, some in trials.items():
+        rows = []
+        for name in [*WAYS, TRUTH]:
+            every = np.array([iou for trial in some for iou in trial.ious(name)])
+            late = np.array([iou for trial in some if trial.share > 0.75 for iou in trial.ious(name)])
+            rows.append([name, f"{every.mean():.3f}", f"{late.mean():.3f}", f"{(late >= FOUND).mean():.2f}"])
+        columns = ["way", "mean IoU", "in the last quarter", f"found there (IoU >= {FOUND})"]
+        sections += [f"## Videos of {frames} frames, {len(every)} objects in them", table(columns, rows)]
+    pictures = "Of each video the largest object, followed: the last frame of each quarter."
+    return "\n\n".join([*sections, pictures, "![Following](following.jpg)"]) + "\n"
+
+
+def draw(trials: Sequence[Trial], videos: int, path: Path) -> None:
+    """The object of each video that is largest at its end, as it was followed; its outline is the truth's."""
+    length = len(trials) // videos
+    rows = []
+    for start in range(0, videos * length, length):
+        video = trials[start : start + length]
+        largest = int(np.argmax([mask.sum() for mask in video[-1].truth]))
+        shown = [video[(quarter + 1) * length // 4 - 1] for quarter in SHOWN]
+        tiles, ious = [], []
+        for trial in shown:
+            mask, truth = trial.masks[FOLLOWING][largest], trial.truth[largest]
+            image = trial.image.copy()
+            outlines, _ = cv2.findContours(truth.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(image, outlines, -1, (255, 255, 255), 3)
+            tiles.append(view_of_all(image).tile(image, mask))
+            ious.append(f"{mask_iou(mask, truth):.2f}" if truth.any() else "out of sight")
+        rows.append(captioned("IoU " + ", ".join(ious), tiles))
+    write(rows, path)
+
+
+def main() -> None:
+    """Parse the command line, measure, draw, print the report and write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--videos", type=int, default=12)
+    parser.add_argument("--output", type=Path, default=Path("training/results"), help="folder of the results")
+    arguments = parser.parse_args()
+    predictor = load_predictor("sam_tiny", device="cpu", precision="float32")
+    seeds = range(VIDEO_SEED, VIDEO_SEED + arguments.videos)
+    trials = {
+        frames: [trial for seed in tqdm(seeds, unit="video") for trial in follow(predictor, seed, frames)]
+        for frames in FRAMES
+    }
+    draw(trials[FRAMES[-1]], arguments.videos, arguments.output / "following.jpg")
+    text = report(trials)
+    (arguments.output / "following.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
