@@ -29,6 +29,11 @@ PARTS = {
         "together, against a loop of `SamPredictor.predict`. Beyond *prompts in the loop* its time is "
         "extrapolated.",
     ),
+    "following": (
+        "Following",
+        "Objects carried to the next frame, of 1280 x 720, by tracking their points, against decoding them "
+        "there by this project: *sam_ros* is what following adds, *other* what the answers cost in any case.",
+    ),
     "preprocess": (
         "Pre-processing",
         "An image to the encoder's input, against PIL in `ResizeLongestSide.apply_image` and "

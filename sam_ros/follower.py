@@ -33,6 +33,8 @@ RETURN_PX = 1.0  # tracked there and back, a point ends so near to where it bega
 AGREE_PX = 1.5  # points so near to where a motion takes them agree with it
 FEWEST_TO_TURN = 6  # points; fewer tell where an object moved, but not how it turned
 MOST_GROWTH = 1.5  # in one step; what seems to grow or shrink more was not tracked well
+NEAR = 1 / 32  # of the side of the low-res logits: so far beyond its place an object's mask is believed
+NOT_THE_OBJECT = -4.0  # logit: clearly outside
 
 Points = npt.NDArray[np.float32]
 """(N, 2) XY, (0, 0) the centre of the first pixel."""
@@ -127,6 +129,17 @@ def prompt_to_follow(one: SegmentedObject, target: Target) -> Prompt | None:
     scale = np.divide((width, height), resized_hw(target.size_hw, target.image_size)[::-1]) * 4
     edges = np.minimum(np.array(box) * np.tile(scale, 2), (width, height, width, height))
     return Prompt(box=edges, low_res_logits=logits)
+
+
+def near_its_place(logits: LowResLogits, carried: LowResLogits) -> LowResLogits:
+    """What to carry on of an object: its decoded logits (S/4, S/4), negative where it can hardly be.
+
+    ``carried`` are its logits as they were moved to this frame. A mask that spills over to something else
+    would grow from frame to frame and be carried along with that.
+    """
+    reach = max(1, round(NEAR * len(logits)))
+    place = cv2.dilate((carried > 0).astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    return np.where(place > 0, logits, np.minimum(logits, np.float32(NOT_THE_OBJECT)))
 
 
 def covered_hw(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import torch
 from random_models import MINIATURE, save_random_sam
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import breakdown, click, encode, messages, preprocess, prompts, quality
+from benchmark import breakdown, click, encode, following, messages, preprocess, prompts, quality
 from benchmark.contest import Contest, Options, Weights, find_weights, open_contest, random_sam
 from benchmark.floor import click_multiply_adds, encoder_multiply_adds, floor_sec
 from benchmark.images import photograph
@@ -83,6 +83,17 @@ def test_preprocess(contest: Contest) -> None:
     results = of_float32(preprocess.measure(contest, MACHINE))
     assert [result.case["image"] for result in results] == ["640 x 480", "1280 x 720", "1920 x 1080"]
     assert all(result.figures == {"values that differ": 0, "by levels": 0} for result in results)
+
+
+def test_following(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "COUNTS", (1, 9))
+    one, many = of_float32(following.measure(contest, MACHINE))
+    assert [one.case["objects"], many.case["objects"]] == ["1", "9"]
+    assert one.ratio is not None and many.ratio is not None
+    logits = following.round_objects(9, (72, 128), 128)
+    middles = [np.argwhere(one > 0).mean(axis=0) for one in logits]  # row, column in cells of 4 input pixels
+    np.testing.assert_allclose(middles[0], [0.625, 1.5], atol=0.5)
+    np.testing.assert_allclose(middles[8], [2.875, 1.5], atol=0.5)
 
 
 def test_breakdown(contest: Contest) -> None:

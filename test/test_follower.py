@@ -18,6 +18,7 @@ from sam_ros.follower import (
     in_cells,
     make_view,
     moved_logits,
+    near_its_place,
     points_inside,
     prompt_to_follow,
     track,
@@ -324,3 +325,18 @@ def test_its_box_stays_in_the_image() -> None:
 def test_of_nothing_there_is_nothing_to_ask() -> None:
     assert prompt_to_follow(seen(np.zeros(SIZE_HW, bool), 1), target(1)) is None
     assert prompt_to_follow(SegmentedObject("a", "", 0, 1, SIZE_HW), target(1)) is None
+
+
+def test_what_spills_over_is_not_carried_on() -> None:
+    carried = low_res(ellipse((200, 180), (60, 60)))
+    spilled = low_res(ellipse((200, 180), (64, 64)) | ellipse((420, 180), (150, 20)))
+    kept = near_its_place(spilled, carried)
+    assert iou(kept, low_res(ellipse((200, 180), (64, 64)))) > 0.9
+    inside = carried > 0
+    np.testing.assert_array_equal(kept[inside], spilled[inside])
+    assert kept.dtype == np.float32 and kept[~inside].max() <= spilled[~inside].max()
+
+
+def test_an_object_that_grows_a_little_grows() -> None:
+    carried, grown = (low_res(ellipse((200, 180), (side, side))) for side in (60, 66))
+    np.testing.assert_array_equal(near_its_place(grown, carried), grown)

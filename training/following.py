@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sam_ros.follower import Follower, make_view, prompt_to_follow
+from sam_ros.follower import Follower, make_view, near_its_place, prompt_to_follow
 from sam_ros.objects import SegmentedObject, Target
 from sam_ros.postprocess import upscale_on_cpu
 from sam_ros.predictor import Embedding, Predictor, load_predictor
@@ -32,7 +32,7 @@ from training.video import generate_video
 FRAMES = (20, 40)  # of a video: the longer, the slower everything moves
 SHOWN = (0, 1, 2, 3)  # fourths of a video of which the sheet shows the last frame
 FOUND = 0.5  # IoU from which an object counts as found
-FOLLOWING = "moved, asked by logits and box: what the node does"
+FOLLOWING = "the same, carried on only near its place: what the node does"
 TRUTH = "box of the truth on every frame"
 
 
@@ -79,9 +79,18 @@ def by_logits_moved(step: Step) -> list[Found]:
     return _asked(step, step.moved, [Prompt(low_res_logits=one.low_res_logits) for one in step.moved])
 
 
+def by_logits_and_box_moved(step: Step) -> list[Found]:
+    """As the node, but whatever is found is carried on."""
+    return _asked(step, step.moved, [prompt_to_follow(one, step.target) for one in step.moved])
+
+
 def followed(step: Step) -> list[Found]:
     """What the node does."""
-    return _asked(step, step.moved, [prompt_to_follow(one, step.target) for one in step.moved])
+    found = by_logits_and_box_moved(step)
+    carried = [np.asarray(one.low_res_logits) for one in step.moved]
+    return [
+        (mask, near_its_place(logits, before)) for (mask, logits), before in zip(found, carried, strict=True)
+    ]
 
 
 WAYS: dict[str, Way] = {
@@ -89,6 +98,7 @@ WAYS: dict[str, Way] = {
     "logits of the frame before and their box": by_logits_and_box_unmoved,
     "moved only": moved_only,
     "moved, asked by logits": by_logits_moved,
+    "moved, asked by logits and box": by_logits_and_box_moved,
     FOLLOWING: followed,
 }
 

@@ -1,0 +1,73 @@
+"""Carrying objects to the next frame, against asking the model for them there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmark.contest import Contest
+from benchmark.images import ImageRGB
+from benchmark.results import Result
+from benchmark.timing import Action, interleaved, peak_mb
+from sam_ros.follower import View, make_view, moved_logits, prompt_to_follow
+from sam_ros.masks import logits_from_mask
+from sam_ros.objects import LowResLogits, SegmentedObject, Target
+
+COUNTS = (1, 8, 64)  # objects
+ACROSS = 8  # places for objects in a row
+RADIUS = 0.05  # of the image's height: of the round objects
+SHIFT = (4, 9)  # pixels down and right, from one frame to the next
+CARRIED = "carried"
+
+
+def measure(contest: Contest, machine: Mapping[str, Any]) -> list[Result]:  # noqa: ARG001 as of every part
+    """One result for each number of objects and each precision, which matters to the decoding only."""
+    return [result for count in COUNTS for result in _measure(contest, count)]
+
+
+def _measure(contest: Contest, count: int) -> list[Result]:
+    size_hw = contest.image_rgb.shape[:2]
+    logits = round_objects(count, (size_hw[0], size_hw[1]), contest.image_size)
+    before, after = make_view(contest.image_rgb), np.roll(contest.image_rgb, SHIFT, axis=(0, 1))
+    target = Target(1, (size_hw[0], size_hw[1]), contest.image_size)
+    objects = [SegmentedObject("", "", 0, 0, target.size_hw, low_res_logits=one) for one in logits]
+    prompts = [prompt for prompt in (prompt_to_follow(one, target) for one in objects) if prompt is not None]
+    actions: dict[str, Action] = {CARRIED: partial(carry, logits, before, after, contest.image_size)}
+    for precision, ours in contest.ours.items():
+        embedding = contest.embeddings[precision]
+        actions[precision] = partial(ours.decode, embedding, prompts, False, True)
+    timings = interleaved(actions, contest.options.effort, contest.options.device)
+    return [
+        Result(
+            "following",
+            contest.case(precision, objects=str(count)),
+            timings[CARRIED].seconds,
+            timings[precision].seconds,
+            {},
+            peak_mb(timings[CARRIED], timings[precision]),
+        )
+        for precision in contest.ours
+    ]
+
+
+def carry(
+    logits: Sequence[LowResLogits], before: View, image_rgb: ImageRGB, image_size: int
+) -> list[LowResLogits]:
+    """All that following adds to a frame, (H, W, 3) uint8, before the model is asked."""
+    return moved_logits(logits, before, make_view(image_rgb), image_size)
+
+
+def round_objects(count: int, size_hw: tuple[int, int], image_size: int) -> list[LowResLogits]:
+    """Logits (S/4, S/4) of so many discs, row by row in an image (H, W)."""
+    height, width = size_hw
+    rows, columns = np.ogrid[:height, :width]
+    made = []
+    for index in range(count):
+        y = (index // ACROSS % ACROSS + 0.5) * height / ACROSS
+        x = (index % ACROSS + 0.5) * width / ACROSS
+        disc = (columns - x) ** 2 + (rows - y) ** 2 <= (RADIUS * height) ** 2
+        made.append(logits_from_mask(disc, size_hw, image_size))
+    return made
