@@ -12,7 +12,7 @@ from benchmark.contest import Contest
 from benchmark.images import ImageRGB
 from benchmark.results import Result
 from benchmark.timing import Action, interleaved, peak_mb
-from sam_ros.follower import View, make_view, moved_logits, prompt_to_follow
+from sam_ros.follower import View, make_view, moved_objects, prompt_to_follow
 from sam_ros.masks import logits_from_mask
 from sam_ros.objects import LowResLogits, SegmentedObject, Target
 
@@ -35,7 +35,7 @@ def _measure(contest: Contest, count: int) -> list[Result]:
     target = Target(1, (size_hw[0], size_hw[1]), contest.image_size)
     objects = [SegmentedObject("", "", 0, 0, target.size_hw, low_res_logits=one) for one in logits]
     prompts = [prompt for prompt in (prompt_to_follow(one, target) for one in objects) if prompt is not None]
-    actions: dict[str, Action] = {CARRIED: partial(carry, logits, before, after, contest.image_size)}
+    actions: dict[str, Action] = {CARRIED: partial(carry, objects, before, after, contest.image_size)}
     for precision, ours in contest.ours.items():
         embedding = contest.embeddings[precision]
         actions[precision] = partial(ours.decode, embedding, prompts, False, True)
@@ -54,10 +54,10 @@ def _measure(contest: Contest, count: int) -> list[Result]:
 
 
 def carry(
-    logits: Sequence[LowResLogits], before: View, image_rgb: ImageRGB, image_size: int
-) -> list[LowResLogits]:
+    objects: Sequence[SegmentedObject], before: View, image_rgb: ImageRGB, image_size: int
+) -> list[SegmentedObject]:
     """All that following adds to a frame, (H, W, 3) uint8, before the model is asked."""
-    return moved_logits(logits, before, make_view(image_rgb), image_size)
+    return moved_objects(objects, before, make_view(image_rgb), image_size)
 
 
 def round_objects(count: int, size_hw: tuple[int, int], image_size: int) -> list[LowResLogits]:

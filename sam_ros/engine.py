@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_ros.errors import DeviceError, InvalidImageError, SamRosError
-from sam_ros.follower import Follower, make_view, near_its_place, prompt_to_follow
+from sam_ros.follower import Follower, found_again, make_view, prompt_to_follow
 from sam_ros.frames import EmbeddedFrame, Frame, FrameStore
 from sam_ros.masks import Masks
 from sam_ros.objects import (
-    LowResLogits,
     ObjectTable,
     ProgramPrompts,
     RefusedObject,
@@ -641,8 +640,7 @@ class Engine:
             if self._table is not before:  # cleared or undone meanwhile: this frame shows what is left
                 self._pending.appendleft(_Follow(embedded))
                 return
-            logits = {o.created: _to_carry_on(o, m, target) for o, m in answers if m.masks[0].any()}
-            self._table = table.with_answers(logits, target.sequence)
+            self._table = table.with_objects(_seen(o, m, target) for o, m in answers if m.masks[0].any())
             self._published_on = embedded
         self._listener.on_outputs(_outputs(embedded, answers, settings))
 
@@ -717,12 +715,12 @@ def _apply(
     return updated, ()
 
 
-def _to_carry_on(one: SegmentedObject, answer: Masks, target: Target) -> LowResLogits:
-    """The logits of an object on this frame, on which it was prompted or to which it was carried."""
+def _seen(one: SegmentedObject, answer: Masks, target: Target) -> SegmentedObject:
+    """An object once it is decoded on this frame, on which it was prompted or to which it was carried."""
     logits = answer.low_res_logits[0]
-    if one.sequence == target.sequence or one.low_res_logits is None:
-        return logits
-    return near_its_place(logits, one.low_res_logits)
+    if one.sequence == target.sequence:
+        return replace(one, low_res_logits=logits, logits_sequence=target.sequence, tracks=None)
+    return found_again(one, logits, target)
 
 
 def _prompted(before: ObjectTable, after: ObjectTable) -> set[int]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_ros.masks import MASK_PROMPT_LOGIT, resized_hw, tight_box_xyxy
-from sam_ros.objects import LowResLogits, SegmentedObject, Target
+from sam_ros.objects import LowResLogits, SegmentedObject, Target, Tracks
 from sam_ros.prompt import Prompt
 
 VIEW_SIDE = 256  # pixels, the longest side of the small images in which motion is measured
@@ -31,6 +31,9 @@ PYRAMID_LEVELS = 4
 ITERATIONS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
 RETURN_PX = 1.0  # tracked there and back, a point ends so near to where it began, or it does not count
 AGREE_PX = 1.5  # points so near to where a motion takes them agree with it
+ASTRAY_PX = 3.0  # points so far from where the object's motion takes them are not the object's
+MOST_WEIGHT = 3  # of a point that has been tracked for long, a new one's being 1
+ENOUGH = 0.6  # of the points wanted: with fewer left, new ones are added
 FEWEST_TO_TURN = 6  # points; fewer tell where an object moved, but not how it turned
 MOST_GROWTH = 1.5  # in one step; what seems to grow or shrink more was not tracked well
 NEAR = 1 / 32  # of the side of the low-res logits: so far beyond its place an object's mask is believed
@@ -41,6 +44,7 @@ Points = npt.NDArray[np.float32]
 Motion = npt.NDArray[np.float64]
 """(2, 3) takes XY of one frame to XY of another."""
 STILL: Motion = np.eye(2, 3)
+_NO_POINTS, _NO_AGES = np.empty((0, 2), np.float32), np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +58,15 @@ class View:
 def make_view(image_rgb: npt.NDArray[np.uint8]) -> View:
     """The view of an (H, W, 3) uint8 RGB image."""
     size_hw = (image_rgb.shape[0], image_rgb.shape[1])
-    height, width = (max(1, side) for side in resized_hw(size_hw, VIEW_SIDE))
+    height, width = view_hw(size_hw)
     small = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
     return View(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8), size_hw)
+
+
+def view_hw(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """The size (h, w) of the view of an image (H, W)."""
+    height, width = resized_hw(size_hw, VIEW_SIDE)
+    return max(1, height), max(1, width)
 
 
 class Follower:
@@ -79,7 +89,7 @@ class Follower:
             self._views.clear()
 
     def carried(self, objects: Iterable[SegmentedObject], target: Target) -> list[SegmentedObject]:
-        """Those of the objects that have logits of another frame, with these logits moved to this one.
+        """Those of the objects that have logits of another frame, moved to this one with their logits.
 
         Where the frame that the logits are of is forgotten, they stay as they are.
         """
@@ -88,17 +98,20 @@ class Follower:
             if one.low_res_logits is not None and one.logits_sequence != target.sequence:
                 by_frame.setdefault(one.logits_sequence, []).append(one)
         return [
-            replace(one, low_res_logits=moved, logits_sequence=target.sequence)
+            replace(one, logits_sequence=target.sequence)
             for sequence, some in by_frame.items()
-            for one, moved in zip(some, self._moved(some, sequence, target), strict=True)
+            for one in self._moved(some, sequence, target)
         ]
 
-    def _moved(self, objects: Sequence[SegmentedObject], sequence: int, target: Target) -> list[LowResLogits]:
-        logits = [one.low_res_logits for one in objects if one.low_res_logits is not None]
+    def _moved(
+        self, objects: Sequence[SegmentedObject], sequence: int, target: Target
+    ) -> Sequence[SegmentedObject]:
         path = self._path(sequence, target.sequence)
+        if not path:
+            return [replace(one, tracks=None) for one in objects]
         for before, after in pairwise(path):
-            logits = moved_logits(logits, before, after, target.image_size)
-        return logits
+            objects = moved_objects(objects, before, after, target.image_size)
+        return objects
 
     def _path(self, start: int, end: int) -> list[View]:
         """The views from one frame to another, at most ``MOST_STEPS`` apart; none where an end is missing."""
@@ -131,15 +144,24 @@ def prompt_to_follow(one: SegmentedObject, target: Target) -> Prompt | None:
     return Prompt(box=edges, low_res_logits=logits)
 
 
-def near_its_place(logits: LowResLogits, carried: LowResLogits) -> LowResLogits:
-    """What to carry on of an object: its decoded logits (S/4, S/4), negative where it can hardly be.
+def found_again(one: SegmentedObject, logits: LowResLogits, target: Target) -> SegmentedObject:
+    """An object that was carried to this frame, once the model has answered with these logits (S/4, S/4).
 
-    ``carried`` are its logits as they were moved to this frame. A mask that spills over to something else
-    would grow from frame to frame and be carried along with that.
+    A mask that spills over to something else would grow from frame to frame and be carried along with that:
+    it is believed only near the object's place. Of the tracked points those stay that lie in the mask.
     """
-    reach = max(1, round(NEAR * len(logits)))
-    place = cv2.dilate((carried > 0).astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    return np.where(place > 0, logits, np.minimum(logits, np.float32(NOT_THE_OBJECT)))
+    if one.low_res_logits is not None:
+        reach = max(1, round(NEAR * len(logits)))
+        kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+        place = cv2.dilate((one.low_res_logits > 0).astype(np.uint8), kernel)
+        logits = np.where(place > 0, logits, np.minimum(logits, np.float32(NOT_THE_OBJECT)))
+    tracks = one.tracks
+    if tracks is not None:
+        cells = np.floor((tracks.points + 0.5) / _cell_xy(target.size_hw, target.image_size)).astype(int)
+        x, y = np.clip(cells, 0, len(logits) - 1).T
+        is_inside = logits[y, x] > 0
+        tracks = Tracks(tracks.points[is_inside], tracks.ages[is_inside])
+    return replace(one, low_res_logits=logits, logits_sequence=target.sequence, tracks=tracks)
 
 
 def covered_hw(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
@@ -148,33 +170,55 @@ def covered_hw(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
     return -(-height // 4), -(-width // 4)
 
 
-def moved_logits(
-    logits: Sequence[LowResLogits], before: View, after: View, image_size: int
-) -> list[LowResLogits]:
-    """Low-res logits (S/4, S/4) of objects in one frame, each moved as its object has until another frame.
+def moved_objects(
+    objects: Sequence[SegmentedObject], before: View, after: View, image_size: int
+) -> list[SegmentedObject]:
+    """Objects in another frame: their low-res logits moved as they have, and where their points are there.
 
     Args:
-        logits: of any number of objects.
+        objects: any number, all with logits.
         before, after: the frames; their images have one size.
         image_size: S.
     """
-    if not logits:
+    if not objects:
         return []
+    cell_xy = _cell_xy(before.size_hw, image_size)
     rows, columns = covered_hw(before.size_hw, image_size)
-    height, width = before.grey.shape
-    input_h, input_w = resized_hw(before.size_hw, image_size)
-    cell_xy = np.array([4 * width / input_w, 4 * height / input_h])  # size of a low-res cell in a view
-    each = min(MOST_POINTS, max(LEAST_POINTS, POINTS_TOGETHER // len(logits)))
-    starts = [points_inside(some[:rows, :columns] > 0, cell_xy, each) for some in logits]
-    together = np.concatenate(starts)
-    ends, is_tracked = track(before, after, together)
-    ranges = np.split(np.arange(len(together)), np.cumsum([len(some) for some in starts])[:-1])
+    logits = [np.asarray(one.low_res_logits) for one in objects]
+    each = min(MOST_POINTS, max(LEAST_POINTS, POINTS_TOGETHER // len(objects)))
+    starts = [
+        enough_tracks(one.tracks, some[:rows, :columns] > 0, cell_xy, each)
+        for one, some in zip(objects, logits, strict=True)
+    ]
+    ends, is_tracked = track(before, after, np.concatenate([tracks.points for tracks in starts]))
+    borders = np.cumsum([len(tracks.points) for tracks in starts])[:-1]
     moved = []
-    for some, indexes in zip(logits, ranges, strict=True):
-        tracked = indexes[is_tracked[indexes]]
-        motion = in_cells(find_motion(together[tracked], ends[tracked]), cell_xy)
-        moved.append(_warped(some, motion, rows, columns))
+    for one, some, tracks, ended, found in zip(
+        objects, logits, starts, np.split(ends, borders), np.split(is_tracked, borders), strict=True
+    ):
+        here, there, ages = tracks.points[found], ended[found], tracks.ages[found]
+        motion = find_motion(here, there, 1 + np.minimum(ages, MOST_WEIGHT - 1))
+        is_with_it = np.linalg.norm(_applied(motion, here) - there, axis=1) < ASTRAY_PX
+        moved.append(
+            replace(
+                one,
+                low_res_logits=_warped(some, in_cells(motion, cell_xy), rows, columns),
+                tracks=Tracks(there[is_with_it], ages[is_with_it] + 1),
+            )
+        )
     return moved
+
+
+def enough_tracks(
+    tracks: Tracks | None, mask: npt.NDArray[np.bool_], cell_xy: npt.NDArray[np.float64], most: int
+) -> Tracks:
+    """Tracks on an object, a mask (h, w) of low-res cells; where there are few, with new ones added."""
+    points, ages = (_NO_POINTS, _NO_AGES) if tracks is None else (tracks.points, tracks.ages)
+    if len(points) < ENOUGH * most:
+        added = points_inside(mask, cell_xy, most - len(points))
+        points = np.concatenate([points, added])
+        ages = np.concatenate([ages, np.zeros(len(added), np.int64)])
+    return Tracks(points, ages)
 
 
 def points_inside(mask: npt.NDArray[np.bool_], cell_xy: npt.NDArray[np.float64], most: int) -> Points:
@@ -212,18 +256,34 @@ def _lucas_kanade(before: View, after: View, points: Points) -> tuple[Points, np
     return np.asarray(ends[:, 0], np.float32), np.asarray(status.ravel() == 1)
 
 
-def find_motion(starts: Points, ends: Points) -> Motion:
-    """The turning, magnifying and shifting that most of the points (N, 2) agree on; none without points."""
+def find_motion(starts: Points, ends: Points, weights: npt.NDArray[np.int64]) -> Motion:
+    """The turning, magnifying and shifting that most of the points (N, 2) agree on; none without points.
+
+    A point of weight (N,) 2 counts as two.
+    """
     if not len(starts):
         return STILL
+    starts, ends = np.repeat(starts, weights, axis=0), np.repeat(ends, weights, axis=0)
     shift = np.column_stack([np.eye(2), np.median(ends - starts, axis=0)])
-    if len(starts) < FEWEST_TO_TURN:
+    if len(weights) < FEWEST_TO_TURN:
         return shift
     found, _ = cv2.estimateAffinePartial2D(starts, ends, method=cv2.RANSAC, ransacReprojThreshold=AGREE_PX)
     if found is None:
         return shift
     growth = np.sqrt(abs(np.linalg.det(found[:, :2])))
     return np.asarray(found) if 1 / MOST_GROWTH < growth < MOST_GROWTH else shift
+
+
+def _applied(motion: Motion, points: Points) -> npt.NDArray[np.float64]:
+    """Where a motion takes points (N, 2)."""
+    return np.asarray(points @ motion[:, :2].T + motion[:, 2])
+
+
+def _cell_xy(size_hw: tuple[int, int], image_size: int) -> npt.NDArray[np.float64]:
+    """(2,) width and height of a low-res cell in the view of an image (H, W)."""
+    height, width = view_hw(size_hw)
+    input_h, input_w = resized_hw(size_hw, image_size)
+    return np.array([4 * width / input_w, 4 * height / input_h])
 
 
 def in_cells(motion: Motion, cell_xy: npt.NDArray[np.float64]) -> Motion:

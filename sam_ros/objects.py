@@ -88,6 +88,19 @@ Update: TypeAlias = "ClickedUpdate | ProgramPrompts"
 
 
 @dataclass(frozen=True, eq=False)
+class Tracks:
+    """Points of an object that are tracked from frame to frame.
+
+    Attributes:
+        points: (N, 2) float32 XY in the view of a frame, see ``follower.View``.
+        ages: (N,) over how many frames each has been tracked.
+    """
+
+    points: npt.NDArray[np.float32]
+    ages: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class SegmentedObject:
     """One object, its prompt, and the frame that the prompt was given on.
 
@@ -105,6 +118,7 @@ class SegmentedObject:
             other frames than the one it was prompted on.
         logits_sequence: the frame that low_res_logits are of: the one it was prompted on or, where objects
             are followed, a later one.
+        tracks: points on the object in that frame, where it was followed to it.
     """
 
     id: str
@@ -117,6 +131,7 @@ class SegmentedObject:
     prior_logits: LowResLogits | None = None
     low_res_logits: LowResLogits | None = None
     logits_sequence: int = 0
+    tracks: Tracks | None = None
 
     def prompt_on(self, target: Target) -> Prompt:
         """What to ask the model for this object: its prompt on its own frame, its logits elsewhere."""
@@ -190,7 +205,7 @@ class ObjectTable:
     def with_answers(self, logits: dict[int, LowResLogits], sequence: int) -> ObjectTable:
         """With the low-res logits of objects freshly decoded on a frame, keyed by ``created``."""
         return self.with_objects(
-            replace(o, low_res_logits=logits[o.created], logits_sequence=sequence)
+            replace(o, low_res_logits=logits[o.created], logits_sequence=sequence, tracks=None)
             for o in self.objects
             if o.created in logits
         )

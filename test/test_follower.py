@@ -14,20 +14,22 @@ from sam_ros.follower import (
     Follower,
     View,
     covered_hw,
+    enough_tracks,
     find_motion,
+    found_again,
     in_cells,
     make_view,
-    moved_logits,
-    near_its_place,
+    moved_objects,
     points_inside,
     prompt_to_follow,
     track,
 )
 from sam_ros.masks import MASK_PROMPT_LOGIT, logits_from_mask
-from sam_ros.objects import SegmentedObject, Target
+from sam_ros.objects import SegmentedObject, Target, Tracks
 
 IMAGE_SIZE = 512
 SIZE_HW = (360, 640)
+ONE = np.ones(100, np.int64)
 Mask = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]
 
@@ -66,6 +68,14 @@ def low_res(mask: Mask) -> npt.NDArray[np.float32]:
 def iou(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
     """Of what is positive in two logits."""
     return float(((one > 0) & (other > 0)).sum() / ((one > 0) | (other > 0)).sum())
+
+
+def moved_logits(
+    logits: list[npt.NDArray[np.float32]], before: View, after: View
+) -> list[npt.NDArray[np.float32]]:
+    """The logits of objects after ``moved_objects``."""
+    objects = [SegmentedObject("", "", 0, 0, before.size_hw, low_res_logits=one) for one in logits]
+    return [np.asarray(one.low_res_logits) for one in moved_objects(objects, before, after, IMAGE_SIZE)]
 
 
 def target(sequence: int, size_hw: tuple[int, int] = SIZE_HW) -> Target:
@@ -110,14 +120,14 @@ def test_logits_move_turn_and_grow_with_the_object(
 ) -> None:
     motion = similarity(angle, scale, shift)
     image, mask = textured(), ellipse((250, 170))
-    (moved,) = moved_logits([low_res(mask)], make_view(image), make_view(warped(image, motion)), IMAGE_SIZE)
+    (moved,) = moved_logits([low_res(mask)], make_view(image), make_view(warped(image, motion)))
     expected = low_res(warped(mask.astype(np.uint8), motion).astype(bool))
     assert iou(moved, expected) > 0.93
 
 
 def test_where_nothing_moves_logits_stay() -> None:
     image, logits = make_view(textured()), low_res(ellipse((300, 200)))
-    (moved,) = moved_logits([logits], image, image, IMAGE_SIZE)
+    (moved,) = moved_logits([logits], image, image)
     np.testing.assert_allclose(moved, logits, atol=0.05)
 
 
@@ -128,7 +138,7 @@ def test_images_of_any_shape(size_hw: tuple[int, int]) -> None:
     middle = (width // 2, height // 2)
     mask = ellipse(middle, (width // 6, height // 7), size_hw)
     motion = np.array([[1, 0, width / 20], [0, 1, -height / 30]])
-    (moved,) = moved_logits([low_res(mask)], make_view(image), make_view(warped(image, motion)), IMAGE_SIZE)
+    (moved,) = moved_logits([low_res(mask)], make_view(image), make_view(warped(image, motion)))
     assert iou(moved, low_res(warped(mask.astype(np.uint8), motion).astype(bool))) > 0.93
 
 
@@ -140,7 +150,7 @@ def test_objects_move_each_in_its_own_way() -> None:
     for mask, moved, (x, y) in zip(masks, moved_masks, [(20, -8), (-14, 16)], strict=True):
         before[mask] = shape[mask]
         after[moved] = warped(shape, np.array([[1.0, 0, x], [0, 1, y]]))[moved]
-    result = moved_logits([low_res(mask) for mask in masks], make_view(before), make_view(after), IMAGE_SIZE)
+    result = moved_logits([low_res(mask) for mask in masks], make_view(before), make_view(after))
     for logits, expected in zip(result, moved_masks, strict=True):
         assert iou(logits, low_res(expected)) > 0.9
 
@@ -150,23 +160,21 @@ def test_many_objects_at_once_get_fewer_points_but_all_move() -> None:
     shift = np.array([[1.0, 0, 9], [0, 1, 5]])
     centres = [(60 + 27 * i, 60 + 30 * j) for i in range(18) for j in range(8)]
     masks = [ellipse(centre, (12, 12)) for centre in centres]
-    moved = moved_logits(
-        [low_res(mask) for mask in masks], make_view(image), make_view(warped(image, shift)), IMAGE_SIZE
-    )
+    moved = moved_logits([low_res(mask) for mask in masks], make_view(image), make_view(warped(image, shift)))
     expected = [low_res(ellipse((x + 9, y + 5), (12, 12))) for x, y in centres]
     assert min(iou(*pair) for pair in zip(moved, expected, strict=True)) > 0.7
 
 
 def test_an_object_without_texture_stays() -> None:
     view, logits = View(np.full((144, 256), 90, np.uint8), SIZE_HW), low_res(ellipse((300, 200)))
-    (moved,) = moved_logits([logits], view, view, IMAGE_SIZE)
+    (moved,) = moved_logits([logits], view, view)
     np.testing.assert_allclose(moved, logits, atol=1e-4)
 
 
 def test_an_object_that_vanishes_behind_something_else_stays() -> None:
     before, after = textured(seed=1), textured(seed=2)
     logits = low_res(ellipse((300, 200)))
-    (moved,) = moved_logits([logits], make_view(before), make_view(after), IMAGE_SIZE)
+    (moved,) = moved_logits([logits], make_view(before), make_view(after))
     assert np.isfinite(moved).all() and (moved > 0).any()
 
 
@@ -175,7 +183,7 @@ def test_an_object_that_leaves_the_image_is_gone() -> None:
     logits, step = low_res(mask), np.array([[1.0, 0, 30], [0, 1, 0]])
     for _ in range(4):
         view, image = make_view(image), warped(image, step)
-        (logits,) = moved_logits([logits], view, make_view(image), IMAGE_SIZE)
+        (logits,) = moved_logits([logits], view, make_view(image))
     rows, columns = covered_hw(SIZE_HW, IMAGE_SIZE)
     assert (logits[:rows, : columns - 6] <= 0).all()
 
@@ -183,16 +191,16 @@ def test_an_object_that_leaves_the_image_is_gone() -> None:
 def test_nothing_moves_into_the_padding() -> None:
     image, mask = textured(), ellipse((300, 340), (60, 40))
     down = np.array([[1.0, 0, 0], [0, 1, 15]])
-    (moved,) = moved_logits([low_res(mask)], make_view(image), make_view(warped(image, down)), IMAGE_SIZE)
+    (moved,) = moved_logits([low_res(mask)], make_view(image), make_view(warped(image, down)))
     rows, _ = covered_hw(SIZE_HW, IMAGE_SIZE)
     assert (moved[rows:] == -MASK_PROMPT_LOGIT).all() and (moved[:rows] > 0).any()
 
 
 def test_empty_logits_stay_empty() -> None:
     view, empty = make_view(textured()), np.full((128, 128), -1, np.float32)
-    moved = moved_logits([empty, low_res(ellipse((300, 200)))], view, view, IMAGE_SIZE)
+    moved = moved_logits([empty, low_res(ellipse((300, 200)))], view, view)
     assert (moved[0] < 0).all() and (moved[1] > 0).any()
-    assert moved_logits([], view, view, IMAGE_SIZE) == []
+    assert moved_logits([], view, view) == []
 
 
 def test_points_are_spread_over_the_object() -> None:
@@ -219,19 +227,21 @@ def test_the_motion_of_most_points_counts() -> None:
     starts = np.random.default_rng(0).uniform(0, 100, (60, 2)).astype(np.float32)
     ends = starts + np.array([5, -3], np.float32)
     ends[:20] += 40
-    np.testing.assert_allclose(find_motion(starts, ends), [[1, 0, 5], [0, 1, -3]], atol=1e-3)
+    np.testing.assert_allclose(
+        find_motion(starts, ends, ONE[: len(starts)]), [[1, 0, 5], [0, 1, -3]], atol=1e-3
+    )
 
 
 def test_few_points_tell_only_a_shift_and_none_tells_nothing() -> None:
     starts = np.array([[10, 10], [20, 10], [15, 30]], np.float32)
     ends = np.array([[12, 11], [22, 11], [17, 31]], np.float32)
-    np.testing.assert_allclose(find_motion(starts, ends), [[1, 0, 2], [0, 1, 1]])
-    np.testing.assert_array_equal(find_motion(starts[:0], ends[:0]), STILL)
+    np.testing.assert_allclose(find_motion(starts, ends, ONE[: len(starts)]), [[1, 0, 2], [0, 1, 1]])
+    np.testing.assert_array_equal(find_motion(starts[:0], ends[:0], ONE[:0]), STILL)
 
 
 def test_an_object_does_not_explode_in_one_step() -> None:
     starts = np.random.default_rng(0).uniform(0, 20, (40, 2)).astype(np.float32)
-    motion = find_motion(starts, starts * 4)
+    motion = find_motion(starts, starts * 4, ONE[: len(starts)])
     np.testing.assert_array_equal(motion[:, :2], np.eye(2))
 
 
@@ -328,15 +338,66 @@ def test_of_nothing_there_is_nothing_to_ask() -> None:
 
 
 def test_what_spills_over_is_not_carried_on() -> None:
-    carried = low_res(ellipse((200, 180), (60, 60)))
+    carried = seen(ellipse((200, 180), (60, 60)), 1)
     spilled = low_res(ellipse((200, 180), (64, 64)) | ellipse((420, 180), (150, 20)))
-    kept = near_its_place(spilled, carried)
-    assert iou(kept, low_res(ellipse((200, 180), (64, 64)))) > 0.9
-    inside = carried > 0
-    np.testing.assert_array_equal(kept[inside], spilled[inside])
-    assert kept.dtype == np.float32 and kept[~inside].max() <= spilled[~inside].max()
+    kept = found_again(carried, spilled, target(2))
+    assert kept.low_res_logits is not None and kept.logits_sequence == 2
+    assert kept.low_res_logits.dtype == np.float32
+    assert iou(kept.low_res_logits, low_res(ellipse((200, 180), (64, 64)))) > 0.9
+    inside = low_res(ellipse((200, 180), (60, 60))) > 0
+    np.testing.assert_array_equal(kept.low_res_logits[inside], spilled[inside])
+    assert kept.low_res_logits[~inside].max() <= spilled[~inside].max()
 
 
 def test_an_object_that_grows_a_little_grows() -> None:
-    carried, grown = (low_res(ellipse((200, 180), (side, side))) for side in (60, 66))
-    np.testing.assert_array_equal(near_its_place(grown, carried), grown)
+    grown = low_res(ellipse((200, 180), (66, 66)))
+    kept = found_again(seen(ellipse((200, 180), (60, 60)), 1), grown, target(2))
+    np.testing.assert_array_equal(kept.low_res_logits, grown)
+
+
+def test_points_are_kept_while_they_move_with_the_object_and_lie_in_it() -> None:
+    frames = panned(4, (6, 3))
+    one = seen(ellipse((250, 160)), 1)
+    for sequence in (2, 3, 4):
+        before, after = make_view(frames[sequence - 2]), make_view(frames[sequence - 1])
+        (moved,) = moved_objects([one], before, after, IMAGE_SIZE)
+        answer = low_res(ellipse((250 + 6 * (sequence - 1), 160 + 3 * (sequence - 1))))
+        one = found_again(moved, answer, target(sequence))
+    assert one.tracks is not None and len(one.tracks.points) > 0.8 * MOST_POINTS
+    assert (one.tracks.ages == 3).all(), "none had to be replaced"
+    half = np.where(np.arange(128) < 55, low_res(ellipse((268, 169))), -8).astype(np.float32)
+    kept = found_again(one, half, target(4))
+    assert kept.tracks is not None and 10 < len(kept.tracks.points) < 0.9 * len(one.tracks.points)
+    assert (kept.tracks.points[:, 0] <= 55 * 2).all()
+
+
+def test_points_that_something_else_took_along_are_dropped() -> None:
+    background, cover = textured(seed=1), textured(seed=2)
+    before, after = background.copy(), background.copy()
+    before[:, 330:], after[:, 345:] = cover[:, 330:], cover[:, 330:-15]
+    one = seen(ellipse((300, 180), (60, 40)), 1)
+    (moved,) = moved_objects([one], make_view(before), make_view(after), IMAGE_SIZE)
+    assert moved.tracks is not None
+    assert 40 < len(moved.tracks.points) < 85
+    assert moved.tracks.points[:, 0].max() < 345 * 256 / 640
+    assert moved.low_res_logits is not None and one.low_res_logits is not None
+    assert iou(moved.low_res_logits, one.low_res_logits) > 0.95, "what was not covered stood still"
+
+
+def test_few_tracks_are_topped_up_with_new_ones() -> None:
+    mask, cell_xy = np.ones((72, 128), bool), np.array([2.0, 2.0])
+    old = Tracks(np.full((30, 2), 9, np.float32), np.full(30, 5))
+    more = enough_tracks(old, mask, cell_xy, MOST_POINTS)
+    assert len(more.points) == MOST_POINTS
+    np.testing.assert_array_equal(more.ages, [5] * 30 + [0] * 70)
+    many = Tracks(np.full((80, 2), 9, np.float32), np.full(80, 5))
+    np.testing.assert_array_equal(enough_tracks(many, mask, cell_xy, MOST_POINTS).points, many.points)
+
+
+def test_points_tracked_for_long_count_more() -> None:
+    starts = np.random.default_rng(0).uniform(0, 100, (40, 2)).astype(np.float32)
+    ends = starts.copy()
+    ends[:25] += 20
+    weights = np.where(np.arange(40) < 25, 1, 3)
+    np.testing.assert_allclose(find_motion(starts, ends, weights), STILL, atol=1e-3)
+    np.testing.assert_allclose(find_motion(starts, ends, ONE[:40])[:, 2], [20, 20], atol=1e-3)

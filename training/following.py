@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sam_ros.follower import Follower, make_view, near_its_place, prompt_to_follow
+from sam_ros.follower import Follower, found_again, make_view, prompt_to_follow
 from sam_ros.objects import SegmentedObject, Target
 from sam_ros.postprocess import upscale_on_cpu
 from sam_ros.predictor import Embedding, Predictor, load_predictor
@@ -32,7 +32,7 @@ from training.video import generate_video
 FRAMES = (20, 40)  # of a video: the longer, the slower everything moves
 SHOWN = (0, 1, 2, 3)  # fourths of a video of which the sheet shows the last frame
 FOUND = 0.5  # IoU from which an object counts as found
-FOLLOWING = "the same, carried on only near its place: what the node does"
+FOLLOWING = "the same, carried on near its place, its points kept: what the node does"
 TRUTH = "box of the truth on every frame"
 
 
@@ -54,43 +54,39 @@ class Step:
     unmoved: Sequence[SegmentedObject]
 
 
-Found = tuple[Mask, NDArray[np.float32]]
-"""(H, W) mask of an object on a frame, and its (S/4, S/4) logits."""
+Found = tuple[Mask, SegmentedObject]
+"""(H, W) mask of an object on a frame, and what is to be carried on of it."""
 Way = Callable[[Step], list[Found]]
 
 
 def by_logits_unmoved(step: Step) -> list[Found]:
     """SAM's mask prompt, and nothing else."""
-    return _asked(step, step.unmoved, [Prompt(low_res_logits=one.low_res_logits) for one in step.unmoved])
+    return _asked(step, step.unmoved, _by_logits)
 
 
 def by_logits_and_box_unmoved(step: Step) -> list[Found]:
     """As the node, but for the motion."""
-    return _asked(step, step.unmoved, [prompt_to_follow(one, step.target) for one in step.unmoved])
+    return _asked(step, step.unmoved, prompt_to_follow)
 
 
 def moved_only(step: Step) -> list[Found]:
     """Without asking the model again."""
-    return [_as_carried(step, one) for one in step.moved]
+    return [(_as_carried(step, one), one) for one in step.moved]
 
 
 def by_logits_moved(step: Step) -> list[Found]:
     """SAM's mask prompt after the motion."""
-    return _asked(step, step.moved, [Prompt(low_res_logits=one.low_res_logits) for one in step.moved])
+    return _asked(step, step.moved, _by_logits)
 
 
 def by_logits_and_box_moved(step: Step) -> list[Found]:
-    """As the node, but whatever is found is carried on."""
-    return _asked(step, step.moved, [prompt_to_follow(one, step.target) for one in step.moved])
+    """As the node, but whatever is found is carried on, and its points are chosen anew."""
+    return _asked(step, step.moved, prompt_to_follow)
 
 
 def followed(step: Step) -> list[Found]:
     """What the node does."""
-    found = by_logits_and_box_moved(step)
-    carried = [np.asarray(one.low_res_logits) for one in step.moved]
-    return [
-        (mask, near_its_place(logits, before)) for (mask, logits), before in zip(found, carried, strict=True)
-    ]
+    return _asked(step, step.moved, prompt_to_follow, found_again)
 
 
 WAYS: dict[str, Way] = {
@@ -103,22 +99,39 @@ WAYS: dict[str, Way] = {
 }
 
 
-def _as_carried(step: Step, one: SegmentedObject) -> Found:
-    """The object as its logits are."""
-    low_res: NDArray[np.float32] = np.asarray(one.low_res_logits)
-    logits = upscale_on_cpu(low_res, step.embedding.input_hw, step.embedding.original_hw)
-    return logits > 0, low_res
+def _by_logits(one: SegmentedObject, _: Target) -> Prompt:
+    return Prompt(low_res_logits=one.low_res_logits)
 
 
-def _asked(step: Step, objects: Sequence[SegmentedObject], prompts: Sequence[Prompt | None]) -> list[Found]:
+def _whatever_is_found(one: SegmentedObject, logits: NDArray[np.float32], target: Target) -> SegmentedObject:
+    return replace(one, low_res_logits=logits, logits_sequence=target.sequence, tracks=None)
+
+
+def _as_carried(step: Step, one: SegmentedObject) -> Mask:
+    """(H, W) the object as its logits are."""
+    logits = np.asarray(one.low_res_logits)
+    return np.asarray(upscale_on_cpu(logits, step.embedding.input_hw, step.embedding.original_hw) > 0)
+
+
+def _asked(
+    step: Step,
+    objects: Sequence[SegmentedObject],
+    prompt: Callable[[SegmentedObject, Target], Prompt | None],
+    carry_on: Callable[[SegmentedObject, NDArray[np.float32], Target], SegmentedObject] = _whatever_is_found,
+) -> list[Found]:
     """The answers to the prompts; without a prompt, or an answer, the object as it was carried."""
-    found = [_as_carried(step, one) for one in objects]
-    asked = [index for index, prompt in enumerate(prompts) if prompt is not None]
-    given = [prompt for prompt in prompts if prompt is not None]
-    answers = step.predictor.decode(step.embedding, given, False)
-    for index, answer in zip(asked, answers, strict=True):
-        mask = answer.masks[0]
-        found[index] = mask, answer.low_res_logits[0] if mask.any() else found[index][1]
+    target = step.target
+    here = [replace(one, logits_sequence=target.sequence) for one in objects]
+    prompts = [prompt(one, target) for one in here]
+    given = [one for one in prompts if one is not None]
+    answers = iter(step.predictor.decode(step.embedding, given, False))
+    found: list[Found] = []
+    for one, asked in zip(here, prompts, strict=True):
+        answer = next(answers) if asked is not None else None
+        if answer is None or not answer.masks.any():
+            found.append((_as_carried(step, one), one))
+        else:
+            found.append((answer.masks[0], carry_on(one, answer.low_res_logits[0], target)))
     return found
 
 
@@ -166,9 +179,7 @@ def follow(predictor: Predictor, seed: int, frames: int) -> Iterator[Trial]:
             moved = follower.carried(states[name], target)
             found = way(Step(predictor, embedding, target, moved, states[name]))
             masks[name] = [mask for mask, _ in found]
-            states[name] = [
-                replace(one, low_res_logits=logits) for one, (_, logits) in zip(moved, found, strict=True)
-            ]
+            states[name] = [one for _, one in found]
         yield Trial(sequence / (frames - 1), scene.image, truth, masks)
 
 
