@@ -55,7 +55,7 @@ def _measure(contest: Contest, count: int) -> list[Result]:
 
 def carry(
     objects: Sequence[SegmentedObject], before: View, image_rgb: ImageRGB, image_size: int
-) -> list[SegmentedObject]:
+) -> list[SegmentedObject | None]:
     """All that following adds to a frame, (H, W, 3) uint8, before the model is asked."""
     return moved_objects(objects, before, make_view(image_rgb), image_size)
 

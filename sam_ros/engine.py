@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_ros.errors import DeviceError, InvalidImageError, SamRosError
-from sam_ros.follower import Follower, found_again, make_view, prompt_to_follow
+from sam_ros.follower import VIEWS_KEPT, Follower, View, found_again, make_view, prompt_to_follow
 from sam_ros.frames import EmbeddedFrame, Frame, FrameStore
 from sam_ros.masks import Masks
 from sam_ros.objects import (
@@ -169,7 +169,7 @@ class Engine:
     Callers never block: ``add_image``, ``submit``, ``clear`` and ``undo`` only store. The encode thread takes
     the newest frame, or one that a prompt waits for; the decode thread answers prompts whose frame is
     embedded without waiting for any encode. While objects are followed, it answers each embedded frame in its
-    turn, and the next one is encoded meanwhile, but not the one after it.
+    turn, and the next one is encoded meanwhile, but the one after it only if a prompt waits for it.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Engine:
         self._table = ObjectTable()
         self._history: deque[SegmentedObject | None] = deque(maxlen=UNDO_KEPT)
         self._published_on: EmbeddedFrame | None = None
-        self._followed: Frame | None = None  # the last that is or will be answered because it was embedded
+        self._newest_encoded: Frame | None = None  # of those whose stamps increase
         self._num_frames = 0
         self._flushed_until = 0  # sequence of the last frame before the last flush
         self._encoding: Frame | None = None
@@ -224,6 +224,8 @@ class Engine:
     def configure(self, settings: Settings) -> None:
         """Change the settings from now on."""
         with self._changed:
+            if settings.is_following and not self._settings.is_following:
+                self._follower.clear()  # what it knows is of long ago
             self._settings = settings
             self._frames.configure(
                 settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns
@@ -301,7 +303,7 @@ class Engine:
         self._table = self._table.cleared()
         self._history.clear()
         self._published_on = None
-        self._followed = None
+        self._newest_encoded = None
         self._follower.clear()
         self._last_encode_start = float("-inf")
         self._statistics.event("flush")
@@ -377,40 +379,43 @@ class Engine:
         image_rgb = self._read_image(frame.data)
         read = time.monotonic()
         embedding = self._predictor.encode(image_rgb, lambda: self._stopping)
-        self._statistics.event("read", read - start)
-        self._statistics.event(ENCODE, time.monotonic() - read)
+        encoded = time.monotonic()
         embedded = EmbeddedFrame(frame, embedding)
         view = make_view(image_rgb) if self._settings.is_following else None
-        is_out_of_order = False
         with self._changed:
             self._encoding = None
-            if frame.sequence > self._flushed_until:
-                self._frames.add_embedding(embedded)
-                if view is not None:
-                    self._follower.add(frame.sequence, view)
-                    is_out_of_order = not self._follow_on(embedded)
+            is_usable = frame.sequence <= self._flushed_until or self._follow_on(embedded, view)
+            if is_usable:
+                self._statistics.event("read", read - start)
+                self._statistics.event(ENCODE, encoded - read)
             for job in self._waiting_for(frame):
                 job.embedded = embedded
             self._changed.notify_all()
-        if is_out_of_order:
+        if not is_usable:
             self._statistics.dropped(OUT_OF_ORDER)
             self._listener.on_drop(OUT_OF_ORDER, "its stamp is not later than that of the image before")
 
-    def _follow_on(self, embedded: EmbeddedFrame) -> bool:
-        """Have this frame answered after the prompts that came before, unless a later one was already.
+    def _follow_on(self, embedded: EmbeddedFrame, view: View | None) -> bool:
+        """Keep an embedded frame; where there is a view, have it answered after the prompts before it.
 
         Stamps increase strictly from set to set; only a camera that leaves them all at zero is excused.
 
         Returns:
             Whether the frame's stamp is as it should be.
         """
-        last, frame = self._followed, embedded.frame
-        if last is not None and frame.sequence < last.sequence:
+        last, frame, settings = self._newest_encoded, embedded.frame, self._settings
+        self._frames.add_embedding(embedded)
+        if view is not None:
+            # As far back as a prompt may reach.
+            views_kept = max(VIEWS_KEPT, settings.images_kept + settings.embeddings_kept)
+            self._follower.add(frame.sequence, view, views_kept)
+        if last is not None and frame.sequence <= last.sequence:
             return True  # encoded late, for a prompt
         if last is not None and frame.stamp_ns <= last.stamp_ns and (last.stamp_ns or frame.stamp_ns):
-            return False
-        self._followed = frame
-        self._pending.append(_Follow(embedded))
+            return view is None
+        self._newest_encoded = frame
+        if view is not None:
+            self._pending.append(_Follow(embedded))
         return True
 
     def _give_up(self, frame: Frame, error: SamRosError) -> None:
@@ -457,13 +462,20 @@ class Engine:
             while not self._stopping:
                 now = time.monotonic()
                 for job in self._pending:
-                    if not isinstance(job, _Job) or self._resolve(job, now):
+                    if not isinstance(job, _Job) or (self._resolve(job, now) and self._is_its_turn(job)):
                         self._pending.remove(job)
                         self._running_job = job if isinstance(job, _Job) else None
                         self._changed.notify_all()  # the encode thread may be held up
                         return job
                 self._changed.wait(self._time_to_next_deadline(now))
             return None
+
+    def _is_its_turn(self, job: _Job) -> bool:
+        """Whether no frame before that of a prompt has still to be answered."""
+        followed = next((one for one in self._pending if isinstance(one, _Follow)), None)
+        if followed is None or job.embedded is None:
+            return True
+        return job.embedded.sequence <= followed.embedded.sequence
 
     def _time_to_next_deadline(self, now: float) -> float | None:
         deadlines = [job.deadline for job in self._waiting_jobs() if job.wanted is None]
@@ -620,29 +632,50 @@ class Engine:
     def _follow(self, embedded: EmbeddedFrame) -> None:
         """Move all objects on to this frame, decode them there, and hand the answers on.
 
-        An object of which nothing is left in view is not decoded; it stays where it was last seen.
+        An object that is not found stays as it was last seen, and is left out.
         """
         target = self._target(embedded)
         with self._changed:
             before, settings = self._table, self._settings
         table = before.only_on(target)
-        table = self._carried(table, table.objects, target)
-        asked = []
-        for one in table.objects:
-            is_prompted = one.sequence == target.sequence
-            prompt = one.prompt_on(target) if is_prompted else prompt_to_follow(one, target)
-            if prompt is not None:
-                asked.append((one, prompt))
-        answers = self._decode(asked, embedded, settings)
+        try:
+            answers = self._found(self._carried(table, table.objects, target), embedded, settings)
+        except Exception:
+            if embedded.sequence > self._flushed_until:
+                # Who synchronises outputs with images must not stall.
+                self._listener.on_outputs(_outputs(embedded, [], settings))
+            raise
         with self._changed:
             if embedded.sequence <= self._flushed_until:
                 return
             if self._table is not before:  # cleared or undone meanwhile: this frame shows what is left
                 self._pending.appendleft(_Follow(embedded))
                 return
-            self._table = table.with_objects(_seen(o, m, target) for o, m in answers if m.masks[0].any())
+            found = {one.created for one, _ in answers}
+            lost = [
+                one.lost()
+                for one in table.objects
+                if one.created not in found and one.sequence != target.sequence
+            ]
+            self._table = table.with_objects([*(one for one, _ in answers), *lost])
             self._published_on = embedded
         self._listener.on_outputs(_outputs(embedded, answers, settings))
+
+    def _found(
+        self, table: ObjectTable, embedded: EmbeddedFrame, settings: Settings
+    ) -> list[tuple[SegmentedObject, Masks]]:
+        """The objects that were prompted on this frame or carried to it and are there, with masks."""
+        target = self._target(embedded)
+        asked = []
+        for one in table.objects:
+            if one.sequence == target.sequence:
+                asked.append((one, one.prompt_on(target)))
+            elif one.logits_sequence == target.sequence:
+                prompt = prompt_to_follow(one, target)
+                if prompt is not None:
+                    asked.append((one, prompt))
+        seen = ((_seen(o, m, target), m) for o, m in self._decode(asked, embedded, settings))
+        return [(one, masks) for one, masks in seen if one is not None]
 
     def _carried(
         self, table: ObjectTable, objects: Sequence[SegmentedObject | None], target: Target
@@ -715,11 +748,11 @@ def _apply(
     return updated, ()
 
 
-def _seen(one: SegmentedObject, answer: Masks, target: Target) -> SegmentedObject:
+def _seen(one: SegmentedObject, answer: Masks, target: Target) -> SegmentedObject | None:
     """An object once it is decoded on this frame, on which it was prompted or to which it was carried."""
     logits = answer.low_res_logits[0]
     if one.sequence == target.sequence:
-        return replace(one, low_res_logits=logits, logits_sequence=target.sequence, tracks=None)
+        return one.decoded(logits, target.sequence)
     return found_again(one, logits, target)
 
 

@@ -3,7 +3,8 @@
 Asked with nothing but its logits of the frame before, SAM soon loses an object that moves: they say where
 it was. So points all over the object are tracked from frame to frame (pyramidal Lucas-Kanade, there and
 back), the logits are moved, turned and magnified as most of the points were, and SAM is asked with them and
-the box around them. ``python -m training.following`` measures what that is worth.
+the box around them. SAM finds something in any box: an object whose points are suddenly gone has left or is
+covered, and is not asked for. ``python -m training.following`` measures what that is worth.
 """
 
 from __future__ import annotations
@@ -22,21 +23,28 @@ from sam_ros.objects import LowResLogits, SegmentedObject, Target, Tracks
 from sam_ros.prompt import Prompt
 
 VIEW_SIDE = 256  # pixels, the longest side of the small images in which motion is measured
-VIEWS_KEPT = 64
-MOST_STEPS = 8  # from one frame to another; where more lie between, not all are looked at
+VIEWS_KEPT = 512  # at least; a view takes 64 kB at most
+MOST_STEPS = 16  # from one frame to another; where more lie between, not all are looked at
 MOST_POINTS, LEAST_POINTS = 100, 12  # tracked of one object
 POINTS_TOGETHER = 1600  # of all objects
 WINDOW = (15, 15)  # pixels of a view, compared around each point
 PYRAMID_LEVELS = 4
+NEAR_LEVELS = 1  # for what moved by a few pixels only
 ITERATIONS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
 RETURN_PX = 1.0  # tracked there and back, a point ends so near to where it began, or it does not count
 AGREE_PX = 1.5  # points so near to where a motion takes them agree with it
 ASTRAY_PX = 3.0  # points so far from where the object's motion takes them are not the object's
 MOST_WEIGHT = 3  # of a point that has been tracked for long, a new one's being 1
 ENOUGH = 0.6  # of the points wanted: with fewer left, new ones are added
+LEAST_FOUND = 0.2  # of the points that were tracked before: with fewer found, the object is lost
+LEAST_FOUND_AGAIN = 0.5  # of the points of an object that was lost: with as many found, it is there again
+FEWEST_TO_LOSE = 6  # points; of fewer it means nothing that they are gone
 FEWEST_TO_TURN = 6  # points; fewer tell where an object moved, but not how it turned
 MOST_GROWTH = 1.5  # in one step; what seems to grow or shrink more was not tracked well
 NEAR = 1 / 32  # of the side of the low-res logits: so far beyond its place an object's mask is believed
+WHOLE = 0.85  # of the largest area that an object had lately: with less, it is not seen whole
+WHOLE_KEPT = 50  # frames, after which what is left of it counts as whole
+LEAST_OVERLAP = 0.3  # IoU of an object's mask with its place; with less, it is something else's
 NOT_THE_OBJECT = -4.0  # logit: clearly outside
 
 Points = npt.NDArray[np.float32]
@@ -75,12 +83,14 @@ class Follower:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._views: dict[int, View] = {}
+        self._first = 0  # sequence of the first view ever, of those since the last clear
 
-    def add(self, sequence: int, view: View) -> None:
-        """Remember a frame, forgetting the oldest beyond ``VIEWS_KEPT``."""
+    def add(self, sequence: int, view: View, views_kept: int = VIEWS_KEPT) -> None:
+        """Remember a frame, forgetting the oldest beyond so many."""
         with self._lock:
+            self._first = self._first if self._views else sequence
             self._views[sequence] = view
-            while len(self._views) > VIEWS_KEPT:
+            while len(self._views) > views_kept:
                 del self._views[min(self._views)]
 
     def clear(self) -> None:
@@ -89,39 +99,58 @@ class Follower:
             self._views.clear()
 
     def carried(self, objects: Iterable[SegmentedObject], target: Target) -> list[SegmentedObject]:
-        """Those of the objects that have logits of another frame, moved to this one with their logits.
+        """Those of the objects that have logits of another frame and are found on this one, moved to it.
 
-        Where the frame that the logits are of is forgotten, they stay as they are.
+        Not found are those whose points are gone, and those whose frame is forgotten; those of a frame before
+        the first that was ever seen are taken to stay. One that was lost before is looked for where it was
+        last seen.
         """
-        by_frame: dict[int, list[SegmentedObject]] = {}
+        groups: dict[tuple[int, bool], list[SegmentedObject]] = {}
         for one in objects:
             if one.low_res_logits is not None and one.logits_sequence != target.sequence:
-                by_frame.setdefault(one.logits_sequence, []).append(one)
+                groups.setdefault((one.logits_sequence, one.is_lost), []).append(one)
         return [
             replace(one, logits_sequence=target.sequence)
-            for sequence, some in by_frame.items()
-            for one in self._moved(some, sequence, target)
+            for (sequence, are_lost), some in groups.items()
+            for one in (self._looked_for if are_lost else self._moved)(some, sequence, target)
         ]
 
     def _moved(
         self, objects: Sequence[SegmentedObject], sequence: int, target: Target
     ) -> Sequence[SegmentedObject]:
-        path = self._path(sequence, target.sequence)
+        """Those of the objects that are not lost on the way from that frame."""
+        path = self._path(sequence, target.sequence, MOST_STEPS)
         if not path:
-            return [replace(one, tracks=None) for one in objects]
+            return [replace(one, tracks=None) for one in objects] if sequence < self._first else []
         for before, after in pairwise(path):
-            objects = moved_objects(objects, before, after, target.image_size)
+            moved = moved_objects(objects, before, after, target.image_size)
+            objects = [one for one in moved if one is not None]
         return objects
 
-    def _path(self, start: int, end: int) -> list[View]:
-        """The views from one frame to another, at most ``MOST_STEPS`` apart; none where an end is missing."""
+    def _looked_for(
+        self, objects: Sequence[SegmentedObject], sequence: int, target: Target
+    ) -> Sequence[SegmentedObject]:
+        """Those of the objects that are there again, near their place on that frame or far from it.
+
+        Near by, the smallest levels of the pyramids are left out: what hides an object shows in them as well.
+        """
+        found: list[SegmentedObject] = []
+        for before, after in pairwise(self._path(sequence, target.sequence, steps=1)):
+            for levels in (NEAR_LEVELS, PYRAMID_LEVELS):
+                moved = moved_objects(objects, before, after, target.image_size, levels)
+                found += [one for one in moved if one is not None]
+                objects = [was for was, one in zip(objects, moved, strict=True) if one is None]
+        return found
+
+    def _path(self, start: int, end: int, steps: int) -> list[View]:
+        """The views from one frame to another in at most so many steps; none where an end is missing."""
         with self._lock:
             views = dict(self._views)
         if start not in views or end not in views or views[start].size_hw != views[end].size_hw:
             return []
         low, high = sorted((start, end))
         between = sorted(s for s in views if low <= s <= high and views[s].size_hw == views[end].size_hw)
-        picked = np.unique(np.linspace(0, len(between) - 1, MOST_STEPS + 1).round().astype(int))
+        picked = np.unique(np.linspace(0, len(between) - 1, steps + 1).round().astype(int))
         path = [views[between[index]] for index in picked]
         return path if start < end else path[::-1]
 
@@ -144,24 +173,34 @@ def prompt_to_follow(one: SegmentedObject, target: Target) -> Prompt | None:
     return Prompt(box=edges, low_res_logits=logits)
 
 
-def found_again(one: SegmentedObject, logits: LowResLogits, target: Target) -> SegmentedObject:
+def found_again(one: SegmentedObject, logits: LowResLogits, target: Target) -> SegmentedObject | None:
     """An object that was carried to this frame, once the model has answered with these logits (S/4, S/4).
 
     A mask that spills over to something else would grow from frame to frame and be carried along with that:
-    it is believed only near the object's place. Of the tracked points those stay that lie in the mask.
+    it is believed only near the object's place. Of the tracked points those stay that lie in the mask. None
+    where the mask is empty or something else's.
     """
-    if one.low_res_logits is not None:
-        reach = max(1, round(NEAR * len(logits)))
-        kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-        place = cv2.dilate((one.low_res_logits > 0).astype(np.uint8), kernel)
-        logits = np.where(place > 0, logits, np.minimum(logits, np.float32(NOT_THE_OBJECT)))
+    place = np.asarray(one.low_res_logits) > 0
+    mask = logits > 0
+    if not mask.any() or (mask & place).sum() < LEAST_OVERLAP * (mask | place).sum():
+        return None
+    reach = max(1, round(NEAR * len(logits)))
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    near = cv2.dilate(place.astype(np.uint8), kernel)
+    logits = np.where(near > 0, logits, np.minimum(logits, np.float32(NOT_THE_OBJECT)))
     tracks = one.tracks
     if tracks is not None:
         cells = np.floor((tracks.points + 0.5) / _cell_xy(target.size_hw, target.image_size)).astype(int)
         x, y = np.clip(cells, 0, len(logits) - 1).T
         is_inside = logits[y, x] > 0
         tracks = Tracks(tracks.points[is_inside], tracks.ages[is_inside])
-    return replace(one, low_res_logits=logits, logits_sequence=target.sequence, tracks=tracks)
+    found = replace(one.decoded(logits, target.sequence), tracks=tracks)
+    area, full_area = int(mask.sum()), one.full_area
+    if one.whole is None or target.sequence > one.whole.logits_sequence + WHOLE_KEPT:
+        full_area = area
+    if area < WHOLE * full_area:
+        return replace(found, whole=one.whole, full_area=full_area)
+    return replace(found, whole=found, full_area=max(area, full_area))
 
 
 def covered_hw(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
@@ -171,14 +210,22 @@ def covered_hw(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
 
 
 def moved_objects(
-    objects: Sequence[SegmentedObject], before: View, after: View, image_size: int
-) -> list[SegmentedObject]:
+    objects: Sequence[SegmentedObject],
+    before: View,
+    after: View,
+    image_size: int,
+    pyramid_levels: int = PYRAMID_LEVELS,
+) -> list[SegmentedObject | None]:
     """Objects in another frame: their low-res logits moved as they have, and where their points are there.
 
     Args:
         objects: any number, all with logits.
         before, after: the frames; their images have one size.
         image_size: S.
+        pyramid_levels: how far they may have moved, 15 pixels of a view and so many times twice as far.
+
+    Returns:
+        As many; None where the object is not to be found.
     """
     if not objects:
         return []
@@ -190,15 +237,19 @@ def moved_objects(
         enough_tracks(one.tracks, some[:rows, :columns] > 0, cell_xy, each)
         for one, some in zip(objects, logits, strict=True)
     ]
-    ends, is_tracked = track(before, after, np.concatenate([tracks.points for tracks in starts]))
+    points = np.concatenate([tracks.points for tracks in starts])
+    ends, is_tracked = track(before, after, points, pyramid_levels)
     borders = np.cumsum([len(tracks.points) for tracks in starts])[:-1]
-    moved = []
+    moved: list[SegmentedObject | None] = []
     for one, some, tracks, ended, found in zip(
         objects, logits, starts, np.split(ends, borders), np.split(is_tracked, borders), strict=True
     ):
         here, there, ages = tracks.points[found], ended[found], tracks.ages[found]
         motion = find_motion(here, there, 1 + np.minimum(ages, MOST_WEIGHT - 1))
         is_with_it = np.linalg.norm(_applied(motion, here) - there, axis=1) < ASTRAY_PX
+        if is_missing(one, ages[is_with_it]):
+            moved.append(None)
+            continue
         moved.append(
             replace(
                 one,
@@ -207,6 +258,18 @@ def moved_objects(
             )
         )
     return moved
+
+
+def is_missing(one: SegmentedObject, ages: npt.NDArray[np.int64]) -> bool:
+    """Whether an object is not there: so few of its points are found, of these ages.
+
+    Points that were tracked before can be tracked: where they are gone, so is the object. One that never had
+    any, since it has no texture, is taken to stay.
+    """
+    tracked = 0 if one.tracks is None else len(one.tracks.points)
+    if tracked < FEWEST_TO_LOSE:
+        return False
+    return int(np.count_nonzero(ages)) < (LEAST_FOUND_AGAIN if one.is_lost else LEAST_FOUND) * tracked
 
 
 def enough_tracks(
@@ -231,26 +294,30 @@ def points_inside(mask: npt.NDArray[np.bool_], cell_xy: npt.NDArray[np.float64],
     return np.asarray(centres * cell_xy - 0.5, np.float32)
 
 
-def track(before: View, after: View, points: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
+def track(
+    before: View, after: View, points: Points, pyramid_levels: int = PYRAMID_LEVELS
+) -> tuple[Points, npt.NDArray[np.bool_]]:
     """Where points of one view are in another (N, 2), and which of them (N,) were found and found back."""
     if not len(points):
         return points, np.zeros(0, np.bool_)
-    ends, found = _lucas_kanade(before, after, points)
-    back, found_back = _lucas_kanade(after, before, ends)
+    ends, found = _lucas_kanade(before, after, points, pyramid_levels)
+    back, found_back = _lucas_kanade(after, before, ends, pyramid_levels)
     is_back = np.linalg.norm(back - points, axis=1) < RETURN_PX
     height, width = after.grey.shape
     is_inside = ((ends > -1) & (ends < (width, height))).all(axis=1)
     return ends, found & found_back & is_back & is_inside
 
 
-def _lucas_kanade(before: View, after: View, points: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
+def _lucas_kanade(
+    before: View, after: View, points: Points, pyramid_levels: int
+) -> tuple[Points, npt.NDArray[np.bool_]]:
     ends, status, _ = cv2.calcOpticalFlowPyrLK(
         before.grey,
         after.grey,
         points[:, None],
         np.empty(0, np.float32),
         winSize=WINDOW,
-        maxLevel=PYRAMID_LEVELS,
+        maxLevel=pyramid_levels,
         criteria=ITERATIONS,
     )
     return np.asarray(ends[:, 0], np.float32), np.asarray(status.ravel() == 1)

@@ -119,6 +119,9 @@ class SegmentedObject:
         logits_sequence: the frame that low_res_logits are of: the one it was prompted on or, where objects
             are followed, a later one.
         tracks: points on the object in that frame, where it was followed to it.
+        whole: the object where it was last seen whole, or nearly, while it is followed.
+        full_area: the largest number of positive logits that it had lately, while it is followed.
+        is_lost: whether it was not found on a later frame.
     """
 
     id: str
@@ -132,6 +135,9 @@ class SegmentedObject:
     low_res_logits: LowResLogits | None = None
     logits_sequence: int = 0
     tracks: Tracks | None = None
+    whole: SegmentedObject | None = None
+    full_area: int = 0
+    is_lost: bool = False
 
     def prompt_on(self, target: Target) -> Prompt:
         """What to ask the model for this object: its prompt on its own frame, its logits elsewhere."""
@@ -167,6 +173,21 @@ class SegmentedObject:
         return replace(
             self, sequence=target.sequence, points=(), box_xyxy=None, prior_logits=self.low_res_logits
         )
+
+    def decoded(self, low_res_logits: LowResLogits, sequence: int) -> SegmentedObject:
+        """The object with the logits (S/4, S/4) of a fresh answer on a frame."""
+        return replace(
+            self,
+            low_res_logits=low_res_logits,
+            logits_sequence=sequence,
+            tracks=None,
+            whole=None,
+            is_lost=False,
+        )
+
+    def lost(self) -> SegmentedObject:
+        """The object as it was last seen whole: what to look for once it is not found."""
+        return replace(self if self.whole is None else self.whole, is_lost=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,9 +226,7 @@ class ObjectTable:
     def with_answers(self, logits: dict[int, LowResLogits], sequence: int) -> ObjectTable:
         """With the low-res logits of objects freshly decoded on a frame, keyed by ``created``."""
         return self.with_objects(
-            replace(o, low_res_logits=logits[o.created], logits_sequence=sequence, tracks=None)
-            for o in self.objects
-            if o.created in logits
+            o.decoded(logits[o.created], sequence) for o in self.objects if o.created in logits
         )
 
     def with_objects(self, changed: Iterable[SegmentedObject]) -> ObjectTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -57,6 +57,7 @@ class FakePredictor:
         self.decode_gate.set()
         self.decoding = threading.Event()
         self.failures: list[Exception] = []
+        self.next_logits: list[npt.NDArray[np.float32]] = []
         self.scores = np.array([0.9, 0.8, 0.7], np.float32)
         self.stability_scores = np.array([0.4, 0.3, 0.2], np.float32)
 
@@ -97,7 +98,7 @@ class FakePredictor:
         masks[:, y, x] = True
         logits = np.full((count, 4, 4), x, np.float32)
         if prompt.point_coords is None and prompt.low_res_logits is not None:
-            logits[:] = prompt.low_res_logits
+            logits[:] = self.next_logits.pop() if self.next_logits else prompt.low_res_logits
         scores = self.scores[:count]
         others = self.scores[count:num_scores]
         return Masks(masks, scores, self.stability_scores[:count], logits, others)
@@ -936,11 +937,11 @@ def test_encoding_waits_for_a_decode_thread_that_is_two_frames_behind(following:
     following.predictor.decode_gate.clear()
     following.embed(2, 3)  # one is being decoded, one waits
     following.image(4)
+    assert following.engine._choose_frame() == (None, None)
     following.image(5)
-    time.sleep(0.1)
-    assert following.predictor.started == [1, 2, 3]
     following.predictor.decode_gate.set()
     assert seconds(following.outputs(4)) == [1, 2, 3, 5]
+    assert following.predictor.started == [1, 2, 3, 5]
 
 
 def test_a_frame_that_is_encoded_late_for_a_prompt_is_not_answered(make_rig: Callable[..., Rig]) -> None:
@@ -962,6 +963,27 @@ def test_stamps_increase_strictly(following: Rig) -> None:
     following.embed(4)
     assert seconds(following.outputs(2)) == [1, 4]
     assert [kind for kind, _ in following.heard.drops] == ["stamp not later"] * 2
+
+
+def test_a_frame_that_is_encoded_again_is_not_out_of_order(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, embeddings_kept=1)
+    rig.embed(1)
+    for number, stamp_ns in ((2, SECOND * 24 // 25), (3, SECOND * 23 // 25)):
+        rig.image(number, stamp_ns=stamp_ns)
+        rig.wait_for_encode(number)
+    rig.click(at=1)
+    wait_until(lambda: rig.engine.num_objects, "the object")
+    assert rig.predictor.encoded == [1, 2, 3, 1] and len(rig.heard.drops) == 2
+
+
+def test_stamps_that_do_not_increase_are_no_sign_of_life(following: Rig) -> None:
+    following.embed(1)
+    for number in (2, 3, 4):
+        following.image(number, stamp_ns=SECOND)
+        following.wait_for_encode(number)
+    wait_until(lambda: len(following.heard.drops) == 3, "the drops")
+    snapshot = following.statistics.snapshot()
+    assert snapshot.drops == {"stamp not later": 3} and snapshot.dropping_sec > 0
 
 
 def test_a_camera_that_does_not_stamp_is_answered_all_the_same(following: Rig) -> None:
@@ -998,7 +1020,7 @@ def test_objects_of_another_resolution_are_dropped(following: Rig) -> None:
     assert following.engine.num_objects == 0
 
 
-def test_a_failed_decode_costs_one_set_and_no_object(following: Rig) -> None:
+def test_a_failed_decode_empties_one_set_and_costs_no_object(following: Rig) -> None:
     following.embed(1)
     following.click()
     wait_until(lambda: following.engine.num_objects, "the object")
@@ -1008,8 +1030,43 @@ def test_a_failed_decode_costs_one_set_and_no_object(following: Rig) -> None:
     following.predictor.decode_gate.set()
     wait_until(lambda: following.heard.failures, "the failure")
     following.embed(3)
-    sets = following.outputs(2)
-    assert seconds(sets) == [1, 3] and following.ids(sets[1]) == ["_1"]
+    sets = following.outputs(3)
+    assert seconds(sets) == [1, 2, 3]
+    assert [following.ids(one) for one in sets] == [[], [], ["_1"]]
+    assert len(following.heard.failures) == 1
+
+
+def test_an_answer_somewhere_else_is_left_out_and_costs_no_object(following: Rig) -> None:
+    following.embed(1)
+    following.click(x=3)
+    wait_until(lambda: following.engine.num_objects, "the object")
+    (one,) = following.engine._table.objects
+    place = np.asarray(one.low_res_logits).copy()
+    place[:, :2] = -3
+    following.engine._table = following.engine._table.with_objects([replace(one, low_res_logits=place)])
+    following.predictor.next_logits.append(-place)
+    following.embed(2, 3)
+    assert [following.ids(one) for one in following.outputs(3)] == [[], [], ["_1"]]
+
+
+def test_frames_are_answered_before_prompts_on_later_ones(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True)
+    for number in (3, 4):
+        rig.predictor.gates[number] = threading.Event()
+    rig.image(3)
+    wait_until(lambda: rig.predictor.started == [3], "the first encode")
+    rig.image(4)
+    rig.program(program_point("a", 1), at=3)
+    rig.program(program_point("b", 2), at=4)
+    rig.predictor.decode_gate.clear()
+    rig.predictor.gates[3].set()
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    rig.predictor.gates[4].set()
+    rig.wait_for_encode(4)
+    rig.predictor.decode_gate.set()
+    sets = rig.outputs(2)
+    assert seconds(sets) == [3, 4]
+    assert [rig.ids(one) for one in sets] == [["a"], ["b"]]
 
 
 def test_following_can_be_switched_at_any_time(make_rig: Callable[..., Rig]) -> None:
@@ -1024,6 +1081,22 @@ def test_following_can_be_switched_at_any_time(make_rig: Callable[..., Rig]) -> 
     rig.embed(3)
     rig.click(label=0)
     assert seconds(rig.outputs(3)) == [1, 2, 3]
+
+
+def test_stamps_do_not_go_back_where_following_is_switched_on(make_rig: Callable[..., Rig]) -> None:
+    settings = Settings(follow=True, embeddings_kept=1)
+    rig = make_rig(follow=True, embeddings_kept=1)
+    rig.embed(1)
+    rig.outputs(1)
+    rig.engine.configure(replace(settings, follow=False))
+    rig.embed(2, 3)
+    rig.click()
+    assert seconds(rig.outputs(2)) == [1, 3]
+    rig.engine.configure(settings)
+    rig.click(x=2, at=2)
+    wait_until(lambda: len(rig.predictor.decoded) == 2, "the decode")
+    rig.embed(4)
+    assert seconds(rig.outputs(3)) == [1, 3, 4]
 
 
 def test_where_frames_are_encoded_on_prompt_each_prompt_is_answered(make_rig: Callable[..., Rig]) -> None:

@@ -27,6 +27,7 @@ def noise(seed: int, low: Sequence[int], high: Sequence[int]) -> Image:
 
 
 GRASS, BALL = noise(1, (40, 90, 30), (80, 140, 60)), noise(2, (150, 30, 20), (250, 120, 90))
+CURTAIN = noise(3, (20, 30, 120), (90, 100, 220))
 
 
 def place(frame: int) -> tuple[int, int]:
@@ -44,6 +45,13 @@ def scene(frame: int) -> Image:
     """The ball on the grass; it does not turn."""
     moved = np.roll(BALL, (STEP[1] * frame, STEP[0] * frame), axis=(0, 1))
     return np.where(truth(frame)[..., None], moved, GRASS)
+
+
+def curtained(edge: int) -> Image:
+    """The first scene behind a curtain that was drawn from the left up to that column."""
+    image = scene(0)
+    image[:, :edge] = CURTAIN[:, W - edge :]
+    return image
 
 
 def iou(mask: Mask, other: Mask) -> float:
@@ -104,9 +112,23 @@ def test_an_object_is_followed_across_the_image(rig: NodeRig) -> None:
         np.testing.assert_allclose(
             (found.bbox.center.position.x, found.bbox.center.position.y), place(frame), atol=6
         )
-    assert abs(place(16)[0] - place(0)[0]) > 4 * RADIUS - 1, "it went far"
     stamps = [stamp_ns(message) for message in rig.received["mask"]]
     assert stamps == sorted(set(stamps))
+
+
+def test_an_object_that_is_hidden_is_left_out_until_it_is_there_again(rig: NodeRig) -> None:
+    stamp = stamp_ns(rig.next_set(scene(0))["mask"])
+    prompt_and_wait(rig, "prompts", detections(stamp, box_of(0)), 1)
+    for edge in range(0, 120, 12):
+        outputs = rig.next_set(curtained(edge))
+        visible = truth(0) & (np.arange(W) >= edge)
+        if visible.sum() > 400:
+            assert iou(mask_of(outputs), visible) > 0.7, edge
+    for _ in range(2):
+        outputs = rig.next_set(curtained(130))
+        assert not mask_of(outputs).any() and ids(outputs) == []
+    outputs = rig.next_set(scene(0))
+    assert iou(mask_of(outputs), truth(0)) > 0.85 and ids(outputs) == ["ball"]
 
 
 def test_a_late_click_is_answered_where_the_object_is_by_then(rig: NodeRig) -> None:

@@ -43,15 +43,20 @@ class Step:
     Attributes:
         predictor, embedding: what can be asked.
         target: the frame.
-        moved: the objects, their logits moved as the objects were.
-        unmoved: the objects, their logits as they were on the frame before.
+        unmoved: the objects, their logits as they were when they were found last.
+        moved: the same, their logits moved as the objects were; None where their points are gone.
     """
 
     predictor: Predictor
     embedding: Embedding
     target: Target
-    moved: Sequence[SegmentedObject]
     unmoved: Sequence[SegmentedObject]
+    moved: Sequence[SegmentedObject | None]
+
+    @property
+    def moved_or_not(self) -> list[SegmentedObject]:
+        """All objects; they stay where their points are gone."""
+        return [one if one is not None else was for one, was in zip(self.moved, self.unmoved, strict=True)]
 
 
 Found = tuple[Mask, SegmentedObject]
@@ -71,22 +76,34 @@ def by_logits_and_box_unmoved(step: Step) -> list[Found]:
 
 def moved_only(step: Step) -> list[Found]:
     """Without asking the model again."""
-    return [(_as_carried(step, one), one) for one in step.moved]
+    return [(_as_carried(step, one), _here(one, step.target)) for one in step.moved_or_not]
 
 
 def by_logits_moved(step: Step) -> list[Found]:
     """SAM's mask prompt after the motion."""
-    return _asked(step, step.moved, _by_logits)
+    return _asked(step, step.moved_or_not, _by_logits)
 
 
 def by_logits_and_box_moved(step: Step) -> list[Found]:
     """As the node, but whatever is found is carried on, and its points are chosen anew."""
-    return _asked(step, step.moved, prompt_to_follow)
+    return _asked(step, step.moved_or_not, prompt_to_follow)
 
 
 def followed(step: Step) -> list[Found]:
     """What the node does."""
-    return _asked(step, step.moved, prompt_to_follow, found_again)
+    nothing = np.zeros(step.target.size_hw, np.bool_)
+    found: list[Found] = [(nothing, was.lost()) for was in step.unmoved]
+    asked = {
+        index: (one, prompt)
+        for index, one in enumerate(step.moved)
+        if one is not None and (prompt := prompt_to_follow(one, step.target)) is not None
+    }
+    answers = step.predictor.decode(step.embedding, [prompt for _, prompt in asked.values()], False)
+    for (index, (one, _)), answer in zip(asked.items(), answers, strict=True):
+        again = found_again(one, answer.low_res_logits[0], step.target)
+        if again is not None:
+            found[index] = answer.masks[0], again
+    return found
 
 
 WAYS: dict[str, Way] = {
@@ -103,8 +120,8 @@ def _by_logits(one: SegmentedObject, _: Target) -> Prompt:
     return Prompt(low_res_logits=one.low_res_logits)
 
 
-def _whatever_is_found(one: SegmentedObject, logits: NDArray[np.float32], target: Target) -> SegmentedObject:
-    return replace(one, low_res_logits=logits, logits_sequence=target.sequence, tracks=None)
+def _here(one: SegmentedObject, target: Target) -> SegmentedObject:
+    return replace(one, logits_sequence=target.sequence)
 
 
 def _as_carried(step: Step, one: SegmentedObject) -> Mask:
@@ -117,21 +134,18 @@ def _asked(
     step: Step,
     objects: Sequence[SegmentedObject],
     prompt: Callable[[SegmentedObject, Target], Prompt | None],
-    carry_on: Callable[[SegmentedObject, NDArray[np.float32], Target], SegmentedObject] = _whatever_is_found,
 ) -> list[Found]:
     """The answers to the prompts; without a prompt, or an answer, the object as it was carried."""
-    target = step.target
-    here = [replace(one, logits_sequence=target.sequence) for one in objects]
-    prompts = [prompt(one, target) for one in here]
+    prompts = [prompt(one, step.target) for one in objects]
     given = [one for one in prompts if one is not None]
     answers = iter(step.predictor.decode(step.embedding, given, False))
     found: list[Found] = []
-    for one, asked in zip(here, prompts, strict=True):
+    for one, asked in zip(objects, prompts, strict=True):
         answer = next(answers) if asked is not None else None
         if answer is None or not answer.masks.any():
-            found.append((_as_carried(step, one), one))
+            found.append((_as_carried(step, one), _here(one, step.target)))
         else:
-            found.append((answer.masks[0], carry_on(one, answer.low_res_logits[0], target)))
+            found.append((answer.masks[0], one.decoded(answer.low_res_logits[0], step.target.sequence)))
     return found
 
 
@@ -157,6 +171,11 @@ class Trial:
         pairs = zip(self.masks[way], self.truth, strict=True)
         return [mask_iou(mask, truth) for mask, truth in pairs if truth.sum() >= smallest]
 
+    def phantoms(self, way: str) -> list[bool]:
+        """Whether something is shown, of the objects of which nothing is to be seen."""
+        pairs = zip(self.masks[way], self.truth, strict=True)
+        return [bool(mask.any()) for mask, truth in pairs if not truth.any()]
+
 
 def follow(predictor: Predictor, seed: int, frames: int) -> Iterator[Trial]:
     """Every frame of a video but the first, of the objects that the first one is prompted for."""
@@ -176,8 +195,9 @@ def follow(predictor: Predictor, seed: int, frames: int) -> Iterator[Trial]:
         truth = [scene.mask(label) for label in labels]
         masks = {TRUTH: _from_boxes(predictor, embedding, truth)}
         for name, way in WAYS.items():
-            moved = follower.carried(states[name], target)
-            found = way(Step(predictor, embedding, target, moved, states[name]))
+            moved = {one.created: one for one in follower.carried(states[name], target)}
+            before = states[name]
+            found = way(Step(predictor, embedding, target, before, [moved.get(o.created) for o in before]))
             masks[name] = [mask for mask, _ in found]
             states[name] = [one for _, one in found]
         yield Trial(sequence / (frames - 1), scene.image, truth, masks)
@@ -204,29 +224,40 @@ def _from_boxes(predictor: Predictor, embedding: Embedding, truth: Sequence[Mask
     return masks
 
 
-def report(trials: dict[int, list[Trial]]) -> str:
+Videos = list[list[Trial]]
+
+
+def report(videos: dict[int, Videos]) -> str:
     """Tables of the videos of each length."""
     sections = ["# Following objects through generated video"]
-    for frames, some in trials.items():
+    for frames, some_videos in videos.items():
+        some = [trial for video in some_videos for trial in video]
         rows = []
         for name in [*WAYS, TRUTH]:
             every = np.array([iou for trial in some for iou in trial.ious(name)])
             late = np.array([iou for trial in some if trial.share > 0.75 for iou in trial.ious(name)])
-            rows.append([name, f"{every.mean():.3f}", f"{late.mean():.3f}", f"{(late >= FOUND).mean():.2f}"])
-        columns = ["way", "mean IoU", "in the last quarter", f"found there (IoU >= {FOUND})"]
-        sections += [f"## Videos of {frames} frames, {len(every)} objects in them", table(columns, rows)]
+            gone = [shown for trial in some for shown in trial.phantoms(name)]
+            figures = [f"{every.mean():.3f}", f"{late.mean():.3f}", f"{(late >= FOUND).mean():.2f}"]
+            rows.append([name, *figures, f"{np.mean(gone):.2f}" if gone else "-"])
+        columns = [
+            "way",
+            "mean IoU",
+            "in the last quarter",
+            f"found there (IoU >= {FOUND})",
+            "shown though gone",
+        ]
+        title = f"## Videos of {frames} frames, {len(every)} objects in them, {len(gone)} that are gone"
+        sections += [title, table(columns, rows)]
     pictures = "Of each video the largest object, followed: the last frame of each quarter."
     return "\n\n".join([*sections, pictures, "![Following](following.jpg)"]) + "\n"
 
 
-def draw(trials: Sequence[Trial], videos: int, path: Path) -> None:
+def draw(videos: Videos, path: Path) -> None:
     """The object of each video that is largest at its end, as it was followed; its outline is the truth's."""
-    length = len(trials) // videos
     rows = []
-    for start in range(0, videos * length, length):
-        video = trials[start : start + length]
+    for video in videos:
         largest = int(np.argmax([mask.sum() for mask in video[-1].truth]))
-        shown = [video[(quarter + 1) * length // 4 - 1] for quarter in SHOWN]
+        shown = [video[(quarter + 1) * len(video) // 4 - 1] for quarter in SHOWN]
         tiles, ious = [], []
         for trial in shown:
             mask, truth = trial.masks[FOLLOWING][largest], trial.truth[largest]
@@ -247,12 +278,12 @@ def main() -> None:
     arguments = parser.parse_args()
     predictor = load_predictor("sam_tiny", device="cpu", precision="float32")
     seeds = range(VIDEO_SEED, VIDEO_SEED + arguments.videos)
-    trials = {
-        frames: [trial for seed in tqdm(seeds, unit="video") for trial in follow(predictor, seed, frames)]
-        for frames in FRAMES
-    }
-    draw(trials[FRAMES[-1]], arguments.videos, arguments.output / "following.jpg")
-    text = report(trials)
+    videos = {}
+    for frames in FRAMES:
+        tried = (list(follow(predictor, seed, frames)) for seed in tqdm(seeds, unit="video"))
+        videos[frames] = [video for video in tried if video]  # without those that begin with no object
+    draw(videos[FRAMES[-1]], arguments.output / "following.jpg")
+    text = report(videos)
     (arguments.output / "following.md").write_text(text)
     print(text)
 
