@@ -177,6 +177,10 @@ class Trial:
         return [bool(mask.any()) for mask, truth in pairs if not truth.any()]
 
 
+Videos = list[list[Trial]]
+"""Every frame of each video."""
+
+
 def follow(predictor: Predictor, seed: int, frames: int) -> Iterator[Trial]:
     """Every frame of a video but the first, of the objects that the first one is prompted for."""
     video = generate_video(seed, predictor.image_size, frames)
@@ -222,9 +226,6 @@ def _from_boxes(predictor: Predictor, embedding: Embedding, truth: Sequence[Mask
     for index, answer in zip(visible, predictor.decode(embedding, prompts, False), strict=True):
         masks[index] = answer.masks[0]
     return masks
-
-
-Videos = list[list[Trial]]
 
 
 def report(videos: dict[int, Videos]) -> str:
