@@ -138,7 +138,7 @@ class Follower:
         for before, after in pairwise(self._path(sequence, target.sequence, steps=1)):
             for levels in (NEAR_LEVELS, PYRAMID_LEVELS):
                 moved = moved_objects(objects, before, after, target.image_size, levels)
-                found += [one for one in moved if one is not None]
+                found += [replace(one, is_lost=False) for one in moved if one is not None]
                 objects = [was for was, one in zip(objects, moved, strict=True) if one is None]
         return found
 

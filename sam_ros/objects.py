@@ -156,11 +156,15 @@ class SegmentedObject:
             return True
         return self.low_res_logits is not None and self.size_hw == target.size_hw
 
+    def can_be_refined_on(self, target: Target) -> bool:
+        """Whether a click on that frame can join it: one that was lost would be sought in the wrong place."""
+        return self.can_appear_on(target) and (self.sequence == target.sequence or not self.is_lost)
+
     def moved_to(self, target: Target) -> SegmentedObject:
         """The object, ready to be refined on that frame: elsewhere its points and box stop counting.
 
         Raises:
-            InvalidPromptError: that frame has another size.
+            InvalidPromptError: that frame has another size, or the object was lost.
         """
         if self.sequence == target.sequence:
             return self
@@ -169,6 +173,10 @@ class SegmentedObject:
                 f"object {self.id} was prompted on images of {self.size_hw[1]} x {self.size_hw[0]} pixels, "
                 f"not {target.size_hw[1]} x {target.size_hw[0]}; prompt it anew",
                 kind="resolution changed",
+            )
+        if not self.can_be_refined_on(target):
+            raise InvalidPromptError(
+                f"object {self.id} is out of sight; prompt it anew where it is seen", kind="out of sight"
             )
         return replace(
             self, sequence=target.sequence, points=(), box_xyxy=None, prior_logits=self.low_res_logits
@@ -246,11 +254,11 @@ def update_clicked(
 
     A foreground click or a box replaces the clicked object, or joins it with ``accumulate_clicks``; a
     background click or a mask prompt joins it; a mask prompt creates one where there is none. An object of
-    another resolution cannot be joined, it is replaced.
+    another resolution, or one that is out of sight, cannot be joined, it is replaced.
 
     Raises:
-        InvalidPromptError: a background click without an object or on one of another resolution, or too
-            many objects.
+        InvalidPromptError: a background click without an object or on one that cannot be joined, or too many
+            objects.
     """
     current = table.clicked_object
     is_background = isinstance(update, Point) and update.label == BACKGROUND
@@ -259,7 +267,7 @@ def update_clicked(
             "a background click needs a clicked object; click on the foreground first", kind="no object"
         )
     joins = is_background or isinstance(update, MaskPrompt) or accumulate_clicks
-    if current is not None and joins and (is_background or current.can_appear_on(target)):
+    if current is not None and joins and (is_background or current.can_be_refined_on(target)):
         return table.with_clicked_object(_refined(current.moved_to(target), update))
     table = table.with_clicked_object(None)
     table, created = _create(table, "", "", target, max_objects)

@@ -227,6 +227,30 @@ def test_a_background_click_on_an_image_of_another_size_is_refused() -> None:
     assert caught.value.kind == "resolution changed"
 
 
+def lost(table: ObjectTable) -> ObjectTable:
+    return table.with_objects([one.lost() for one in table.objects])
+
+
+def test_a_background_click_on_an_object_that_is_out_of_sight_is_refused() -> None:
+    table = lost(updated(ObjectTable(), FOREGROUND))
+    with pytest.raises(InvalidPromptError, match="_1 is out of sight; prompt it anew") as caught:
+        updated(table, BACKGROUND, target=LATER)
+    assert caught.value.kind == "out of sight"
+
+
+@pytest.mark.parametrize("update", [OTHER_FOREGROUND, OTHER_BOX, MaskPrompt(logits(5))])
+def test_what_accumulates_begins_anew_where_the_object_is_out_of_sight(update: ClickedUpdate) -> None:
+    table = lost(updated(ObjectTable(), FOREGROUND, accumulate_clicks=True))
+    (one,) = updated(table, update, target=LATER, accumulate_clicks=True).objects
+    assert one.id == "_2" and not one.is_lost
+
+
+def test_an_object_that_was_lost_later_is_refined_on_its_own_frame() -> None:
+    table = lost(updated(ObjectTable(), FOREGROUND))
+    (one,) = updated(table, BACKGROUND).objects
+    assert (one.id, one.points, one.is_lost) == ("_1", (FOREGROUND, BACKGROUND), False)
+
+
 @pytest.mark.parametrize("update", [OTHER_FOREGROUND, OTHER_BOX, MaskPrompt(logits(5))])
 def test_on_an_image_of_another_size_even_what_accumulates_begins_anew(update: ClickedUpdate) -> None:
     table = updated(ObjectTable(), FOREGROUND, BOX, accumulate_clicks=True)
