@@ -225,7 +225,9 @@ class Engine:
         """Change the settings from now on."""
         with self._changed:
             if settings.is_following and not self._settings.is_following:
-                self._follower.clear()  # what it knows is of long ago
+                self._follower.clear(first=self._num_frames + 1)  # what it knows is of long ago
+            if self._settings.is_following and not settings.is_following:
+                self._table = self._table.all_in_sight()
             self._settings = settings
             self._frames.configure(
                 settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns

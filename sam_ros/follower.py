@@ -23,6 +23,10 @@ from sam_ros.objects import LowResLogits, SegmentedObject, Target, Tracks
 from sam_ros.prompt import Prompt
 
 VIEW_SIDE = 256  # pixels, the longest side of the small images in which motion is measured
+CONTRAST, LEAST_CONTRAST = (
+    48.0,
+    8.0,
+)  # standard deviation of a view's grey; an image of less than that is amplified no more
 VIEWS_KEPT = 512  # at least; a view takes 64 kB at most
 MOST_STEPS = 16  # from one frame to another; where more lie between, not all are looked at
 MOST_POINTS, LEAST_POINTS = 100, 12  # tracked of one object
@@ -43,7 +47,8 @@ FEWEST_TO_TURN = 6  # points; fewer tell where an object moved, but not how it t
 MOST_GROWTH = 1.5  # in one step; what seems to grow or shrink more was not tracked well
 NEAR = 1 / 32  # of the side of the low-res logits: so far beyond its place an object's mask is believed
 WHOLE = 0.85  # of the largest area that an object had lately: with less, it is not seen whole
-WHOLE_KEPT = 50  # frames, after which what is left of it counts as whole
+WHOLE_KEPT = 25  # frames that it was followed to, after which what is left of it counts as whole
+LOOKS = 4  # in one frame, for objects that were lost on different ones
 LEAST_OVERLAP = 0.3  # IoU of an object's mask with its place; with less, it is something else's
 NOT_THE_OBJECT = -4.0  # logit: clearly outside
 
@@ -57,7 +62,7 @@ _NO_POINTS, _NO_AGES = np.empty((0, 2), np.float32), np.empty(0, np.int64)
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A small grey picture of a frame: (h, w) uint8, and (H, W) of the frame's image."""
+    """A small grey picture of a frame: (h, w) uint8 of even brightness, and (H, W) of the frame's image."""
 
     grey: npt.NDArray[np.uint8]
     size_hw: tuple[int, int]
@@ -68,7 +73,12 @@ def make_view(image_rgb: npt.NDArray[np.uint8]) -> View:
     size_hw = (image_rgb.shape[0], image_rgb.shape[1])
     height, width = view_hw(size_hw)
     small = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
-    return View(np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8), size_hw)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    # Lucas-Kanade compares brightness, which a camera's automatic exposure changes from frame to frame.
+    mean, deviation = (float(some[0, 0]) for some in cv2.meanStdDev(grey))
+    gain = CONTRAST / max(deviation, LEAST_CONTRAST)
+    even = cv2.convertScaleAbs(grey, alpha=gain, beta=128 - gain * mean)
+    return View(np.asarray(even, np.uint8), size_hw)
 
 
 def view_hw(size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -83,37 +93,45 @@ class Follower:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._views: dict[int, View] = {}
-        self._first = 0  # sequence of the first view ever, of those since the last clear
+        self._first = 0  # frames of before were not seen
+        self._looks = 0
 
     def add(self, sequence: int, view: View, views_kept: int = VIEWS_KEPT) -> None:
         """Remember a frame, forgetting the oldest beyond so many."""
         with self._lock:
-            self._first = self._first if self._views else sequence
             self._views[sequence] = view
             while len(self._views) > views_kept:
                 del self._views[min(self._views)]
 
-    def clear(self) -> None:
-        """Forget all frames."""
+    def clear(self, first: int = 0) -> None:
+        """Forget all frames. Objects of frames before the first to come are taken to stay."""
         with self._lock:
             self._views.clear()
+            self._first = first
 
     def carried(self, objects: Iterable[SegmentedObject], target: Target) -> list[SegmentedObject]:
         """Those of the objects that have logits of another frame and are found on this one, moved to it.
 
-        Not found are those whose points are gone, and those whose frame is forgotten; those of a frame before
-        the first that was ever seen are taken to stay. One that was lost before is looked for where it was
-        last seen.
+        Not found are those whose points are gone, and those whose frame is forgotten; those of a frame of
+        before anything was seen are taken to stay. One that was lost before is looked for where it was last
+        seen whole; where there are many, in turn.
         """
         groups: dict[tuple[int, bool], list[SegmentedObject]] = {}
         for one in objects:
             if one.low_res_logits is not None and one.logits_sequence != target.sequence:
                 groups.setdefault((one.logits_sequence, one.is_lost), []).append(one)
-        return [
-            replace(one, logits_sequence=target.sequence)
-            for (sequence, are_lost), some in groups.items()
-            for one in (self._looked_for if are_lost else self._moved)(some, sequence, target)
-        ]
+        lost_on = sorted(sequence for sequence, are_lost in groups if are_lost)
+        looked_at = {lost_on[(self._looks + i) % len(lost_on)] for i in range(min(LOOKS, len(lost_on)))}
+        self._looks += LOOKS
+        found: list[SegmentedObject] = []
+        for (sequence, are_lost), some in groups.items():
+            if sequence < self._first:
+                found += [one.decoded(np.asarray(one.low_res_logits), sequence) for one in some]
+            elif not are_lost:
+                found += self._moved(some, sequence, target)
+            elif sequence in looked_at:
+                found += self._looked_for(some, sequence, target)
+        return [replace(one, logits_sequence=target.sequence) for one in found]
 
     def _moved(
         self, objects: Sequence[SegmentedObject], sequence: int, target: Target
@@ -121,7 +139,7 @@ class Follower:
         """Those of the objects that are not lost on the way from that frame."""
         path = self._path(sequence, target.sequence, MOST_STEPS)
         if not path:
-            return [replace(one, tracks=None) for one in objects] if sequence < self._first else []
+            return []
         for before, after in pairwise(path):
             moved = moved_objects(objects, before, after, target.image_size)
             objects = [one for one in moved if one is not None]
@@ -195,12 +213,12 @@ def found_again(one: SegmentedObject, logits: LowResLogits, target: Target) -> S
         is_inside = logits[y, x] > 0
         tracks = Tracks(tracks.points[is_inside], tracks.ages[is_inside])
     found = replace(one.decoded(logits, target.sequence), tracks=tracks)
-    area, full_area = int(mask.sum()), one.full_area
-    if one.whole is None or target.sequence > one.whole.logits_sequence + WHOLE_KEPT:
+    area, full_area, age = int((logits > 0).sum()), one.full_area, one.whole_age + 1
+    if one.whole is None or age > WHOLE_KEPT:
         full_area = area
     if area < WHOLE * full_area:
-        return replace(found, whole=one.whole, full_area=full_area)
-    return replace(found, whole=found, full_area=max(area, full_area))
+        return replace(found, whole=one.whole, whole_age=age, full_area=full_area)
+    return replace(found, whole=found, whole_age=0, full_area=max(area, full_area))
 
 
 def covered_hw(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:

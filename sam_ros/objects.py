@@ -120,6 +120,7 @@ class SegmentedObject:
             are followed, a later one.
         tracks: points on the object in that frame, where it was followed to it.
         whole: the object where it was last seen whole, or nearly, while it is followed.
+        whole_age: how many frames ago, of those that it was followed to.
         full_area: the largest number of positive logits that it had lately, while it is followed.
         is_lost: whether it was not found on a later frame.
     """
@@ -136,6 +137,7 @@ class SegmentedObject:
     logits_sequence: int = 0
     tracks: Tracks | None = None
     whole: SegmentedObject | None = None
+    whole_age: int = 0
     full_area: int = 0
     is_lost: bool = False
 
@@ -158,7 +160,8 @@ class SegmentedObject:
 
     def can_be_refined_on(self, target: Target) -> bool:
         """Whether a click on that frame can join it: one that was lost would be sought in the wrong place."""
-        return self.can_appear_on(target) and (self.sequence == target.sequence or not self.is_lost)
+        is_of_it = target.sequence in (self.sequence, self.logits_sequence)
+        return self.can_appear_on(target) and (is_of_it or not self.is_lost)
 
     def moved_to(self, target: Target) -> SegmentedObject:
         """The object, ready to be refined on that frame: elsewhere its points and box stop counting.
@@ -241,6 +244,10 @@ class ObjectTable:
         """With these objects in the place of those that they were made of."""
         by_created = {o.created: o for o in changed}
         return replace(self, objects=tuple(by_created.get(o.created, o) for o in self.objects))
+
+    def all_in_sight(self) -> ObjectTable:
+        """With no object lost, as where nobody follows them."""
+        return self.with_objects(replace(one, is_lost=False) for one in self.objects)
 
     def only_on(self, target: Target) -> ObjectTable:
         """Without the objects that have no prompt for that frame."""

@@ -1058,6 +1058,7 @@ def test_frames_are_answered_before_prompts_on_later_ones(make_rig: Callable[...
     rig.image(4)
     rig.program(program_point("a", 1), at=3)
     rig.program(program_point("b", 2), at=4)
+    wait_until(lambda: all(job.wanted for job in rig.engine._waiting_jobs()), "the frames to be found")
     rig.predictor.decode_gate.clear()
     rig.predictor.gates[3].set()
     wait_until(rig.predictor.decoding.is_set, "the decode")
