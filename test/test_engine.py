@@ -1084,6 +1084,22 @@ def test_following_can_be_switched_at_any_time(make_rig: Callable[..., Rig]) -> 
     assert seconds(rig.outputs(3)) == [1, 2, 3]
 
 
+def test_switched_off_and_on_again_everything_is_in_sight(following: Rig) -> None:
+    following.embed(1)
+    following.click(x=0)  # logits of 0: nothing to carry on
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.embed(2)
+    assert following.ids(following.outputs(2)[1]) == []
+    assert following.engine._table.objects[0].is_lost
+    following.engine.configure(Settings(follow=False))
+    following.click(label=0)
+    assert following.ids(following.outputs(3)[2]) == ["_1"]
+    following.engine.configure(Settings(follow=True))
+    following.embed(3)
+    following.outputs(4)
+    assert not following.heard.refusals
+
+
 def test_stamps_do_not_go_back_where_following_is_switched_on(make_rig: Callable[..., Rig]) -> None:
     settings = Settings(follow=True, embeddings_kept=1)
     rig = make_rig(follow=True, embeddings_kept=1)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from sam_ros.follower import (
+    LOOKS,
     MOST_POINTS,
     STILL,
     WHOLE_KEPT,
@@ -410,6 +411,20 @@ def test_an_object_that_is_covered_is_found_again_where_it_was_last_seen_whole()
     assert found_on[-1] == len(frames) and not one.is_lost
     assert 12 not in found_on and 13 not in found_on and 14 not in found_on
     assert iou(np.asarray(one.low_res_logits), low_res(whole)) > 0.8
+
+
+def test_objects_lost_on_many_frames_are_looked_for_in_turn() -> None:
+    follower = follower_of([textured()] * (3 * LOOKS))
+    objects = []
+    for sequence in range(1, 3 * LOOKS):
+        again = found_again(
+            seen(ellipse((300, 200)), sequence, sequence), low_res(ellipse((300, 200))), target(sequence)
+        )
+        assert again is not None
+        objects.append(again.lost())
+    found = [{one.created for one in follower.carried(objects, target(3 * LOOKS))} for _ in range(3)]
+    assert [len(some) for some in found] == [LOOKS] * 3
+    assert set.union(*found) == {one.created for one in objects}
 
 
 def test_one_that_shrinks_for_good_counts_as_whole_after_a_while() -> None:

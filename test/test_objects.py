@@ -251,6 +251,13 @@ def test_an_object_that_was_lost_later_is_refined_on_its_own_frame() -> None:
     assert (one.id, one.points, one.is_lost) == ("_1", (FOREGROUND, BACKGROUND), False)
 
 
+def test_or_on_the_one_where_it_was_last_seen() -> None:
+    table = updated(ObjectTable(), FOREGROUND)
+    table = lost(table.with_objects([replace(one, logits_sequence=2) for one in table.objects]))
+    (one,) = updated(table, BACKGROUND, target=LATER).objects
+    assert (one.id, one.points, one.is_lost) == ("_1", (BACKGROUND,), False)
+
+
 @pytest.mark.parametrize("update", [OTHER_FOREGROUND, OTHER_BOX, MaskPrompt(logits(5))])
 def test_on_an_image_of_another_size_even_what_accumulates_begins_anew(update: ClickedUpdate) -> None:
     table = updated(ObjectTable(), FOREGROUND, BOX, accumulate_clicks=True)
