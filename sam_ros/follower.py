@@ -23,10 +23,8 @@ from sam_ros.objects import LowResLogits, SegmentedObject, Target, Tracks
 from sam_ros.prompt import Prompt
 
 VIEW_SIDE = 256  # pixels, the longest side of the small images in which motion is measured
-CONTRAST, LEAST_CONTRAST = (
-    48.0,
-    8.0,
-)  # standard deviation of a view's grey; an image of less than that is amplified no more
+CONTRAST = 48.0  # standard deviation of a view's grey
+LEAST_CONTRAST = 8.0  # standard deviation of an image's grey; what has less is amplified no more than that
 VIEWS_KEPT = 512  # at least; a view takes 64 kB at most
 MOST_STEPS = 16  # from one frame to another; where more lie between, not all are looked at
 MOST_POINTS, LEAST_POINTS = 100, 12  # tracked of one object
@@ -77,8 +75,8 @@ def make_view(image_rgb: npt.NDArray[np.uint8]) -> View:
     # Lucas-Kanade compares brightness, which a camera's automatic exposure changes from frame to frame.
     mean, deviation = (float(some[0, 0]) for some in cv2.meanStdDev(grey))
     gain = CONTRAST / max(deviation, LEAST_CONTRAST)
-    even = cv2.convertScaleAbs(grey, alpha=gain, beta=128 - gain * mean)
-    return View(np.asarray(even, np.uint8), size_hw)
+    even = np.clip(128 + gain * (grey.astype(np.float32) - mean), 0, 255)
+    return View(even.astype(np.uint8), size_hw)
 
 
 def view_hw(size_hw: tuple[int, int]) -> tuple[int, int]:

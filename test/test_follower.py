@@ -110,7 +110,14 @@ def test_a_view_is_small_grey_and_of_the_images_shape(
     image[..., 1] = 200
     view = make_view(image)
     assert view.grey.shape == expected and view.size_hw == size_hw
-    assert np.ptp(view.grey) == 0
+    assert (view.grey == 128).all()
+
+
+def test_in_a_view_what_is_dark_is_dark_and_what_is_bright_is_bright() -> None:
+    image = np.full((*SIZE_HW, 3), 128, np.uint8)
+    image[100:140, 100:140], image[200:240, 400:440] = 0, 255
+    grey = make_view(image).grey
+    assert grey[48, 48] == 0 and grey[88, 168] == 255 and 110 < grey[0, 0] < 140
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(0.6, 0), (1.3, 0), (1, 40)])
