@@ -13,7 +13,7 @@ setup(
     maintainer="sam_ros maintainers",
     maintainer_email="maintainers@users.noreply.example",
     license="Apache-2.0",
-    packages=[PACKAGE],
+    packages=[PACKAGE, *(f"{PACKAGE}.{folder}" for folder in ("core", "fast", "node", "tools"))],
     package_data={PACKAGE: ["py.typed", "*.safetensors"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
@@ -25,8 +25,8 @@ setup(
     python_requires=">=3.10",
     entry_points={
         "console_scripts": [
-            "sam_node = sam_ros.sam_node:main",
-            "camera = sam_ros.camera:main",
+            "sam_node = sam_ros.node.sam_node:main",
+            "camera = sam_ros.tools.camera:main",
             "weights = sam_ros.weights:main",
         ],
     },

@@ -23,7 +23,7 @@ from benchmark.picture import draw
 from benchmark.report import PARTS, goals_table, machine_table, markdown, part_table
 from benchmark.results import Report, Result, load, merged, save
 from benchmark.timing import FULL, QUICK
-from sam_ros.checkpoint import MODEL_TYPES
+from sam_ros.core.checkpoint import MODEL_TYPES
 from sam_ros.predictor import PRECISIONS
 
 MODEL_PARTS = {

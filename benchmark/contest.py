@@ -16,8 +16,8 @@ from segment_anything.modeling import Sam
 
 from benchmark.images import ImageRGB
 from benchmark.timing import Effort
-from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam, read_architecture
-from sam_ros.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
+from sam_ros.core.checkpoint import SHIPPED_SAM_TINY, load_sam, read_architecture
+from sam_ros.core.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
 from sam_ros.predictor import Embedding, Predictor, load_predictor
 from sam_ros.prompt import Prompt
 from sam_ros.weights import cached_path

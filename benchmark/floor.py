@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sam_ros.model import Architecture
+from sam_ros.core.model import Architecture
 
 PATCH = Architecture.PATCH_SIZE
 DECODER_HEADS = 8  # segment_anything/build_sam.py
@@ -39,8 +39,8 @@ def click_multiply_adds(architecture: Architecture) -> int:
     """Of one click on an encoded image to the low-res logits of one mask, the image's side of it.
 
     What depends on the image alone is done before. Either the tokens are projected instead of the image
-    (sam_ros/decoder.py), or the image is not computed at all (sam_ros/folded.py): whichever is less. The
-    tokens' own layers, a tenth of it, are left out.
+    (sam_ros/fast/decoder.py), or the image is not computed at all (sam_ros/fast/folded.py): whichever is
+    less. The tokens' own layers, a tenth of it, are left out.
     """
     side, channels = architecture.image_size // PATCH, architecture.prompt_embed_dim
     by_head = CLICK_TOKENS * DECODER_HEADS  # products with all tokens, in all heads

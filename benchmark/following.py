@@ -12,9 +12,9 @@ from benchmark.contest import Contest
 from benchmark.images import ImageRGB
 from benchmark.results import Result
 from benchmark.timing import Action, interleaved, peak_mb
-from sam_ros.follower import View, make_view, moved_objects, prompt_to_follow
+from sam_ros.core.follower import View, make_view, moved_objects, prompt_to_follow
+from sam_ros.core.objects import LowResLogits, SegmentedObject, Target
 from sam_ros.masks import logits_from_mask
-from sam_ros.objects import LowResLogits, SegmentedObject, Target
 
 COUNTS = (1, 8, 64)  # objects
 ACROSS = 8  # places for objects in a row

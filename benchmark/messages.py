@@ -20,7 +20,9 @@ from benchmark.contest import Options
 from benchmark.images import SIZES_HW, ImageRGB, photograph
 from benchmark.results import Result
 from benchmark.timing import Action, Effort, interleaved
-from sam_ros.conversions import (
+from sam_ros.core.objects import SegmentedObject
+from sam_ros.masks import Masks, draw_labels, draw_union
+from sam_ros.node.conversions import (
     ImageBuffer,
     draw_candidates,
     image_from_compressed_msg,
@@ -28,8 +30,6 @@ from sam_ros.conversions import (
     image_to_msg,
     segments_to_msg,
 )
-from sam_ros.masks import Masks, draw_labels, draw_union
-from sam_ros.objects import SegmentedObject
 
 MAX_PIXELS = 33177600  # the default of max_image_pixels
 OBJECTS = 8

@@ -295,7 +295,7 @@ def ros_environment(domain_id: int) -> dict[str, str]:
 
 def _start_node(parameters: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     settings = [argument for name, value in parameters.items() for argument in ("-p", f"{name}:={value}")]
-    command = [sys.executable, "-m", "sam_ros.sam_node", "--ros-args", *settings]
+    command = [sys.executable, "-m", "sam_ros.node.sam_node", "--ros-args", *settings]
     with log.open("wb") as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 

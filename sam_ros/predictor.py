@@ -13,10 +13,7 @@ import numpy.typing as npt
 import torch
 from segment_anything.modeling import Sam
 
-from sam_ros.checkpoint import load_sam
-from sam_ros.cuda_graph import Function, Graphed
-from sam_ros.decoder import Answer, FastMaskDecoder, Prepared
-from sam_ros.encoder import encoder_layers
+from sam_ros.core.checkpoint import load_sam
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
@@ -25,11 +22,14 @@ from sam_ros.errors import (
     ModelOutputError,
     SamRosError,
 )
+from sam_ros.fast.cuda_graph import Function, Graphed
+from sam_ros.fast.decoder import Answer, FastMaskDecoder, Prepared
+from sam_ros.fast.encoder import encoder_layers
+from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
+from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
+from sam_ros.fast.transfer import to_device, to_host
 from sam_ros.masks import Masks, resized_hw
-from sam_ros.postprocess import CpuPostprocessor, GpuPostprocessor
-from sam_ros.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.prompt import Prompt
-from sam_ros.transfer import to_device, to_host
 
 # Prompts per pass through the decoder. A GPU wants many, its memory bounds them: 60 MB a prompt for 1024 px.
 # A CPU takes one image after another, its caches hold no more, but the tokens of all together.

@@ -140,7 +140,9 @@ class NodeRig:
         self.ros = ros
         self.name = name
         following = ("-p", f"follow:={str(follow).lower()}")
-        self.process: RunningProcess = ros.start("sam_ros.sam_node", "--ros-args", *following, *arguments)
+        self.process: RunningProcess = ros.start(
+            "sam_ros.node.sam_node", "--ros-args", *following, *arguments
+        )
         self.received: dict[str, list[Any]] = {output: [] for output in OUTPUT_TYPES}
         self.diagnostics: list[DiagnosticStatus] = []
         node = ros.node

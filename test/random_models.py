@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from segment_anything.modeling import Sam
 
-from sam_ros.checkpoint import save_state_dict
-from sam_ros.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
+from sam_ros.core.checkpoint import save_state_dict
+from sam_ros.core.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
 
 SMALL = Architecture(
     encoder_embed_dim=96,

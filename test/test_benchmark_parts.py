@@ -22,9 +22,9 @@ from benchmark.mixture import KINDS, mixed_prompts
 from benchmark.quality import agreement, grid_clicks, largest_difference, mask_iou
 from benchmark.results import Result
 from benchmark.timing import Effort
-from sam_ros.checkpoint import SHIPPED_SAM_TINY
-from sam_ros.decoder import FastMaskDecoder
-from sam_ros.model import OFFICIAL_ARCHITECTURES
+from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
+from sam_ros.core.model import OFFICIAL_ARCHITECTURES
+from sam_ros.fast.decoder import FastMaskDecoder
 from sam_ros.prompt import Prompt
 
 MACHINE: dict[str, Any] = {"device type": "cpu", "matrix products in float32 (GFLOP/s)": 100.0}

@@ -14,7 +14,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from sam_ros.camera import SourceError, frames, pan_offset, panned, pinhole
+from sam_ros.tools.camera import SourceError, frames, pan_offset, panned, pinhole
 
 RED_TO_BLUE = np.zeros((40, 60, 3), np.uint8)  # RGB: left half red, right half blue, a green stripe on top
 RED_TO_BLUE[:, :30] = (255, 0, 0)
@@ -44,7 +44,7 @@ def gray(value: int) -> npt.NDArray[np.uint8]:
 
 def start_camera(ros: RosSession, *arguments: str, **parameters: object) -> RunningProcess:
     settings = itertools.chain.from_iterable(("-p", f"{name}:={value}") for name, value in parameters.items())
-    return ros.start("sam_ros.camera", "--ros-args", *settings, *arguments)
+    return ros.start("sam_ros.tools.camera", "--ros-args", *settings, *arguments)
 
 
 def pixels(message: Image) -> npt.NDArray[np.uint8]:

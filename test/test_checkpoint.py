@@ -17,10 +17,11 @@ from random_models import MINIATURE, random_sam, save_random_sam
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 
-from sam_ros import checkpoint, weights
-from sam_ros.checkpoint import load_sam, read_architecture, save_state_dict
+from sam_ros import weights
+from sam_ros.core import checkpoint
+from sam_ros.core.checkpoint import load_sam, read_architecture, save_state_dict
+from sam_ros.core.model import OFFICIAL_ARCHITECTURES, PIXEL_MEAN, PIXEL_STD
 from sam_ros.errors import WeightsError
-from sam_ros.model import OFFICIAL_ARCHITECTURES, PIXEL_MEAN, PIXEL_STD
 from sam_ros.weights import OfficialCheckpoint
 
 StateDict = dict[str, torch.Tensor]

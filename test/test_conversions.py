@@ -21,8 +21,11 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from sam_ros import conversions
-from sam_ros.conversions import (
+from sam_ros.core.objects import Point, ProgramPrompts, SegmentedObject, Target
+from sam_ros.errors import InvalidImageError, InvalidPromptError
+from sam_ros.masks import MASK_PROMPT_LOGIT, Masks, logits_from_mask
+from sam_ros.node import conversions
+from sam_ros.node.conversions import (
     ImageBuffer,
     box_from_roi,
     draw_candidates,
@@ -35,9 +38,6 @@ from sam_ros.conversions import (
     segments_to_msg,
     stamp_to_ns,
 )
-from sam_ros.errors import InvalidImageError, InvalidPromptError
-from sam_ros.masks import MASK_PROMPT_LOGIT, Masks, logits_from_mask
-from sam_ros.objects import Point, ProgramPrompts, SegmentedObject, Target
 
 MAX_PIXELS = 33_177_600
 SAME = (0, 0)  # prompts are given on the image itself

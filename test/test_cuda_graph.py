@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam_ros.cuda_graph import GRAPHS_KEPT, Arguments, Function, Graph, Graphed
+from sam_ros.fast.cuda_graph import GRAPHS_KEPT, Arguments, Function, Graph, Graphed
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -9,9 +9,9 @@ import torch
 from random_models import MINIATURE, random_sam
 from torch import Tensor
 
-from sam_ros.checkpoint import load_sam
-from sam_ros.decoder import Answer, FastMaskDecoder
-from sam_ros.folded import FoldedImage
+from sam_ros.core.checkpoint import load_sam
+from sam_ros.fast.decoder import Answer, FastMaskDecoder
+from sam_ros.fast.folded import FoldedImage
 
 SAM = random_sam(MINIATURE)
 CHANNELS, SIDE = MINIATURE.prompt_embed_dim, MINIATURE.image_size // 16
@@ -26,8 +26,8 @@ def all_logits(answer: Answer) -> Tensor:
 @pytest.fixture
 def folding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every prompt is decoded by ``folded``, in pieces."""
-    monkeypatch.setattr("sam_ros.decoder.FOLDING", 1 / 1000)
-    monkeypatch.setattr("sam_ros.decoder.POSITIONS_AT_ONCE", 5)
+    monkeypatch.setattr("sam_ros.fast.decoder.FOLDING", 1 / 1000)
+    monkeypatch.setattr("sam_ros.fast.decoder.POSITIONS_AT_ONCE", 5)
 
 
 @pytest.mark.usefixtures("folding")

@@ -8,8 +8,15 @@ import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 
-from sam_ros.diagnostics import STALE_SEC, USELESS_SEC, error_msg, host_memory_mb, refusal_msg, status_msg
-from sam_ros.statistics import Refusal, Snapshot
+from sam_ros.node.diagnostics import (
+    STALE_SEC,
+    USELESS_SEC,
+    error_msg,
+    host_memory_mb,
+    refusal_msg,
+    status_msg,
+)
+from sam_ros.node.statistics import Refusal, Snapshot
 
 NOW = Time(sec=12, nanosec=34)
 

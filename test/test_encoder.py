@@ -9,9 +9,9 @@ import torch
 from random_models import MINIATURE, TRAINABLE, random_sam
 from torch import Tensor
 
-from sam_ros import encoder
-from sam_ros.encoder import encoder_layers
-from sam_ros.model import Architecture
+from sam_ros.core.model import Architecture
+from sam_ros.fast import encoder
+from sam_ros.fast.encoder import encoder_layers
 
 UNEVEN = replace(MINIATURE, window_size=7, encoder_num_heads=4, image_size=144)
 """9 x 9 tokens in windows of 7: more padding than tokens in three of the four; heads of 8 channels."""

@@ -13,11 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sam_ros import engine as engine_module
-from sam_ros.engine import Engine, Outputs, PromptRequest, Settings
-from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidImageError, InvalidPromptError
-from sam_ros.masks import Masks
-from sam_ros.objects import (
+from sam_ros.core.objects import (
     Box,
     MaskPrompt,
     Point,
@@ -27,9 +23,13 @@ from sam_ros.objects import (
     Target,
     Update,
 )
+from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidImageError, InvalidPromptError
+from sam_ros.masks import Masks
+from sam_ros.node import engine as engine_module
+from sam_ros.node.engine import Engine, Outputs, PromptRequest, Settings
+from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.predictor import EncodeCancelledError, Predictor
 from sam_ros.prompt import Prompt
-from sam_ros.statistics import Refusal, Statistics
 
 SECOND = 1_000_000_000
 SIZE_HW = (6, 8)

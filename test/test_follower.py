@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sam_ros.follower import (
+from sam_ros.core.follower import (
     LOOKS,
     MOST_POINTS,
     STILL,
@@ -27,8 +27,8 @@ from sam_ros.follower import (
     prompt_to_follow,
     track,
 )
+from sam_ros.core.objects import SegmentedObject, Target, Tracks
 from sam_ros.masks import MASK_PROMPT_LOGIT, logits_from_mask
-from sam_ros.objects import SegmentedObject, Target, Tracks
 
 IMAGE_SIZE = 512
 SIZE_HW = (360, 640)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam_ros.frames import EmbeddedFrame, Frame, FrameStore
+from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore
 from sam_ros.predictor import Embedding
 
 TOLERANCE_NS = 50

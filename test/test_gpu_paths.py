@@ -17,9 +17,9 @@ from random_models import MINIATURE
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from sam_ros import postprocess, preprocess
 from sam_ros import predictor as predictor_module
-from sam_ros.model import build_sam
+from sam_ros.core.model import build_sam
+from sam_ros.fast import postprocess, preprocess
 from sam_ros.predictor import Embedding, Predictor
 from sam_ros.prompt import Prompt
 

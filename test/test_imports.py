@@ -11,7 +11,9 @@ import pytest
 import sam_ros
 
 PACKAGE_DIR = Path(sam_ros.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE_DIR.glob("*.py"))
+PATHS = sorted(PACKAGE_DIR.rglob("*.py"))
+MODULES = [".".join(path.relative_to(PACKAGE_DIR).with_suffix("").parts) for path in PATHS]
+EXECUTABLES = {"node.sam_node", "tools.camera", "weights"}
 
 TORCH = {"torch", "torchvision", "segment_anything", "safetensors"}
 MESSAGES = {
@@ -34,38 +36,50 @@ EDGE = {"PIL", "cv2", "numpy"} | MESSAGES
 ALLOWED = {
     "__init__": set[str](),
     "errors": set[str](),
+    "signals": set[str](),
     "prompt": VALUES,
     "masks": VALUES,
-    "objects": VALUES,
-    "statistics": set[str](),
-    "signals": set[str](),
-    "model": CORE,
-    "transfer": VALUES | TORCH,
-    "cuda_graph": TORCH,
-    "preprocess": CORE,
-    "encoder": TORCH,
-    "decoder": TORCH,
-    "folded": TORCH,
-    "postprocess": CORE,
-    "checkpoint": CORE,
     "predictor": CORE,
-    "frames": CORE,
-    "follower": VALUES | {"cv2"},
-    "engine": CORE,
     "weights": DOWNLOAD,
-    "conversions": EDGE,
-    "parameters": ROS | {"numpy"},
-    "diagnostics": MESSAGES,
-    "overlay": {"cv2", "numpy"},
-    "camera": {"cv2", "numpy"} | ROS,
-    "sam_node": CORE | EDGE | ROS,
+    "core.__init__": set[str](),
+    "core.model": CORE,
+    "core.checkpoint": CORE,
+    "core.objects": VALUES,
+    "core.frames": CORE,
+    "core.follower": VALUES | {"cv2"},
+    "core.overlay": {"cv2", "numpy"},
+    "fast.__init__": set[str](),
+    "fast.transfer": VALUES | TORCH,
+    "fast.cuda_graph": TORCH,
+    "fast.preprocess": CORE,
+    "fast.encoder": TORCH,
+    "fast.decoder": TORCH,
+    "fast.folded": TORCH,
+    "fast.postprocess": CORE,
+    "node.__init__": set[str](),
+    "node.statistics": set[str](),
+    "node.engine": CORE,
+    "node.conversions": EDGE,
+    "node.parameters": ROS | {"numpy"},
+    "node.diagnostics": MESSAGES,
+    "node.sam_node": CORE | EDGE | ROS,
+    "tools.__init__": set[str](),
+    "tools.camera": {"cv2", "numpy"} | ROS,
+}
+# Which folders the modules of a folder may import from; "" is what users import.
+ARROWS = {
+    "": {"", "core"},
+    "core": {"", "core"},
+    "fast": {"", "core", "fast"},
+    "node": {"", "core", "node"},
+    "tools": {"", "core", "node", "tools"},
 }
 
 
 @cache
 def imported_names(module: str) -> frozenset[str]:
     """Dotted names that the module's source imports, anywhere in it."""
-    tree = ast.parse((PACKAGE_DIR / f"{module}.py").read_text())
+    tree = ast.parse(PACKAGE_DIR.joinpath(*module.split(".")).with_suffix(".py").read_text())
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -76,10 +90,15 @@ def imported_names(module: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def folder(module: str) -> str:
+    """Where a module lies; '' beside the folders."""
+    return module.rpartition(".")[0]
+
+
 def siblings(module: str) -> set[str]:
     """The modules of this package that it imports itself."""
-    inside = (name.split(".") for name in imported_names(module) if name.startswith("sam_ros."))
-    return {parts[1] for parts in inside if parts[1] in MODULES}
+    inside = [name.removeprefix("sam_ros.") for name in imported_names(module) if name.startswith("sam_ros.")]
+    return {name for other in inside for name in (other, folder(other)) if name in MODULES}
 
 
 def reached_modules(module: str) -> set[str]:
@@ -104,10 +123,20 @@ def test_module_reaches_only_what_its_layer_may(module: str) -> None:
     assert reached_packages(module) <= ALLOWED[module]
 
 
-def test_nothing_imports_the_executables() -> None:
-    executables = {"sam_node", "camera"}
+def test_only_the_predictor_enters_fast_and_arrows_between_folders_point_one_way() -> None:
     for module in MODULES:
-        assert not siblings(module) & executables
+        allowed = ARROWS[folder(module)] | ({"fast"} if module == "predictor" else set())
+        assert {folder(name) for name in siblings(module)} <= allowed, module
+
+
+def test_no_module_reaches_itself() -> None:
+    for module in MODULES:
+        assert module not in set().union(*map(reached_modules, siblings(module)))
+
+
+def test_nothing_imports_the_executables() -> None:
+    for module in MODULES:
+        assert not siblings(module) & EXECUTABLES - {"weights"}  # that one is a library too
 
 
 @pytest.mark.parametrize(
@@ -118,16 +147,16 @@ def test_nothing_imports_the_executables() -> None:
                 "errors",
                 "prompt",
                 "masks",
-                "model",
-                "checkpoint",
+                "core.model",
+                "core.checkpoint",
                 "predictor",
-                "follower",
-                "engine",
+                "core.follower",
+                "node.engine",
                 "weights",
             ],
             ROS,
         ),
-        (["errors", "prompt", "masks", "weights", "conversions"], TORCH),
+        (["errors", "prompt", "masks", "weights", "node.conversions"], TORCH),
     ],
     ids=["core without ROS", "edges without torch"],
 )

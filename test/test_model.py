@@ -11,7 +11,7 @@ import torch
 from random_models import MINIATURE, SMALL
 from segment_anything import sam_model_registry
 
-from sam_ros.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
+from sam_ros.core.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
 
 
 def shapes(sam: torch.nn.Module) -> dict[str, tuple[int, ...]]:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam_ros.errors import InvalidPromptError
-from sam_ros.objects import (
+from sam_ros.core.objects import (
     Box,
     ClickedUpdate,
     LowResLogits,
@@ -23,6 +22,7 @@ from sam_ros.objects import (
     update_clicked,
     update_program,
 )
+from sam_ros.errors import InvalidPromptError
 
 HERE = Target(sequence=1, size_hw=(48, 64), image_size=64)
 LATER = replace(HERE, sequence=2)

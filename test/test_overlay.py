@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sam_ros.masks import BoolMask, Masks
-from sam_ros.objects import Point, SegmentedObject
-from sam_ros.overlay import (
+from sam_ros.core.objects import Point, SegmentedObject
+from sam_ros.core.overlay import (
     BACKGROUND_RGB,
     FOREGROUND_RGB,
     MASK_OPACITY,
@@ -20,6 +19,7 @@ from sam_ros.overlay import (
     colour_of,
     draw_overlay,
 )
+from sam_ros.masks import BoolMask, Masks
 
 SIZE_HW = (240, 320)
 
@@ -99,7 +99,7 @@ def test_a_label_stands_above_its_mask_on_its_colour() -> None:
 
 def test_a_label_tells_id_class_and_predicted_iou(monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
-    monkeypatch.setattr("sam_ros.overlay.cv2.putText", lambda _, text, *__: texts.append(text))
+    monkeypatch.setattr("sam_ros.core.overlay.cv2.putText", lambda _, text, *__: texts.append(text))
     mask = rectangle(50, 100, 150, 160)
     draw_overlay(grey(), [(segmented(0, "_1"), answer(mask, 0.126))], 1)
     draw_overlay(grey(), [(segmented(0, "a", "cup"), answer(mask, 1.02))], 1)
@@ -117,7 +117,7 @@ def test_labels_stay_inside_the_image(
     def put_text(_: Any, text: str, origin: tuple[int, int], *style: Any) -> None:
         written.append((text, origin, style[1], style[3]))
 
-    monkeypatch.setattr("sam_ros.overlay.cv2.putText", put_text)
+    monkeypatch.setattr("sam_ros.core.overlay.cv2.putText", put_text)
     draw_overlay(grey(), [(segmented(), answer(rectangle(*corner)))], 1)
     ((text, (x, y), scale, width),) = written
     (text_w, text_h), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, width)

@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sam_ros.errors import InvalidParameterError
-from sam_ros.parameters import FIXED_NAMES, Parameters, declare_parameters, read_parameters
+from sam_ros.node.parameters import FIXED_NAMES, Parameters, declare_parameters, read_parameters
 
 YAML = Path(__file__).parents[1] / "config" / "sam.yaml"
 NAMES = [field.name for field in fields(Parameters)]

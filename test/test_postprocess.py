@@ -12,8 +12,8 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.amg import calculate_stability_score
 from torch import Tensor
 
+from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.masks import resized_hw
-from sam_ros.postprocess import CpuPostprocessor, GpuPostprocessor
 
 SIDE = 64  # of low-res logits
 SIZES_HW = [(720, 1280), (480, 640), (641, 333), (256, 256), (100, 97), (1, 300), (300, 1), (90, 7)]

@@ -10,7 +10,7 @@ from PIL import Image
 from random_models import MINIATURE, random_sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from sam_ros.preprocess import CpuPreprocessor, GpuPreprocessor, resize_as_pil
+from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor, resize_as_pil
 
 SAM = random_sam(MINIATURE)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from sam_ros.parameters import Parameters
+from sam_ros.node.parameters import Parameters
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -40,9 +40,9 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 
 from sam_ros.errors import DeviceError
 from sam_ros.masks import Masks, logits_from_mask, tight_box_xyxy
+from sam_ros.node.sam_node import SamNode
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.prompt import Prompt
-from sam_ros.sam_node import SamNode
 
 H, W = 90, 120
 EVERYTHING = (*ALWAYS_PUBLISHED, "candidates")
@@ -471,7 +471,7 @@ def test_signals_end_it_cleanly(ros: RosSession, checkpoint: Path, number: signa
 def test_bad_configuration_exits_and_says_what_to_do(
     ros: RosSession, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
-    command = [sys.executable, "-m", "sam_ros.sam_node", "--ros-args", *arguments]
+    command = [sys.executable, "-m", "sam_ros.node.sam_node", "--ros-args", *arguments]
     process = ros.start_command("sam_node", command, {"SAM_ROS_CACHE": str(tmp_path)})
     assert process.wait(90) == 1
     assert said in process.output() and "Traceback" not in process.output()
@@ -506,7 +506,7 @@ def test_a_device_that_fails_while_the_node_configures_ends_it(ros: RosSession) 
 # The node, on a device that fails for good once the node is warm: what a GPU does cannot be had here.
 BROKEN_DEVICE = """
 import sys, torch
-from sam_ros import sam_node
+from sam_ros.node import sam_node
 from sam_ros.predictor import Predictor
 encode = Predictor._encode
 def encode_once(*arguments):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from segment_anything import SamPredictor
 
-from sam_ros.checkpoint import SHIPPED_SAM_TINY, load_sam
+from sam_ros.core.checkpoint import SHIPPED_SAM_TINY, load_sam
 from sam_ros.predictor import load_predictor
 from sam_ros.prompt import Prompt
 from training.evaluate import measure

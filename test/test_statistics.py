@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sam_ros.statistics import RATE_WINDOW_SEC, Statistics
+from sam_ros.node.statistics import RATE_WINDOW_SEC, Statistics
 
 
 class Clock:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from segment_anything import SamPredictor
 from tqdm import tqdm
 
-from sam_ros.checkpoint import SHIPPED_SAM_TINY
+from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
 from training.ambiguity import knowing_outlines
 from training.answers import KINDS, Prompted, Scores, ask, joined, prompted, score
 from training.batches import Mask, sample_click, target_labels

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sam_ros.follower import Follower, found_again, make_view, prompt_to_follow
-from sam_ros.objects import SegmentedObject, Target
-from sam_ros.postprocess import upscale_on_cpu
+from sam_ros.core.follower import Follower, found_again, make_view, prompt_to_follow
+from sam_ros.core.objects import SegmentedObject, Target
+from sam_ros.fast.postprocess import upscale_on_cpu
 from sam_ros.predictor import Embedding, Predictor, load_predictor
 from sam_ros.prompt import Prompt
 from training.batches import Mask, tight_box

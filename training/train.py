@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from sam_ros.model import Architecture, build_sam
+from sam_ros.core.model import Architecture, build_sam
 from sam_ros.predictor import is_fast
 from training.batches import Batch, SceneBatches
 from training.enlarge import enlarged

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sam_ros.fast.transfer import to_device
 from sam_ros.masks import resized_hw
-from sam_ros.transfer import to_device
 
 PRECISION_BITS = 22  # of the weights in Pillow's src/libImaging/Resample.c: 32 - 8 - 2
 

@@ -28,8 +28,8 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
-from sam_ros.cuda_graph import Function, Graphed
-from sam_ros.folded import POSITIONS_AT_ONCE, FoldedDecoder, FoldedImage, Level, PromptedImage
+from sam_ros.fast.cuda_graph import Function, Graphed
+from sam_ros.fast.folded import POSITIONS_AT_ONCE, FoldedDecoder, FoldedImage, Level, PromptedImage
 
 UPSCALED_AT_ONCE = 2048  # positions, on a CPU: what they become, 1 MB, stays in its cache
 FOLDING = 3  # heads * tokens may be so many times fewer than channels: beyond, folding gains nothing

@@ -12,13 +12,13 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros import weights
+from sam_ros.core.model import OFFICIAL_ARCHITECTURES, PIXEL_MEAN, PIXEL_STD, Architecture, build_sam
 from sam_ros.errors import WeightsError
-from sam_ros.model import OFFICIAL_ARCHITECTURES, PIXEL_MEAN, PIXEL_STD, Architecture, build_sam
 
 StateDict: TypeAlias = "dict[str, torch.Tensor]"
 
 MODEL_TYPES = ("sam_tiny", *OFFICIAL_ARCHITECTURES)
-SHIPPED_SAM_TINY = Path(__file__).with_name("sam_tiny.safetensors")
+SHIPPED_SAM_TINY = Path(__file__).parents[1] / "sam_tiny.safetensors"
 ARCHITECTURE_KEY = "architecture"  # in the metadata of sam_tiny's file: Architecture.to_dict() as JSON
 
 # Older releases run code from a crafted file even with weights_only=True: CVE-2025-32434, CVE-2026-24747.

@@ -24,9 +24,7 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
-from sam_ros.errors import InvalidImageError, InvalidPromptError
-from sam_ros.masks import Masks, logits_from_mask, tight_box_xyxy
-from sam_ros.objects import (
+from sam_ros.core.objects import (
     Box,
     BoxXYXY,
     MaskPrompt,
@@ -37,6 +35,8 @@ from sam_ros.objects import (
     SegmentedObject,
     Target,
 )
+from sam_ros.errors import InvalidImageError, InvalidPromptError
+from sam_ros.masks import Masks, logits_from_mask, tight_box_xyxy
 from sam_ros.prompt import BACKGROUND, FOREGROUND
 
 BACKGROUND_CLASS = "background"  # a point of this class in ~/prompts is a background point

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.objects import LowResLogits, SegmentedObject, Target, Tracks
 from sam_ros.masks import MASK_PROMPT_LOGIT, resized_hw, tight_box_xyxy
-from sam_ros.objects import LowResLogits, SegmentedObject, Target, Tracks
 from sam_ros.prompt import Prompt
 
 VIEW_SIDE = 256  # pixels, the longest side of the small images in which motion is measured

@@ -13,11 +13,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
-from sam_ros.errors import DeviceError, InvalidImageError, SamRosError
-from sam_ros.follower import VIEWS_KEPT, Follower, View, found_again, make_view, prompt_to_follow
-from sam_ros.frames import EmbeddedFrame, Frame, FrameStore
-from sam_ros.masks import Masks
-from sam_ros.objects import (
+from sam_ros.core.follower import VIEWS_KEPT, Follower, View, found_again, make_view, prompt_to_follow
+from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore
+from sam_ros.core.objects import (
     ObjectTable,
     ProgramPrompts,
     RefusedObject,
@@ -27,9 +25,11 @@ from sam_ros.objects import (
     update_clicked,
     update_program,
 )
+from sam_ros.errors import DeviceError, InvalidImageError, SamRosError
+from sam_ros.masks import Masks
+from sam_ros.node.statistics import ENCODE, Refusal, Statistics
 from sam_ros.predictor import EncodeCancelledError, Predictor
 from sam_ros.prompt import Prompt
-from sam_ros.statistics import ENCODE, Refusal, Statistics
 
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
 PENDING_KEPT = 64  # prompts waiting at most; beyond, the oldest is dropped

@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from sam_ros.statistics import ENCODE, Refusal, Snapshot
+from sam_ros.node.statistics import ENCODE, Refusal, Snapshot
 
 USELESS_SEC = 2.0  # images dropped over so long, and none encoded between, are an error
 STALE_SEC = 2.0  # without an image for so long, an active node is stale

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam_ros.transfer import to_host
+from sam_ros.fast.transfer import to_host
 
 STABILITY_OFFSET = 1.0  # stability_score_offset of SamAutomaticMaskGenerator
 

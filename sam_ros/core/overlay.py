@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.objects import SegmentedObject
 from sam_ros.masks import BoolMask, Masks, tight_box_xyxy
-from sam_ros.objects import SegmentedObject
 from sam_ros.prompt import FOREGROUND
 
 ImageRgb = npt.NDArray[np.uint8]
