@@ -42,6 +42,7 @@ ALLOWED = {
     "predictor": CORE,
     "weights": DOWNLOAD,
     "core.__init__": set[str](),
+    "core.grid": VALUES,
     "core.model": CORE,
     "core.checkpoint": CORE,
     "core.objects": VALUES,
