@@ -14,6 +14,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros.core.checkpoint import load_sam
+from sam_ros.core.grid import Grid, padded_grid
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
@@ -68,6 +69,11 @@ class Embedding:
     original_hw: tuple[int, int]
     input_hw: tuple[int, int]
     prepared: Prepared | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """Where the image lies in the model's input and low-res logits."""
+        return padded_grid(self.original_hw, 16 * self.features.shape[-1])
 
 
 def load_predictor(

@@ -23,6 +23,7 @@ from benchmark.quality import agreement, grid_clicks, largest_difference, mask_i
 from benchmark.results import Result
 from benchmark.timing import Effort
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
+from sam_ros.core.grid import padded_grid
 from sam_ros.core.model import OFFICIAL_ARCHITECTURES
 from sam_ros.fast.decoder import FastMaskDecoder
 from sam_ros.prompt import Prompt
@@ -90,7 +91,7 @@ def test_following(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
     one, many = of_float32(following.measure(contest, MACHINE))
     assert [one.case["objects"], many.case["objects"]] == ["1", "9"]
     assert one.ratio is not None and many.ratio is not None
-    logits = following.round_objects(9, (72, 128), 128)
+    logits = following.round_objects(9, padded_grid((72, 128), 128))
     middles = [np.argwhere(one > 0).mean(axis=0) for one in logits]  # row, column in cells of 4 input pixels
     np.testing.assert_allclose(middles[0], [0.625, 1.5], atol=0.5)
     np.testing.assert_allclose(middles[8], [2.875, 1.5], atol=0.5)

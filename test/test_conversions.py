@@ -21,9 +21,10 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from sam_ros.core.grid import logits_from_mask, padded_grid
 from sam_ros.core.objects import Point, ProgramPrompts, SegmentedObject, Target
 from sam_ros.errors import InvalidImageError, InvalidPromptError
-from sam_ros.masks import MASK_PROMPT_LOGIT, Masks, logits_from_mask
+from sam_ros.masks import MASK_PROMPT_LOGIT, Masks
 from sam_ros.node import conversions
 from sam_ros.node.conversions import (
     ImageBuffer,
@@ -41,7 +42,7 @@ from sam_ros.node.conversions import (
 
 MAX_PIXELS = 33_177_600
 SAME = (0, 0)  # prompts are given on the image itself
-TARGET = Target(sequence=1, size_hw=(48, 64), image_size=64)
+TARGET = Target(sequence=1, grid=padded_grid((48, 64), 64))
 RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
 
 
@@ -586,7 +587,7 @@ def test_padding_of_a_mask_prompt_is_left_out() -> None:
 def test_a_mask_prompt_is_given_on_the_prompted_size() -> None:
     half = half_mask((24, 32))
     logits = mask_prompt_from_msg(mask_msg(half), TARGET, (24, 32)).low_res_logits
-    np.testing.assert_array_equal(logits, logits_from_mask(half, (48, 64), 64))
+    np.testing.assert_array_equal(logits, logits_from_mask(half, TARGET.grid))
     with pytest.raises(InvalidPromptError, match="32 x 24, got 64 x 48"):
         mask_prompt_from_msg(mask_msg(half_mask()), TARGET, (24, 32))
 
@@ -597,7 +598,7 @@ def test_a_channel_of_the_candidates_can_be_sent_back() -> None:
     draw_candidates(answer(masks), candidates)
     msg = image_to_msg(candidates[..., 1], "mono8", header())
     logits = mask_prompt_from_msg(msg, TARGET, SAME).low_res_logits
-    np.testing.assert_array_equal(logits, logits_from_mask(masks[1], (48, 64), 64))
+    np.testing.assert_array_equal(logits, logits_from_mask(masks[1], TARGET.grid))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sam_ros.core.frames import Frame
+from sam_ros.core.grid import padded_grid
 from sam_ros.core.objects import (
     Box,
     MaskPrompt,
@@ -23,11 +25,13 @@ from sam_ros.core.objects import (
     Target,
     Update,
 )
+from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidImageError, InvalidPromptError
 from sam_ros.masks import Masks
-from sam_ros.node import engine as engine_module
-from sam_ros.node.engine import Engine, Outputs, PromptRequest, Settings
+from sam_ros.node.engine import Engine, frame_to_encode
+from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import Refusal, Statistics
+from sam_ros.node.waiting import PromptRequest, WaitingPrompts
 from sam_ros.predictor import EncodeCancelledError, Predictor
 from sam_ros.prompt import Prompt
 
@@ -71,7 +75,8 @@ class FakePredictor:
         if self.failures:
             raise self.failures.pop()
         self.encoded.append(number)
-        return SimpleNamespace(number=number, original_hw=(image_rgb.shape[0], image_rgb.shape[1]))
+        original_hw = (image_rgb.shape[0], image_rgb.shape[1])
+        return SimpleNamespace(number=number, grid=padded_grid(original_hw, self.image_size))
 
     def decode(
         self,
@@ -86,7 +91,7 @@ class FakePredictor:
             raise self.failures.pop()
         self.decoded.append((embedding.number, list(prompts), list(multimask_output)))
         return [
-            self._masks(prompt, embedding.original_hw, 3 if three else 1, only_best)
+            self._masks(prompt, embedding.grid.original_hw, 3 if three else 1, only_best)
             for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
         ]
 
@@ -137,25 +142,27 @@ class Recorder:
         self.failures.append((what, error))
 
 
-def read_image(data: bytes) -> npt.NDArray[np.uint8]:
-    """One byte: an image full of that number. Two: of another size. None: broken."""
-    if not data:
-        raise InvalidImageError("no data", kind="short data")
-    size_hw = SIZE_HW if len(data) == 1 else (12, 4)
-    return np.full((*size_hw, 3), data[0], np.uint8)
-
-
 class Rig:
     """An engine with its fake predictor and recorder."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, waiting: WaitingPrompts) -> None:
         self.predictor = FakePredictor()
         self.heard = Recorder()
         self.statistics = Statistics()
+        self.waiting = waiting
+        self.num_read = 0
         self.engine = Engine(
-            cast(Predictor, self.predictor), read_image, self.heard, settings, self.statistics
+            cast(Predictor, self.predictor), self.read_image, self.heard, settings, self.statistics, waiting
         )
         self.engine.start()
+
+    def read_image(self, data: bytes) -> npt.NDArray[np.uint8]:
+        """One byte: an image full of that number. Two: of another size. None: broken."""
+        self.num_read += 1
+        if not data:
+            raise InvalidImageError("no data", kind="short data")
+        size_hw = SIZE_HW if len(data) == 1 else (12, 4)
+        return np.full((*size_hw, 3), data[0], np.uint8)
 
     def image(self, number: int, stamp_ns: int | None = None, data: bytes | None = None) -> None:
         """An image with that number in its pixels and, unless said otherwise, that many seconds as stamp."""
@@ -170,7 +177,12 @@ class Rig:
 
     def wait_for_encode(self, number: int) -> None:
         wait_until(lambda: number in self.predictor.encoded, f"the encode of image {number}")
-        wait_until(lambda: self.engine._encoding is None, "the encode thread")
+        wait_until(self._has_settled_images, "the image to be stored or dropped")
+
+    def _has_settled_images(self) -> bool:
+        """Whether every image that was read is counted as encoded or as dropped, which comes last."""
+        snapshot = self.statistics.snapshot()
+        return snapshot.totals.get("encode", 0) + sum(snapshot.drops.values()) == self.num_read
 
     def prompt(
         self,
@@ -210,8 +222,8 @@ class Rig:
 def make_rig() -> Iterator[Callable[..., Rig]]:
     rigs: list[Rig] = []
 
-    def make(**settings: Any) -> Rig:
-        rigs.append(Rig(Settings(**settings)))
+    def make(waiting: WaitingPrompts | None = None, **settings: Any) -> Rig:
+        rigs.append(Rig(Settings(**settings), waiting or WaitingPrompts()))
         return rigs[-1]
 
     yield make
@@ -243,7 +255,7 @@ def test_a_prompt_on_an_embedded_frame_never_waits_for_an_encode(rig: Rig) -> No
     assert 2 not in rig.predictor.encoded
 
 
-def test_nor_does_it_wait_for_a_prompt_that_does(rig: Rig) -> None:
+def test_a_prompt_on_an_embedded_frame_never_waits_for_a_prompt_that_waits(rig: Rig) -> None:
     rig.embed(1)
     rig.predictor.gates[2] = threading.Event()
     rig.image(2)
@@ -325,8 +337,8 @@ def test_a_prompt_before_the_first_image_is_held_for_it(rig: Rig) -> None:
     assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND
 
 
-def test_but_not_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "HOLD_SEC", 0.01)
+def test_a_prompt_is_refused_when_no_image_comes_in_time(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(WaitingPrompts(hold_sec=0.01))
     rig.click()
     assert rig.refusals(1)[0].kind == "no image"
 
@@ -338,8 +350,8 @@ def test_a_prompt_newer_than_any_image_waits_for_its_frame(rig: Rig) -> None:
     assert rig.outputs(1)[0].frame.stamp_ns == 2 * SECOND
 
 
-def test_then_it_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "HOLD_SEC", 0.01)
+def test_a_prompt_is_refused_when_no_image_as_new_comes_in_time(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(WaitingPrompts(hold_sec=0.01))
     rig.embed(1)
     rig.click(at=5)
     (refusal,) = rig.refusals(1)
@@ -379,7 +391,10 @@ def test_only_the_newest_of_a_flood_is_encoded(rig: Rig) -> None:
     rig.predictor.gates[1].set()
     rig.wait_for_encode(199)
     assert rig.predictor.encoded == [1, 199]
-    assert len(rig.engine._frames._images) == 30
+    rig.click(at=169)
+    assert rig.refusals(1)[0].kind == "stale"
+    rig.click(at=170)  # the last 30 are kept
+    assert seconds(rig.outputs(1)) == [170]
 
 
 def test_on_prompt_encodes_nothing_unasked(make_rig: Callable[..., Rig]) -> None:
@@ -541,14 +556,14 @@ def test_an_encode_begun_before_a_flush_is_not_kept(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1])
-def test_nor_does_it_answer_a_prompt_that_comes_after_the_flush(rig: Rig, at: int) -> None:
+def test_an_encode_begun_before_a_flush_answers_no_prompt_of_after_it(rig: Rig, at: int) -> None:
     """Frame 9 is of the recording before, though its stamp fits the prompt."""
     rig.predictor.gates[9] = threading.Event()
     rig.image(9, stamp_ns=1 * SECOND + 40_000_000)
     wait_until(lambda: rig.predictor.started == [9], "the encode")
     rig.image(5, stamp_ns=1 * SECOND - 20_000_000)
     rig.click(at=at)
-    wait_until(lambda: rig.engine._waiting_jobs()[0].wanted, "the prompt's choice of a frame")
+    wait_until(lambda: rig.waiting.wanted_frame, "the prompt's choice of a frame")
     rig.predictor.gates[9].set()
     assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND - 20_000_000
 
@@ -698,8 +713,8 @@ def test_more_than_max_objects_is_said_once(make_rig: Callable[..., Rig]) -> Non
     assert rig.statistics.snapshot().refusals == {"max_objects": 997}
 
 
-def test_waiting_prompts_are_bounded_and_the_newest_win(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "PENDING_KEPT", 3)
+def test_waiting_prompts_are_bounded_and_the_newest_win(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(WaitingPrompts(prompts_kept=3))
     rig.predictor.gates[1] = threading.Event()
     rig.image(1)
     for x in range(5):
@@ -937,11 +952,37 @@ def test_encoding_waits_for_a_decode_thread_that_is_two_frames_behind(following:
     following.predictor.decode_gate.clear()
     following.embed(2, 3)  # one is being decoded, one waits
     following.image(4)
-    assert following.engine._choose_frame() == (None, None)
     following.image(5)
     following.predictor.decode_gate.set()
     assert seconds(following.outputs(4)) == [1, 2, 3, 5]
     assert following.predictor.started == [1, 2, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("case", "chosen", "wait_sec"),
+    [
+        ({}, "newest", None),
+        ({"wanted": True}, "wanted", None),
+        ({"wanted": True, "is_behind": True, "encode_always": False}, "wanted", None),
+        ({"is_behind": True}, None, None),
+        ({"encode_always": False}, None, None),
+        ({"newest": False}, None, None),
+        ({"max_rate_hz": 2.0, "idle_sec": 0.5}, "newest", None),
+        ({"max_rate_hz": 2.0, "idle_sec": 0.2}, None, 0.3),
+    ],
+)
+def test_which_frame_is_encoded_next(
+    case: dict[str, Any], chosen: str | None, wait_sec: float | None
+) -> None:
+    frames = {name: Frame(1, 1, name, b"") for name in ("wanted", "newest")}
+    frame, wait = frame_to_encode(
+        frames["wanted"] if case.get("wanted") else None,
+        frames["newest"] if case.get("newest", True) else None,
+        Settings(encode_always=case.get("encode_always", True), max_rate_hz=case.get("max_rate_hz", 0.0)),
+        is_behind=case.get("is_behind", False),
+        idle_sec=case.get("idle_sec", 0.0),
+    )
+    assert (frame and frame.frame_id) == chosen and wait == pytest.approx(wait_sec)
 
 
 def test_a_frame_that_is_encoded_late_for_a_prompt_is_not_answered(make_rig: Callable[..., Rig]) -> None:
@@ -1038,12 +1079,10 @@ def test_a_failed_decode_empties_one_set_and_costs_no_object(following: Rig) -> 
 
 def test_an_answer_somewhere_else_is_left_out_and_costs_no_object(following: Rig) -> None:
     following.embed(1)
-    following.click(x=3)
-    wait_until(lambda: following.engine.num_objects, "the object")
-    (one,) = following.engine._table.objects
-    place = np.asarray(one.low_res_logits).copy()
+    place = np.full((4, 4), 3, np.float32)
     place[:, :2] = -3
-    following.engine._table = following.engine._table.with_objects([replace(one, low_res_logits=place)])
+    following.prompt(MaskPrompt(place))
+    wait_until(lambda: following.engine.num_objects, "the object")
     following.predictor.next_logits.append(-place)
     following.embed(2, 3)
     assert [following.ids(one) for one in following.outputs(3)] == [[], [], ["_1"]]
@@ -1058,7 +1097,7 @@ def test_frames_are_answered_before_prompts_on_later_ones(make_rig: Callable[...
     rig.image(4)
     rig.program(program_point("a", 1), at=3)
     rig.program(program_point("b", 2), at=4)
-    wait_until(lambda: all(job.wanted for job in rig.engine._waiting_jobs()), "the frames to be found")
+    wait_until(lambda: rig.waiting.next_deadline is None, "the frames to be found")
     rig.predictor.decode_gate.clear()
     rig.predictor.gates[3].set()
     wait_until(rig.predictor.decoding.is_set, "the decode")
@@ -1090,7 +1129,6 @@ def test_switched_off_and_on_again_everything_is_in_sight(following: Rig) -> Non
     wait_until(lambda: following.engine.num_objects, "the object")
     following.embed(2)
     assert following.ids(following.outputs(2)[1]) == []
-    assert following.engine._table.objects[0].is_lost
     following.engine.configure(Settings(follow=False))
     following.click(label=0)
     assert following.ids(following.outputs(3)[2]) == ["_1"]

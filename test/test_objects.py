@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sam_ros.core.grid import padded_grid
 from sam_ros.core.objects import (
     Box,
     ClickedUpdate,
@@ -24,9 +25,9 @@ from sam_ros.core.objects import (
 )
 from sam_ros.errors import InvalidPromptError
 
-HERE = Target(sequence=1, size_hw=(48, 64), image_size=64)
+HERE = Target(sequence=1, grid=padded_grid((48, 64), 64))
 LATER = replace(HERE, sequence=2)
-LARGER = Target(sequence=3, size_hw=(96, 128), image_size=64)
+LARGER = Target(sequence=3, grid=padded_grid((96, 128), 64))
 
 FOREGROUND = Point(10, 20, 1)
 OTHER_FOREGROUND = Point(30, 40, 1)

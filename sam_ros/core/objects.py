@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.grid import Grid
 from sam_ros.errors import InvalidPromptError
 from sam_ros.prompt import BACKGROUND, Prompt
 
@@ -24,13 +25,16 @@ class Target:
 
     Attributes:
         sequence: the frame's number.
-        size_hw: (H, W) of its image in pixels.
-        image_size: S, the model's input size.
+        grid: where its image lies in the model's input and low-res logits.
     """
 
     sequence: int
-    size_hw: tuple[int, int]
-    image_size: int
+    grid: Grid
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(H, W) of its image in pixels."""
+        return self.grid.original_hw
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,31 @@ class Tracks:
     """Points of an object that are tracked from frame to frame.
 
     Attributes:
-        points: (N, 2) float32 XY in the view of a frame, see ``follower.View``.
+        points: (N, 2) float32 XY in the view of a frame, see ``motion.View``.
         ages: (N,) over how many frames each has been tracked.
     """
 
     points: npt.NDArray[np.float32]
     ages: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tracking:
+    """What following knows of an object, beside its mask.
+
+    Attributes:
+        tracks: points on the object in the frame of its logits; None where it was not followed to that one.
+        reference: the object as it was last seen whole, or nearly; what is looked for once it is lost.
+        reference_age: how many followed frames ago that was.
+        full_area: the largest number of positive logits that it had lately.
+        is_lost: whether it was not found on a later frame than that of its logits.
+    """
+
+    tracks: Tracks | None = None
+    reference: SegmentedObject | None = None
+    reference_age: int = 0
+    full_area: int = 0
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +141,7 @@ class SegmentedObject:
             other frames than the one it was prompted on.
         logits_sequence: the frame that low_res_logits are of: the one it was prompted on or, where objects
             are followed, a later one.
-        tracks: points on the object in that frame, where it was followed to it.
-        whole: the object where it was last seen whole, or nearly, while it is followed.
-        whole_age: how many frames ago, of those that it was followed to.
-        full_area: the largest number of positive logits that it had lately, while it is followed.
-        is_lost: whether it was not found on a later frame.
+        tracking: what following knows of it.
     """
 
     id: str
@@ -135,11 +154,12 @@ class SegmentedObject:
     prior_logits: LowResLogits | None = None
     low_res_logits: LowResLogits | None = None
     logits_sequence: int = 0
-    tracks: Tracks | None = None
-    whole: SegmentedObject | None = None
-    whole_age: int = 0
-    full_area: int = 0
-    is_lost: bool = False
+    tracking: Tracking = field(default_factory=Tracking)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was not found on a later frame than that of its logits."""
+        return self.tracking.is_lost
 
     def prompt_on(self, target: Target) -> Prompt:
         """What to ask the model for this object: its prompt on its own frame, its logits elsewhere."""
@@ -159,7 +179,11 @@ class SegmentedObject:
         return self.low_res_logits is not None and self.size_hw == target.size_hw
 
     def can_be_refined_on(self, target: Target) -> bool:
-        """Whether a click on that frame can join it: one that was lost would be sought in the wrong place."""
+        """Whether a click on that frame can join it.
+
+        Not while it is lost: its logits would point to the wrong place. On the frame that they are of, they
+        are right.
+        """
         is_of_it = target.sequence in (self.sequence, self.logits_sequence)
         return self.can_appear_on(target) and (is_of_it or not self.is_lost)
 
@@ -186,19 +210,13 @@ class SegmentedObject:
         )
 
     def decoded(self, low_res_logits: LowResLogits, sequence: int) -> SegmentedObject:
-        """The object with the logits (S/4, S/4) of a fresh answer on a frame."""
-        return replace(
-            self,
-            low_res_logits=low_res_logits,
-            logits_sequence=sequence,
-            tracks=None,
-            whole=None,
-            is_lost=False,
-        )
+        """The object with the logits (S/4, S/4) of a fresh answer on a frame; tracking starts anew there."""
+        return replace(self, low_res_logits=low_res_logits, logits_sequence=sequence, tracking=Tracking())
 
     def lost(self) -> SegmentedObject:
         """The object as it was last seen whole: what to look for once it is not found."""
-        return replace(self if self.whole is None else self.whole, is_lost=True)
+        seen = self.tracking.reference or self
+        return replace(seen, tracking=replace(seen.tracking, is_lost=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,13 +259,15 @@ class ObjectTable:
         )
 
     def with_objects(self, changed: Iterable[SegmentedObject]) -> ObjectTable:
-        """With these objects in the place of those that they were made of."""
+        """With objects replaced by these newer versions of them, matched by ``created``."""
         by_created = {o.created: o for o in changed}
         return replace(self, objects=tuple(by_created.get(o.created, o) for o in self.objects))
 
     def all_in_sight(self) -> ObjectTable:
         """With no object lost, as where nobody follows them."""
-        return self.with_objects(replace(one, is_lost=False) for one in self.objects)
+        return self.with_objects(
+            replace(o, tracking=replace(o.tracking, is_lost=False)) for o in self.objects
+        )
 
     def only_on(self, target: Target) -> ObjectTable:
         """Without the objects that have no prompt for that frame."""

@@ -24,6 +24,7 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
+from sam_ros.core.grid import logits_from_mask
 from sam_ros.core.objects import (
     Box,
     BoxXYXY,
@@ -36,7 +37,7 @@ from sam_ros.core.objects import (
     Target,
 )
 from sam_ros.errors import InvalidImageError, InvalidPromptError
-from sam_ros.masks import Masks, logits_from_mask, tight_box_xyxy
+from sam_ros.masks import Masks, tight_box_xyxy
 from sam_ros.prompt import BACKGROUND, FOREGROUND
 
 BACKGROUND_CLASS = "background"  # a point of this class in ~/prompts is a background point
@@ -225,7 +226,7 @@ def mask_prompt_from_msg(msg: Image, target: Target, prompt_hw: tuple[int, int])
     mask = _rows(msg)[:, : msg.width]
     if not mask.any():
         raise InvalidPromptError("a mask prompt has no foreground pixel", kind="empty mask prompt")
-    return MaskPrompt(logits_from_mask(mask, target.size_hw, target.image_size))
+    return MaskPrompt(logits_from_mask(mask, target.grid))
 
 
 def program_prompts_from_msg(

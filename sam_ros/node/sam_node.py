@@ -38,12 +38,15 @@ from vision_msgs.msg import Detection2DArray
 from sam_ros.core.frames import Frame
 from sam_ros.core.objects import Target, Update
 from sam_ros.core.overlay import draw_overlay
+from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DeviceError, InvalidParameterError, SamRosError
 from sam_ros.masks import draw_labels, draw_union
 from sam_ros.node import conversions, diagnostics
-from sam_ros.node.engine import Engine, Outputs, PromptRequest, Settings
+from sam_ros.node.engine import Engine
 from sam_ros.node.parameters import FIXED_NAMES, Parameters, declare_parameters, read_parameters
+from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import Refusal, Statistics
+from sam_ros.node.waiting import PromptRequest
 from sam_ros.predictor import Predictor, is_fast, load_predictor
 from sam_ros.prompt import BACKGROUND, FOREGROUND, Prompt
 from sam_ros.signals import event_set_by_signals
