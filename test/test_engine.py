@@ -6,15 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fake_model import DEADLINE_SEC, SIZE_HW, FakeModel
 
-from sam_ros.core.frames import Frame
-from sam_ros.core.grid import padded_grid
 from sam_ros.core.objects import (
     Box,
     MaskPrompt,
@@ -27,17 +25,13 @@ from sam_ros.core.objects import (
 )
 from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidImageError, InvalidPromptError
-from sam_ros.masks import Masks
-from sam_ros.node.engine import Engine, frame_to_encode
+from sam_ros.node.engine import Engine
 from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest, WaitingPrompts
-from sam_ros.predictor import EncodeCancelledError, Predictor
-from sam_ros.prompt import Prompt
+from sam_ros.predictor import Predictor
 
 SECOND = 1_000_000_000
-SIZE_HW = (6, 8)
-DEADLINE_SEC = 20.0
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -45,68 +39,6 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.002)
-
-
-class FakePredictor:
-    """Encodes an image to the number it holds; decodes points, boxes and logits to recognisable masks."""
-
-    image_size = 16
-
-    def __init__(self) -> None:
-        self.encoded: list[int] = []
-        self.decoded: list[tuple[int, list[Prompt], list[bool]]] = []
-        self.gates: dict[int, threading.Event] = {}
-        self.started: list[int] = []
-        self.decode_gate = threading.Event()
-        self.decode_gate.set()
-        self.decoding = threading.Event()
-        self.failures: list[Exception] = []
-        self.next_logits: list[npt.NDArray[np.float32]] = []
-        self.scores = np.array([0.9, 0.8, 0.7], np.float32)
-        self.stability_scores = np.array([0.4, 0.3, 0.2], np.float32)
-
-    def encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Any:
-        number = int(image_rgb[0, 0, 0])
-        self.started.append(number)
-        gate = self.gates.get(number)
-        while gate is not None and not gate.wait(0.01):
-            if should_stop():
-                raise EncodeCancelledError("cancelled")
-        if self.failures:
-            raise self.failures.pop()
-        self.encoded.append(number)
-        original_hw = (image_rgb.shape[0], image_rgb.shape[1])
-        return SimpleNamespace(number=number, grid=padded_grid(original_hw, self.image_size))
-
-    def decode(
-        self,
-        embedding: Any,
-        prompts: Sequence[Prompt],
-        multimask_output: Sequence[bool],
-        best_only: Sequence[bool],
-    ) -> list[Masks]:
-        self.decoding.set()
-        assert self.decode_gate.wait(DEADLINE_SEC)
-        if self.failures:
-            raise self.failures.pop()
-        self.decoded.append((embedding.number, list(prompts), list(multimask_output)))
-        return [
-            self._masks(prompt, embedding.grid.original_hw, 3 if three else 1, only_best)
-            for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
-        ]
-
-    def _masks(self, prompt: Prompt, size_hw: tuple[int, int], num_scores: int, only_best: bool) -> Masks:
-        """One pixel at the last point, or the first pixel; logits tell its x, or are those of the prompt."""
-        count = 1 if only_best else num_scores
-        masks = np.zeros((count, *size_hw), bool)
-        x, y = (0, 0) if prompt.point_coords is None else prompt.point_coords[-1].astype(int)
-        masks[:, y, x] = True
-        logits = np.full((count, 4, 4), x, np.float32)
-        if prompt.point_coords is None and prompt.low_res_logits is not None:
-            logits[:] = self.next_logits.pop() if self.next_logits else prompt.low_res_logits
-        scores = self.scores[:count]
-        others = self.scores[count:num_scores]
-        return Masks(masks, scores, self.stability_scores[:count], logits, others)
 
 
 @dataclass
@@ -146,7 +78,7 @@ class Rig:
     """An engine with its fake predictor and recorder."""
 
     def __init__(self, settings: Settings, waiting: WaitingPrompts) -> None:
-        self.predictor = FakePredictor()
+        self.predictor = FakeModel()
         self.heard = Recorder()
         self.statistics = Statistics()
         self.waiting = waiting
@@ -956,33 +888,6 @@ def test_encoding_waits_for_a_decode_thread_that_is_two_frames_behind(following:
     following.predictor.decode_gate.set()
     assert seconds(following.outputs(4)) == [1, 2, 3, 5]
     assert following.predictor.started == [1, 2, 3, 5]
-
-
-@pytest.mark.parametrize(
-    ("case", "chosen", "wait_sec"),
-    [
-        ({}, "newest", None),
-        ({"wanted": True}, "wanted", None),
-        ({"wanted": True, "is_behind": True, "encode_always": False}, "wanted", None),
-        ({"is_behind": True}, None, None),
-        ({"encode_always": False}, None, None),
-        ({"newest": False}, None, None),
-        ({"max_rate_hz": 2.0, "idle_sec": 0.5}, "newest", None),
-        ({"max_rate_hz": 2.0, "idle_sec": 0.2}, None, 0.3),
-    ],
-)
-def test_which_frame_is_encoded_next(
-    case: dict[str, Any], chosen: str | None, wait_sec: float | None
-) -> None:
-    frames = {name: Frame(1, 1, name, b"") for name in ("wanted", "newest")}
-    frame, wait = frame_to_encode(
-        frames["wanted"] if case.get("wanted") else None,
-        frames["newest"] if case.get("newest", True) else None,
-        Settings(encode_always=case.get("encode_always", True), max_rate_hz=case.get("max_rate_hz", 0.0)),
-        is_behind=case.get("is_behind", False),
-        idle_sec=case.get("idle_sec", 0.0),
-    )
-    assert (frame and frame.frame_id) == chosen and wait == pytest.approx(wait_sec)
 
 
 def test_a_frame_that_is_encoded_late_for_a_prompt_is_not_answered(make_rig: Callable[..., Rig]) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import torch
+from fake_model import fake_embedding
 
 from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore, Order
 from sam_ros.errors import SamRosError
-from sam_ros.predictor import Embedding
 
 TOLERANCE_NS = 50
 SECOND = 1_000_000_000
-EMBEDDING = Embedding(torch.zeros(1), (4, 6), (4, 6))
+EMBEDDING = fake_embedding()
 
 
 def frame(sequence: int, stamp_ns: int) -> Frame:

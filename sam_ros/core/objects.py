@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -77,6 +78,16 @@ class RefusedObject:
     id: str
     reason: str
     kind: str
+
+
+def by_kind(refused: Iterable[RefusedObject]) -> list[tuple[RefusedObject, int]]:
+    """Of each kind of refusal the first object, and how many objects were refused for it."""
+    first: dict[str, RefusedObject] = {}
+    counts: Counter[str] = Counter()
+    for one in refused:
+        first.setdefault(one.kind, one)
+        counts[one.kind] += 1
+    return [(one, counts[kind]) for kind, one in first.items()]
 
 
 @dataclass(frozen=True)

@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore, Order
-from sam_ros.core.objects import ObjectTable, RefusedObject, SegmentedObject
-from sam_ros.core.segmenter import Outputs, Segmented, Segmenter, empty_outputs
+from sam_ros.core.history import ObjectHistory
+from sam_ros.core.objects import ObjectTable, by_kind
+from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
 from sam_ros.errors import DeviceError, InvalidImageError, SamRosError
+from sam_ros.node.listener import Listener
+from sam_ros.node.schedule import frame_to_encode
 from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import ENCODE, Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest, WaitingPrompt, WaitingPrompts
 from sam_ros.predictor import EncodeCancelledError, Predictor
 
-UNDO_KEPT = 64  # states of the clicked object that undo can go back
 ENCODE_FAILED = "encode failed"  # the kind of an image that was dropped for an error that is not ours
 OUT_OF_ORDER = "stamp not later"  # the kind of an image that came in order but is stamped otherwise
 ANSWERING = "decoding or publishing"  # what failed, for the listener
 JOIN_SEC = 4.0  # how long stopping waits for the threads; an encode on a CPU checks between blocks
-
-
-class Listener(Protocol):
-    """What the engine tells. Called from its threads; ``on_refusal`` also from those that call the engine."""
-
-    def wants_candidates(self) -> bool:
-        """Whether the candidates of an answer will be looked at; if not, they are not made."""
-
-    def on_outputs(self, outputs: Outputs) -> None:
-        """A set of answers is ready."""
-
-    def on_candidates(self, outputs: Outputs) -> None:
-        """A prompt has candidates, but its object appears only in a set to come: publish just these."""
-
-    def on_refusal(self, refusal: Refusal) -> None:
-        """A prompt was refused, already counted."""
-
-    def on_drop(self, kind: str, reason: str) -> None:
-        """An image was dropped, already counted."""
-
-    def on_failure(self, what: str, error: Exception) -> None:
-        """Something failed that no input explains."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +74,10 @@ class Engine:
         self._changed = threading.Condition()  # guards all below
         self._frames = FrameStore(settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns)
         self._waiting = waiting or WaitingPrompts()
-        self._turns = count()
+        self._turns = itertools.count()
         self._to_follow: deque[_Due] = deque()
         self._to_repeat: deque[_Due] = deque()
-        self._table = ObjectTable()
-        self._history: deque[SegmentedObject | None] = deque(maxlen=UNDO_KEPT)
+        self._objects = ObjectHistory()
         self._answered_on: EmbeddedFrame | None = None
         self._last_encode_start = float("-inf")
         self._stopping = False
@@ -129,7 +107,7 @@ class Engine:
             if settings.is_following and not self._settings.is_following:
                 self._segmenter.forget_frames(self._frames.num_frames + 1)  # what it knows is of long ago
             if self._settings.is_following and not settings.is_following:
-                self._table = self._table.all_in_sight()
+                self._objects.table = self._objects.table.all_in_sight()
             self._settings = settings
             self._frames.configure(
                 settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns
@@ -169,9 +147,8 @@ class Engine:
         with self._changed:
             if self._waiting.withdraw_last():
                 return True
-            if not self._history:
+            if not self._objects.undo():
                 return False
-            self._table = self._table.with_clicked_object(self._history.pop())
             self._repeat_answers()
             return True
 
@@ -179,7 +156,7 @@ class Engine:
     def num_objects(self) -> int:
         """How many objects are alive."""
         with self._changed:
-            return len(self._table.objects)
+            return len(self._objects.table.objects)
 
     def _flush(self) -> list[PromptRequest]:
         """Forget frames, objects and waiting prompts, which are returned."""
@@ -194,8 +171,7 @@ class Engine:
 
     def _forget_objects(self) -> list[PromptRequest]:
         """Forget objects, their history, and the waiting prompts, which are returned."""
-        self._table = self._table.cleared()
-        self._history.clear()
+        self._objects.clear()
         self._to_repeat.clear()
         return self._waiting.withdraw_all()
 
@@ -206,8 +182,9 @@ class Engine:
             self._to_repeat.append(_Due(frame, next(self._turns)))
             self._changed.notify_all()
 
-    def _refuse(self, request: PromptRequest, kind: str, reason: str, id: str = "") -> None:
-        self._statistics.refused(kind)
+    def _refuse(self, request: PromptRequest, kind: str, reason: str, id: str = "", count: int = 1) -> None:
+        """Count a refusal, or that of so many objects, and tell of it."""
+        self._statistics.refused(kind, count)
         self._listener.on_refusal(Refusal(request.topic, request.stamp_ns, id, kind, reason))
 
     # The encode thread.
@@ -334,7 +311,9 @@ class Engine:
                 self._waiting.end()
         if result is None:
             return
-        self._report(prompt.request, result.refused)
+        for refused, count in by_kind(result.refused):
+            more = f" (and {count - 1} more objects)" if count > 1 else ""
+            self._refuse(prompt.request, refused.kind, refused.reason + more, refused.id, count)
         if not is_following and not result.changed_nothing:
             self._listener.on_outputs(result.outputs)
         elif result.outputs.candidates is not None:
@@ -390,24 +369,17 @@ class Engine:
         """
         while True:
             with self._changed:
-                before, settings = self._table, self._settings
+                before, settings = self._objects.table, self._settings
             result = compute(before, settings)
             with self._changed:
                 if self._frames.is_forgotten(frame.frame) or (prompt is not None and prompt.is_withdrawn):
                     return None
-                if self._table is before:
-                    self._replace_table(result.table, frame, prompt)
+                undoable = prompt is not None and prompt.request.undoable
+                if self._objects.replace(before, result.table, undoable=undoable):
+                    if not result.changed_nothing:
+                        self._answered_on = frame
+                    self._waiting.end()  # from here on undo takes a prompt back from the history
                     return result
-
-    def _replace_table(self, table: ObjectTable, frame: EmbeddedFrame, prompt: WaitingPrompt | None) -> None:
-        """Make this table the present one, unless it is already; undo can take a prompt back from here on."""
-        before = self._table
-        if table is before:
-            return
-        self._table, self._answered_on = table, frame
-        self._waiting.end()
-        if prompt is not None and prompt.request.undoable:
-            self._history.append(before.clicked_object)
 
     def _refuse_failed(self, prompt: WaitingPrompt, error: Exception) -> None:
         """Refuse a prompt that could not be answered, unless it was taken back; report what is no refusal."""
@@ -419,34 +391,3 @@ class Engine:
             self._refuse(prompt.request, error.kind, str(error))
         else:
             self._refuse(prompt.request, SamRosError.kind, f"{type(error).__name__}: {error}")
-
-    def _report(self, request: PromptRequest, refused: tuple[RefusedObject, ...]) -> None:
-        """Say once for each kind what of a prompt was refused, and how often."""
-        by_kind: dict[str, list[RefusedObject]] = {}
-        for one in refused:
-            by_kind.setdefault(one.kind, []).append(one)
-        for kind, objects in by_kind.items():
-            for _ in objects[1:]:
-                self._statistics.refused(kind)
-            more = f" (and {len(objects) - 1} more objects)" if len(objects) > 1 else ""
-            self._refuse(request, kind, objects[0].reason + more, objects[0].id)
-
-
-def frame_to_encode(
-    wanted: Frame | None, newest: Frame | None, settings: Settings, *, is_behind: bool, idle_sec: float
-) -> tuple[Frame | None, float | None]:
-    """The frame to encode now, or None and how many seconds to wait for something new at most.
-
-    Args:
-        wanted: what a prompt waits for; comes before all else.
-        newest: the newest image, if it was not tried yet.
-        settings: whether to encode unasked, and how often.
-        is_behind: whether a frame that is encoded already still waits for its set of answers.
-        idle_sec: since the last encode began.
-    """
-    if wanted is not None:
-        return wanted, None
-    if newest is None or not settings.encode_always or is_behind:
-        return None, None
-    period_sec = 1 / settings.max_rate_hz if settings.max_rate_hz else 0.0
-    return (newest, None) if idle_sec >= period_sec else (None, period_sec - idle_sec)
