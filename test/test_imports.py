@@ -13,7 +13,7 @@ import sam_ros
 PACKAGE_DIR = Path(sam_ros.__file__).parent
 PATHS = sorted(PACKAGE_DIR.rglob("*.py"))
 MODULES = [".".join(path.relative_to(PACKAGE_DIR).with_suffix("").parts) for path in PATHS]
-EXECUTABLES = {"node.sam_node", "tools.camera", "weights"}
+EXECUTABLES = {"node.sam_node", "tools.camera", "tools.web.node", "weights"}
 
 TORCH = {"torch", "torchvision", "segment_anything", "safetensors"}
 MESSAGES = {
@@ -73,6 +73,15 @@ ALLOWED = {
     "node.sam_node": CORE | EDGE | ROS,
     "tools.__init__": set[str](),
     "tools.camera": {"cv2", "numpy"} | ROS,
+    "tools.web.__init__": set[str](),
+    "tools.web.gestures": set[str](),
+    "tools.web.pairing": set[str](),
+    "tools.web.server": {"aiohttp"},
+    "tools.web.pictures": {"cv2", "numpy"},
+    "tools.web.colours": {"cv2", "numpy"},
+    "tools.web.messages": {"cv2", "numpy"} | MESSAGES,
+    "tools.web.settings": ROS,
+    "tools.web.node": {"aiohttp"} | EDGE | ROS,
 }
 # Which folders the modules of a folder may import from; "" is what users import.
 ARROWS = {
@@ -81,6 +90,7 @@ ARROWS = {
     "fast": {"", "core", "fast"},
     "node": {"", "core", "node"},
     "tools": {"", "core", "node", "tools"},
+    "tools.web": {"", "core", "node", "tools.web"},
 }
 
 
