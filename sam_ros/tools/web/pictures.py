@@ -41,8 +41,8 @@ def jpeg(image_rgb: npt.NDArray[np.uint8], longest_side: int, quality: int) -> b
 def labels_png(labels: npt.NDArray[np.uint16]) -> bytes:
     """A PNG of an (H, W) label image from which a browser reads exact values.
 
-    Browsers show 16 bits as 8. Labels up to 255 are a grey PNG; beyond that, red is the low byte and green the
-    high one.
+    Browsers show 16 bits as 8. Labels up to 255 are a grey PNG; above, red is the low byte and green the high
+    one.
     """
     if int(labels.max(initial=0)) < BYTE:
         return _encoded(".png", labels.astype(np.uint8), PNG_FAST)
