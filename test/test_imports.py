@@ -46,6 +46,7 @@ ALLOWED = {
     "core.model": CORE,
     "core.checkpoint": CORE,
     "core.objects": VALUES,
+    "core.edits": VALUES,
     "core.frames": CORE,
     "core.motion": VALUES | {"cv2"},
     "core.follower": VALUES | {"cv2"},

@@ -314,7 +314,7 @@ class Engine:
         for refused, count in by_kind(result.refused):
             more = f" (and {count - 1} more objects)" if count > 1 else ""
             self._refuse(prompt.request, refused.kind, refused.reason + more, refused.id, count)
-        if not is_following and not result.changed_nothing:
+        if not is_following and result.change is not None:
             self._listener.on_outputs(result.outputs)
         elif result.outputs.candidates is not None:
             self._listener.on_candidates(result.outputs)
@@ -326,9 +326,14 @@ class Engine:
         def compute(table: ObjectTable, settings: Settings) -> Segmented:
             nonlocal is_following
             is_following = settings.is_following
-            segment = self._segmenter.prompted_while_following if is_following else self._segmenter.prompted
-            update = convert(self._segmenter.target(frame))
-            return segment(table, update, frame, settings, self._listener.wants_candidates)
+            return self._segmenter.prompted(
+                table,
+                convert(self._segmenter.target(frame)),
+                frame,
+                settings,
+                follows=is_following,
+                wants_candidates=self._listener.wants_candidates,
+            )
 
         return self._commit(frame, compute, prompt), is_following
 
@@ -374,9 +379,9 @@ class Engine:
             with self._changed:
                 if self._frames.is_forgotten(frame.frame) or (prompt is not None and prompt.is_withdrawn):
                     return None
-                undoable = prompt is not None and prompt.request.undoable
-                if self._objects.replace(before, result.table, undoable=undoable):
-                    if not result.changed_nothing:
+                undoable = result.change if prompt is not None and prompt.request.undoable else None
+                if self._objects.replace(before, result.table, undoable):
+                    if result.table is not before:
                         self._answered_on = frame
                     self._waiting.end()  # from here on undo takes a prompt back from the history
                     return result

@@ -452,7 +452,7 @@ def _settings(parameters: Parameters) -> Settings:
         images_kept=parameters.images_kept,
         embeddings_kept=parameters.embeddings_kept,
         stamp_tolerance_ns=round(parameters.stamp_tolerance * 1e9),
-        accumulate_clicks=parameters.accumulate_clicks,
+        click_mode="join" if parameters.accumulate_clicks else "replace",
         multimask_output=parameters.multimask_output,
         max_objects=parameters.max_objects,
         min_predicted_iou=parameters.min_predicted_iou,
