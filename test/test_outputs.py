@@ -69,7 +69,7 @@ def answer(*found: Masks, candidates: Masks | None = None) -> Answer:
 
 def made(topic: str, of: Answer) -> Any:
     """The message of a row, whose header is checked."""
-    msg = ROWS[topic].new_make()(of)
+    msg = ROWS[topic].new_converter()(of)
     assert (stamp_to_ns(msg.header), msg.header.frame_id) == (STAMP_NS, "camera")
     return msg
 
@@ -149,7 +149,7 @@ def test_without_objects_all_outputs_are_empty() -> None:
 
 
 def test_two_publishers_of_a_row_do_not_share_their_image() -> None:
-    one, other = ROWS["~/mask"].new_make(), ROWS["~/mask"].new_make()
+    one, other = ROWS["~/mask"].new_converter(), ROWS["~/mask"].new_converter()
     first = one(answer(masks(LEFT, scores=(0.9,))))
     other(answer())
     assert pixels_of(first).any()

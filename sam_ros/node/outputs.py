@@ -76,7 +76,7 @@ class Answer:
         return [float(masks.predicted_iou[0]) for _, masks in self.objects]
 
 
-Make = Callable[[Answer], Any]
+Converter = Callable[[Answer], Any]
 Draw = Callable[[Answer, npt.NDArray[Any]], None]
 
 
@@ -87,26 +87,26 @@ class Output:
     Attributes:
         topic: its name, relative to the node.
         message_type: of its messages.
-        new_make: called once for each publisher, returns what makes a message of an answer; so that what is
-            kept from message to message belongs to one publisher.
+        new_converter: called once for each publisher; returns the function that makes a message of an
+            answer. So the memory that is used again from message to message belongs to one publisher.
         qos: of the publisher; can be overridden by parameters.
     """
 
     topic: str
     message_type: Any
-    new_make: Callable[[], Make]
+    new_converter: Callable[[], Converter]
     qos: QoSProfile
 
 
 def image_output(topic: str, encoding: str, draw: Draw, qos: QoSProfile = OUTPUT_QOS) -> Output:
     """A topic of images: ``draw`` sets every pixel of an array (H, W) or (H, W, C) as the encoding says."""
 
-    def make(buffer: ImageBuffer, answer: Answer) -> Image:
+    def convert(buffer: ImageBuffer, answer: Answer) -> Image:
         msg, pixels = buffer.message(answer.outputs.size_hw, answer.header)
         draw(answer, pixels)
         return msg
 
-    return Output(topic, Image, lambda: partial(make, ImageBuffer(encoding)), qos)
+    return Output(topic, Image, lambda: partial(convert, ImageBuffer(encoding)), qos)
 
 
 def draw_candidates(masks: Masks, image: npt.NDArray[np.uint8]) -> None:
@@ -149,12 +149,12 @@ class OutputPublishers:
     def __init__(self, node: LifecycleNode, rows: Sequence[Output]) -> None:
         self._node = node
         self._rows = rows
-        self._publishers: list[tuple[Any, Make]] = []
+        self._publishers: list[tuple[Any, Converter]] = []
 
     def open(self) -> None:
         """Announce the topics."""
         for row in self._rows:
-            self._publishers.append((_create_publisher(self._node, row), row.new_make()))
+            self._publishers.append((_create_publisher(self._node, row), row.new_converter()))
 
     def close(self) -> None:
         """Take the topics back."""
@@ -169,9 +169,9 @@ class OutputPublishers:
 
     def publish(self, answer: Answer) -> None:
         """Make and publish the messages that somebody has subscribed to."""
-        for publisher, make in self._publishers:
+        for publisher, convert in self._publishers:
             if _is_wanted(publisher):
-                publisher.publish(make(answer))
+                publisher.publish(convert(answer))
 
 
 def _create_publisher(node: LifecycleNode, output: Output) -> Any:
