@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fake_model import fake_embedding
 
-from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore, Order
+from sam_ros.core.frames import Arrival, EmbeddedFrame, Frame, FrameStore, Order
 from sam_ros.errors import SamRosError
 
 TOLERANCE_NS = 50
@@ -275,3 +275,69 @@ def test_why_a_frame_is_missing() -> None:
     assert late.kind == "too new" and "1.000 s newer" in str(late) and frames.may_still_come(3 * SECOND)
     assert early.kind == "stale" and "1.000 s older" in str(early)
     assert not frames.may_still_come(1 * SECOND) and frames.may_still_come(0)
+
+
+def arrivals(frames: FrameStore, *stamps_ms: int, frame_ids: str = "") -> list[Arrival]:
+    """How images of these stamps come; those that are taken are stored, as the engine does."""
+    found = []
+    for index, stamp_ms in enumerate(stamps_ms):
+        frame_id = frame_ids[index] if frame_ids else "camera"
+        arrival = frames.arrival(stamp_ms * 1_000_000, frame_id)
+        if arrival is Arrival.JUMP_BACK:
+            frames.clear()
+        if arrival in (Arrival.NEXT, Arrival.JUMP_BACK):
+            frames.add_image(stamp_ms * 1_000_000, frame_id, b"")
+        found.append(arrival)
+    return found
+
+
+NEXT, LATE, JUMP, OTHER = Arrival.NEXT, Arrival.LATE, Arrival.JUMP_BACK, Arrival.OTHER_CAMERA
+
+
+@pytest.mark.parametrize(
+    ("stamps_ms", "expected"),
+    [
+        ([7000, 9000, 8900, 10000], [NEXT, NEXT, LATE, NEXT]),
+        ([100, 300, 200, 500, 400, 700, 600], [NEXT, NEXT, LATE, NEXT, LATE, NEXT, LATE]),
+        ([900, 800, 700, 600, 1000], [NEXT, LATE, LATE, LATE, NEXT]),  # the other way round
+        ([5000, 3001, 3000, 6000], [NEXT, LATE, JUMP, NEXT]),
+        ([500, 1000, 1500, 0, 500, 1000, 1500], [NEXT, NEXT, NEXT, LATE, LATE, JUMP, NEXT]),
+        ([0, 0, 0], [NEXT, NEXT, NEXT]),
+    ],
+    ids=["two swapped", "swapped in pairs", "reversed", "two seconds back", "a short bag loops", "no stamps"],
+)
+def test_how_images_arrive(stamps_ms: list[int], expected: list[Arrival]) -> None:
+    assert arrivals(store(), *stamps_ms) == expected
+
+
+def test_a_bag_that_loops_is_taken_on_every_loop() -> None:
+    """Shorter than stamp_tolerance, which has nothing to do with it."""
+    frames = store(stamp_tolerance_ns=2 * SECOND)
+    loop = range(0, 1500, 100)
+    first, *later = [arrivals(frames, *loop) for _ in range(4)]
+    assert first == [NEXT] * 15
+    assert later == [[LATE, LATE, JUMP] + [NEXT] * 12] * 3
+
+
+@pytest.mark.parametrize(
+    ("frame_ids", "stamps_ms", "expected"),
+    [
+        ("aabbb", [0, 100, 200, 300, 400], [NEXT] * 5),
+        ("ababab", [0, 100, 200, 300, 400, 500], [NEXT, NEXT, NEXT, OTHER, NEXT, OTHER]),
+        ("ababb", [0, 100, 200, 300, 2300], [NEXT, NEXT, NEXT, OTHER, NEXT]),
+        ("aba", [0, 100, 9000], [NEXT] * 3),
+    ],
+    ids=["it changed", "two at once", "the first one ends", "it changed back much later"],
+)
+def test_two_cameras_on_one_topic(frame_ids: str, stamps_ms: list[int], expected: list[Arrival]) -> None:
+    assert arrivals(store(), *stamps_ms, frame_ids=frame_ids) == expected
+
+
+def test_a_frame_that_never_arrived_is_told_from_one_that_is_no_longer_kept() -> None:
+    frames = store(images_kept=1, stamp_tolerance_ns=0)
+    arrivals(frames, 1000, 2000, 3000)
+    kept, lost, before = (frames.explain_missing(ms * 1_000_000) for ms in (1000, 1500, 400))
+    assert "no longer kept" in str(kept)
+    assert "no image of its stamp arrived; the nearest one is 0.500 s away" in str(lost)
+    assert "0.600 s older than the first image" in str(before)
+    assert {error.kind for error in (kept, lost, before)} == {"stale"}

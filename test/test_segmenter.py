@@ -11,6 +11,7 @@ from fake_model import FakeModel, embedded_frame
 from sam_ros.core.frames import EmbeddedFrame
 from sam_ros.core.objects import (
     Box,
+    Choice,
     MaskPrompt,
     ObjectTable,
     Point,
@@ -40,12 +41,15 @@ class Rig:
         self.table = ObjectTable()
 
     def prompt(self, update: Update, frame: EmbeddedFrame = FRAME, options: Options = OPTIONS) -> Segmented:
-        result = self.segmenter.prompted(self.table, update, frame, options, lambda: True)
-        self.table = result.table
-        return result
+        return self._prompt(update, frame, options, follows=False)
 
     def prompt_following(self, update: Update, frame: EmbeddedFrame = FRAME) -> Segmented:
-        result = self.segmenter.prompted_while_following(self.table, update, frame, OPTIONS, lambda: True)
+        return self._prompt(update, frame, OPTIONS, follows=True)
+
+    def _prompt(self, update: Update, frame: EmbeddedFrame, options: Options, follows: bool) -> Segmented:
+        result = self.segmenter.prompted(
+            self.table, update, frame, options, follows=follows, wants_candidates=lambda: True
+        )
         self.table = result.table
         return result
 
@@ -122,9 +126,10 @@ def test_a_frame_without_objects_asks_nothing_and_shows_nothing(rig: Rig) -> Non
 
 def test_objects_are_repeated_as_they_are(rig: Rig) -> None:
     rig.prompt(FOREGROUND)
-    result = rig.segmenter.repeated(rig.table, OPTIONS, NEXT)
-    assert result.table is rig.table and ids(result.outputs) == ["_1"]
-    assert result.outputs.candidates is None
+    for frame, three in ((FRAME, True), (NEXT, False)):  # by its click, and by its logits
+        result = rig.segmenter.repeated(rig.table, OPTIONS, frame)
+        assert result.table is rig.table and ids(result.outputs) == ["_1"]
+        assert result.outputs.candidates is None and rig.model.decoded[-1][2] == [three]
 
 
 def test_a_prompt_that_is_refused_as_a_whole_raises(rig: Rig) -> None:
@@ -135,7 +140,7 @@ def test_a_prompt_that_is_refused_as_a_whole_raises(rig: Rig) -> None:
 def test_when_every_object_of_a_prompt_is_refused_nothing_changes(rig: Rig) -> None:
     table = rig.table
     result = rig.prompt(ProgramPrompts((), (RefusedObject("bad", "no", "box"),)))
-    assert result.changed_nothing and result.table is table and len(result.refused) == 1
+    assert result.change is None and result.table is table and len(result.refused) == 1
     assert not rig.model.decoded
 
 
@@ -153,7 +158,9 @@ def test_three_masks_are_asked_for_only_for_a_single_point(rig: Rig, update: Upd
 
 
 def test_candidates_nobody_wants_are_not_made(rig: Rig) -> None:
-    result = rig.segmenter.prompted(ObjectTable(), FOREGROUND, FRAME, OPTIONS, lambda: False)
+    result = rig.segmenter.prompted(
+        ObjectTable(), FOREGROUND, FRAME, OPTIONS, follows=False, wants_candidates=lambda: False
+    )
     assert result.outputs.candidates is None
     ((_, masks),) = result.outputs.objects
     assert len(masks.masks) == 1 and len(masks.other_predicted_iou) == 2
@@ -170,3 +177,43 @@ def test_objects_of_another_resolution_are_dropped(rig: Rig) -> None:
     rig.prompt(FOREGROUND)
     result = rig.follow(embedded_frame(3, 300, size_hw=(12, 4)))
     assert ids(result.outputs) == [] and result.table.objects == ()
+
+
+def test_another_of_three_masks_can_be_chosen_and_stands(rig: Rig) -> None:
+    rig.prompt(FOREGROUND)
+    result = rig.prompt(Choice(1))
+    ((one, masks),) = result.outputs.objects
+    assert one.id == "_1" and masks.predicted_iou.tolist() == pytest.approx([0.8])
+    assert masks.other_predicted_iou.tolist() == pytest.approx([0.9, 0.7])
+    asked = len(rig.model.decoded)
+    again = rig.segmenter.repeated(rig.table, OPTIONS, FRAME)
+    assert again.outputs.objects[0][1] is masks and len(rig.model.decoded) == asked
+    rig.prompt(Choice(2))
+    rig.prompt(BACKGROUND)
+    _, (prompt,), _ = rig.model.decoded[-1]
+    assert prompt.num_points == 2 and prompt.low_res_logits is not None
+    assert result.change is not None and rig.table.undone(result.change).objects[0].chosen is None
+
+
+@pytest.mark.parametrize(
+    ("before", "choice", "reason"),
+    [
+        ([], 0, "no clicked object"),
+        ([Box((0, 0, 2, 2))], 0, "only a single click has three masks"),
+        ([FOREGROUND, BACKGROUND], 0, "only a single click has three masks"),
+        ([FOREGROUND], 3, "there is no 3"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(rig: Rig, before: list[Update], choice: int, reason: str) -> None:
+    for update in before:
+        rig.prompt(update)
+    with pytest.raises(InvalidPromptError, match=reason):
+        rig.prompt(Choice(choice))
+
+
+def test_one_object_of_a_program_leaves_all_others_untouched(rig: Rig) -> None:
+    rig.prompt(program("a", "b"))
+    before = rig.table
+    result = rig.prompt_following(ProgramPrompt("b", "cup", (OTHER,)))
+    assert [o.id for o in rig.table.objects] == ["a", "b"] and ids(result.outputs) == ["b"]
+    assert rig.table.objects[0] is before.objects[0] and rig.table.objects[1].class_id == "cup"

@@ -8,7 +8,7 @@ import pytest
 from fake_model import embedded_frame, fake_embedding
 
 from sam_ros.core.frames import EmbeddedFrame, FrameStore
-from sam_ros.core.objects import Point
+from sam_ros.core.objects import Point, ProgramPrompts
 from sam_ros.errors import SamRosError
 from sam_ros.node.waiting import PromptRequest, WaitingPrompts
 
@@ -18,6 +18,10 @@ CLICK = Point(1, 1, 1)
 
 def request(at: float = 0, *, frame_id: str = "", undoable: bool = True) -> PromptRequest:
     return PromptRequest("/sam/test", round(at * SECOND), frame_id, lambda _: CLICK, undoable)
+
+
+def program_set(at: float, topic: str = "/sam/prompts") -> PromptRequest:
+    return PromptRequest(topic, round(at * SECOND), "", lambda _: ProgramPrompts(()), False, True)
 
 
 def store(*stamps_sec: int, embedded: int = 0) -> FrameStore:
@@ -155,3 +159,54 @@ def test_all_are_taken_back_also_the_one_that_is_being_answered() -> None:
     prompts.begin(running)
     assert prompts.withdraw_all() == [second]
     assert running.is_withdrawn and prompts.first_ready(until=None) is None
+
+
+def impatient(frames: FrameStore, *requests: PromptRequest) -> WaitingPrompts:
+    """Prompts that looked for their frames, and give way at once."""
+    prompts = WaitingPrompts(patience_sec=0.0)
+    for turn, each in enumerate(requests):
+        prompts.add(each, turn)
+    prompts.look_for_frames(frames, encode_always=True)
+    return prompts
+
+
+def test_a_later_set_of_a_program_makes_earlier_ones_superfluous() -> None:
+    frames = store(1, 2, 3)
+    sets, click = [program_set(at) for at in (1, 2, 3)], request(at=1)
+    prompts = impatient(frames, sets[0], click, *sets[1:], program_set(1, topic="/other"))
+    assert prompts.drop_superseded(frames.encoding) == 2
+    assert [each.topic for each in prompts.withdraw_all()] == ["/sam/test", "/sam/prompts", "/other"]
+
+
+def test_the_set_whose_frame_is_being_encoded_is_answered_all_the_same() -> None:
+    """Else, where sets come faster than frames are encoded, none would ever be."""
+    frames, sets = store(1, 2, 3), [program_set(at) for at in (1, 2, 3)]
+    prompts = impatient(frames, *sets)
+    first = prompts.wanted_frame
+    assert first is not None
+    frames.begin_encoding(first)
+    assert prompts.drop_superseded(frames.encoding) == 1
+    assert prompts.withdraw_all() == [sets[0], sets[2]]
+
+
+def test_a_set_that_can_be_answered_gives_way_only_to_one_that_can_be_answered_too() -> None:
+    frames, sets = store(1, 2, 3, embedded=2), [program_set(at) for at in (1, 3)]
+    prompts = impatient(frames, *sets)
+    assert prompts.drop_superseded(frames.encoding) == 0
+    prompts = impatient(frames, program_set(1), program_set(2))
+    assert prompts.drop_superseded(frames.encoding) == 1
+
+
+def test_a_set_that_is_refused_supersedes_nothing() -> None:
+    frames = store(2, 3)
+    prompts = impatient(frames, program_set(3), program_set(1))
+    assert prompts.drop_superseded(frames.encoding) == 0
+
+
+def test_a_prompt_whose_frame_is_not_encoded_in_time_is_refused() -> None:
+    frames, prompts = store(1), WaitingPrompts(wait_sec=0.0)
+    prompts.add(request(at=1), 0)
+    prompts.look_for_frames(frames, encode_always=True)
+    refused = prompts.first_ready(until=None)
+    assert refused is not None and refused.refusal is not None
+    assert refused.refusal.kind == "waited too long"

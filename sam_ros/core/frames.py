@@ -48,6 +48,15 @@ class EmbeddedFrame:
         return self.frame.sequence
 
 
+class Arrival(Enum):
+    """How an image comes after those that came before, by its header."""
+
+    NEXT = "it is the next one"
+    LATE = "it was overtaken by an image with a later stamp"
+    OTHER_CAMERA = "another camera publishes on the same topic"
+    JUMP_BACK = "the clock jumped back, or another recording began"
+
+
 class Order(Enum):
     """How an embedded frame comes after those that were embedded before."""
 
@@ -56,6 +65,11 @@ class Order(Enum):
     OUT_OF_ORDER = "it came after all before, but its stamp is not later"
     FORGOTTEN = "all frames were forgotten while it was being encoded"
 
+
+JUMP_NS = 2_000_000_000  # a stamp so far back is no delay
+LATE_IN_ORDER = 3  # images, one after the other, that are late but in order among themselves: no delay either
+CAMERA_GONE_NS = 2_000_000_000  # without an image for so long, a camera is gone
+STAMPS_KEPT = 4096  # of images that came: 2 minutes at 30 Hz
 
 _Stamped = TypeVar("_Stamped", Frame, EmbeddedFrame)
 
@@ -75,6 +89,10 @@ class FrameStore:
         self._errors: WeakKeyDictionary[Frame, SamRosError] = WeakKeyDictionary()
         self._encoding: Frame | None = None
         self._newest_in_order: Frame | None = None  # of those embedded
+        self._late_in_order: list[int] = []  # stamps of the last images, if all of them were late
+        self._last_stamps: dict[str, int] = {}  # of each camera that was taken, by frame_id
+        self._rival = ""  # frame_id of a camera whose images come between those of the one that is taken
+        self._stamps: deque[int] = deque(maxlen=STAMPS_KEPT)
         self._last_tried = 0  # sequence of the newest frame that was encoded or given up
         self._last_forgotten = 0  # sequence of the last frame before the last ``clear``
         self.num_frames = 0
@@ -93,16 +111,51 @@ class FrameStore:
 
     # A frame comes, is encoded or given up.
 
-    def jumps_back(self, stamp_ns: int) -> bool:
-        """Whether an image of this stamp is of another recording than those before."""
+    def arrival(self, stamp_ns: int, frame_id: str) -> Arrival:
+        """How an image comes; to be asked once for each, in order of arrival.
+
+        An image that is late by less than two seconds was overtaken on its way. One that is later, or the
+        third late one in a row while those are in order, belongs to a clock that jumped back: so does a bag
+        that loops, however short it is.
+        """
         newest = self.newest_image
-        return newest is not None and stamp_ns < newest.stamp_ns - self.stamp_tolerance_ns
+        if newest is None:
+            return Arrival.NEXT
+        if self._is_of_rival(stamp_ns, frame_id):
+            return Arrival.OTHER_CAMERA
+        if stamp_ns >= newest.stamp_ns:
+            self._late_in_order.clear()
+            return Arrival.NEXT
+        if self._late_in_order and stamp_ns <= self._late_in_order[-1]:
+            self._late_in_order.clear()
+        self._late_in_order.append(stamp_ns)
+        is_jump = newest.stamp_ns - stamp_ns >= JUMP_NS or len(self._late_in_order) >= LATE_IN_ORDER
+        return Arrival.JUMP_BACK if is_jump else Arrival.LATE
+
+    def _is_of_rival(self, stamp_ns: int, frame_id: str) -> bool:
+        """Whether a second camera publishes on the topic of the first, which goes on.
+
+        When the frame_id changes, it is the camera that changed; only once the first one comes back are there
+        two, and the second one's images are left out for as long as the first one's come.
+        """
+        camera = self._images[-1].frame_id
+        if frame_id == camera:
+            return False
+        if frame_id == self._rival:
+            return abs(stamp_ns - self._last_stamps[camera]) < CAMERA_GONE_NS
+        if frame_id in self._last_stamps and abs(stamp_ns - self._last_stamps[frame_id]) < CAMERA_GONE_NS:
+            self._rival = camera
+        return False
 
     def add_image(self, stamp_ns: int, frame_id: str, data: bytes) -> Frame:
         """Number an image and remember it, forgetting the oldest beyond ``images_kept``."""
         self.num_frames += 1
         frame = Frame(self.num_frames, stamp_ns, frame_id, data)
         self._images.append(frame)
+        self._stamps.append(stamp_ns)
+        if frame_id not in self._last_stamps and len(self._last_stamps) > 1:
+            self._last_stamps.clear()  # a topic has a few cameras at most
+        self._last_stamps[frame_id] = stamp_ns
         return frame
 
     @property
@@ -164,6 +217,10 @@ class FrameStore:
         self._images.clear()
         self._embeddings.clear()
         self._newest_in_order = None
+        self._late_in_order.clear()
+        self._last_stamps.clear()
+        self._rival = ""
+        self._stamps.clear()
         self._last_forgotten = self.num_frames
 
     def is_forgotten(self, frame: Frame) -> bool:
@@ -238,9 +295,25 @@ class FrameStore:
         ahead_sec = (stamp_ns - newest.stamp_ns) / 1e9
         if ahead_sec > 0:
             return SamRosError(f"its stamp is {ahead_sec:.3f} s newer than the newest image", "too new")
+        nearest_ns = min(self._stamps, key=lambda arrived_ns: abs(arrived_ns - stamp_ns))
+        if abs(nearest_ns - stamp_ns) > self.stamp_tolerance_ns:
+            return self._explain_never_arrived(stamp_ns, nearest_ns)
         return SamRosError(
             f"its stamp is {-ahead_sec:.3f} s older than the newest image and its frame is no longer kept; "
             "raise images_kept or embeddings_kept",
+            "stale",
+        )
+
+    def _explain_never_arrived(self, stamp_ns: int, nearest_ns: int) -> SamRosError:
+        if stamp_ns < self._stamps[0]:
+            return SamRosError(
+                f"its stamp is {(self._stamps[0] - stamp_ns) / 1e9:.3f} s older than the first image that is "
+                "remembered",
+                "stale",
+            )
+        return SamRosError(
+            f"no image of its stamp arrived; the nearest one is {abs(nearest_ns - stamp_ns) / 1e9:.3f} s "
+            f"away, stamp_tolerance is {self.stamp_tolerance_ns / 1e9:g} s",
             "stale",
         )
 

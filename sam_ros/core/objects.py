@@ -1,4 +1,4 @@
-"""The objects being segmented: how prompts create, refine, replace and drop them."""
+"""The objects being segmented, and the prompts that are given for them: values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_ros.core.grid import Grid
-from sam_ros.errors import InvalidPromptError
-from sam_ros.prompt import BACKGROUND, Prompt
-
-NODE_MADE_PREFIX = "_"  # ids that the node gives: _1, _2, ...
+from sam_ros.errors import InvalidPromptError, shortened
+from sam_ros.masks import Masks
+from sam_ros.prompt import Prompt
 
 BoxXYXY: TypeAlias = "tuple[float, float, float, float]"
 LowResLogits: TypeAlias = "npt.NDArray[np.float32]"
@@ -45,6 +44,13 @@ class Point:
     x: float
     y: float
     label: int
+
+
+@dataclass(frozen=True)
+class Joining:
+    """A click that joins the clicked object, whatever the click mode; begins one where there is none."""
+
+    point: Point
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,15 @@ class ProgramPrompts:
     refused: tuple[RefusedObject, ...] = ()
 
 
-ClickedUpdate: TypeAlias = "Point | Box | MaskPrompt"
-Update: TypeAlias = "ClickedUpdate | ProgramPrompts"
+@dataclass(frozen=True)
+class Choice:
+    """Which of the three masks of the clicked object's single point is to be its mask; 0 is the best."""
+
+    index: int
+
+
+ClickedUpdate: TypeAlias = "Point | Joining | Box | MaskPrompt"
+Update: TypeAlias = "ClickedUpdate | Choice | ProgramPrompt | ProgramPrompts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +166,9 @@ class SegmentedObject:
         logits_sequence: the frame that low_res_logits are of: the one it was prompted on or, where objects
             are followed, a later one.
         tracking: what following knows of it.
+        chosen: the mask that a person chose of its candidates: it stands for the model's on the frame that it
+            was prompted on, until the object is prompted again.
+        is_of_program: whether a program made it, whose next ``~/prompts`` drops it unless that lists it.
     """
 
     id: str
@@ -166,6 +182,8 @@ class SegmentedObject:
     low_res_logits: LowResLogits | None = None
     logits_sequence: int = 0
     tracking: Tracking = field(default_factory=Tracking)
+    chosen: Masks | None = None
+    is_of_program: bool = False
 
     @property
     def is_lost(self) -> bool:
@@ -217,7 +235,12 @@ class SegmentedObject:
                 f"object {self.id} is out of sight; prompt it anew where it is seen", kind="out of sight"
             )
         return replace(
-            self, sequence=target.sequence, points=(), box_xyxy=None, prior_logits=self.low_res_logits
+            self,
+            sequence=target.sequence,
+            points=(),
+            box_xyxy=None,
+            prior_logits=self.low_res_logits,
+            chosen=None,
         )
 
     def decoded(self, low_res_logits: LowResLogits, sequence: int) -> SegmentedObject:
@@ -251,17 +274,55 @@ class ObjectTable:
         """The object that clicks, boxes and mask prompts refer to."""
         return next((o for o in self.objects if o.created == self.clicked), None)
 
+    def with_id(self, id: str) -> SegmentedObject:
+        """The object of an id; '' means the clicked one.
+
+        Raises:
+            InvalidPromptError: there is none.
+        """
+        found = next((o for o in self.objects if o.id == id), None) if id else self.clicked_object
+        if found is None:
+            raise InvalidPromptError(
+                f"there is no object {shortened(id)!r}" if id else "there is no clicked object", "unknown id"
+            )
+        return found
+
+    def without(self, removed: SegmentedObject) -> ObjectTable:
+        """Without one of its objects."""
+        objects = tuple(o for o in self.objects if o.created != removed.created)
+        return replace(
+            self, objects=objects, clicked=None if removed.created == self.clicked else self.clicked
+        )
+
+    def undone(self, change: Change) -> ObjectTable:
+        """As it was before a change, as far as that changed it; an id that was made anew since then stays."""
+        gone = change.made | {o.created for o in change.before}
+        others = [o for o in self.objects if o.created not in gone]
+        taken = {o.id for o in others}
+        objects = [*others, *(o for o in change.before if o.id not in taken)]
+        alive = {o.created for o in objects}
+        return replace(
+            self,
+            objects=tuple(sorted(objects, key=lambda o: o.created)),
+            clicked=change.clicked_before if change.clicked_before in alive else None,
+        )
+
     def cleared(self) -> ObjectTable:
         """Without any object."""
         return replace(self, objects=(), clicked=None)
 
     def with_clicked_object(self, clicked: SegmentedObject | None) -> ObjectTable:
         """With this clicked object, or none, instead of the present one; the others stay."""
-        others = tuple(o for o in self.objects if o.created != self.clicked)
+        replaced = {self.clicked, clicked.created} if clicked is not None else {self.clicked}
+        others = tuple(o for o in self.objects if o.created not in replaced)
         if clicked is None:
             return replace(self, objects=others, clicked=None)
         objects = tuple(sorted((*others, clicked), key=lambda o: o.created))
         return replace(self, objects=objects, clicked=clicked.created)
+
+    def with_clicked(self, clicked: SegmentedObject) -> ObjectTable:
+        """With one of its objects as the clicked one."""
+        return replace(self, clicked=clicked.created)
 
     def with_answers(self, logits: dict[int, LowResLogits], sequence: int) -> ObjectTable:
         """With the low-res logits of objects freshly decoded on a frame, keyed by ``created``."""
@@ -285,108 +346,24 @@ class ObjectTable:
         return replace(self, objects=tuple(o for o in self.objects if o.can_appear_on(target)))
 
 
-def update_clicked(
-    table: ObjectTable, update: ClickedUpdate, target: Target, *, accumulate_clicks: bool, max_objects: int
-) -> ObjectTable:
-    """Apply a click, box or mask prompt.
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What an edit changed, for undo.
 
-    A foreground click or a box replaces the clicked object, or joins it with ``accumulate_clicks``; a
-    background click or a mask prompt joins it; a mask prompt creates one where there is none. An object of
-    another resolution, or one that is out of sight, cannot be joined, it is replaced.
-
-    Raises:
-        InvalidPromptError: a background click without an object or on one that cannot be joined, or too many
-            objects.
+    Attributes:
+        clicked_before: ``created`` of the object that was the clicked one.
+        made: ``created`` of the objects that the edit made.
+        before: the objects that it changed or removed, as they were.
     """
-    current = table.clicked_object
-    is_background = isinstance(update, Point) and update.label == BACKGROUND
-    if is_background and current is None:
-        raise InvalidPromptError(
-            "a background click needs a clicked object; click on the foreground first", kind="no object"
-        )
-    joins = is_background or isinstance(update, MaskPrompt) or accumulate_clicks
-    if current is not None and joins and (is_background or current.can_be_refined_on(target)):
-        return table.with_clicked_object(_refined(current.moved_to(target), update))
-    table = table.with_clicked_object(None)
-    table, created = _create(table, "", "", target, max_objects)
-    return replace(table, clicked=created.created).with_clicked_object(_refined(created, update))
+
+    clicked_before: int | None
+    made: frozenset[int]
+    before: tuple[SegmentedObject, ...]
 
 
-def _refined(current: SegmentedObject, update: ClickedUpdate) -> SegmentedObject:
-    if isinstance(update, Point):
-        return replace(current, points=(*current.points, update))
-    if isinstance(update, Box):
-        return replace(current, box_xyxy=update.box_xyxy)
-    return replace(current, prior_logits=update.low_res_logits)
-
-
-def update_program(
-    table: ObjectTable, update: ProgramPrompts, target: Target, *, max_objects: int
-) -> tuple[ObjectTable, tuple[RefusedObject, ...]]:
-    """Make the table hold the program's objects as listed, beside the clicked one.
-
-    Listed ids are created or prompted anew; unlisted ones and those that the node named are dropped, unless
-    listed by that name. An object whose prompt is refused stays as it was. Where ``max_objects`` was lowered,
-    the latest are dropped.
-
-    Returns:
-        The new table, and every refused object; the same table where the message lists objects, but every one
-        is refused.
-    """
-    before = table
-    listed = {p.id for p in update.prompts} | {refused.id for refused in update.refused}
-    alive = {o.id for o in table.objects}
-    program = [o.created for o in table.objects if o.created != table.clicked and o.id in listed]
-    room = max_objects - (table.clicked_object is not None)
-    kept = {table.clicked, *program[:room]}
-    table = replace(table, objects=tuple(o for o in table.objects if o.created in kept))
-    refused = list(update.refused)
-    for prompt in update.prompts:
-        try:
-            table = _with_program_object(table, prompt, alive, target, max_objects)
-        except InvalidPromptError as error:
-            refused.append(RefusedObject(prompt.id, str(error), error.kind))
-    if refused and len(refused) == len(update.prompts) + len(update.refused):
-        return before, tuple(refused)
-    return table, tuple(refused)
-
-
-def _with_program_object(
-    table: ObjectTable, prompt: ProgramPrompt, alive: set[str], target: Target, max_objects: int
-) -> ObjectTable:
-    existing = next((o for o in table.objects if o.id == prompt.id and prompt.id), None)
-    if existing is None:
-        if prompt.id.startswith(NODE_MADE_PREFIX) and prompt.id not in alive:
-            raise InvalidPromptError(
-                f"id {prompt.id!r} is not alive; ids beginning with {NODE_MADE_PREFIX!r} are the node's",
-                kind="unknown id",
-            )
-        table, existing = _create(table, prompt.id, prompt.class_id, target, max_objects)
-    prompted = replace(
-        existing,
-        class_id=prompt.class_id or existing.class_id,
-        sequence=target.sequence,
-        size_hw=target.size_hw,
-        points=prompt.points,
-        box_xyxy=prompt.box_xyxy,
-        prior_logits=None,
-        low_res_logits=None,
-    )
-    return table.with_objects([prompted])
-
-
-def _create(
-    table: ObjectTable, id: str, class_id: str, target: Target, max_objects: int
-) -> tuple[ObjectTable, SegmentedObject]:
-    """A table with one more object at its end, still without prompt; an empty id gets a new name."""
-    if len(table.objects) >= max_objects:
-        raise InvalidPromptError(
-            f"there are {len(table.objects)} objects already; raise max_objects for more", kind="max_objects"
-        )
-    num_named = table.num_named + (not id)
-    created = SegmentedObject(
-        id or f"{NODE_MADE_PREFIX}{num_named}", class_id, table.num_created, target.sequence, target.size_hw
-    )
-    objects = (*table.objects, created)
-    table = replace(table, objects=objects, num_created=table.num_created + 1, num_named=num_named)
-    return table, created
+def difference(before: ObjectTable, after: ObjectTable) -> Change:
+    """What changed from one table to the next."""
+    now = {o.created: o for o in after.objects}
+    made = frozenset(now).difference(o.created for o in before.objects)
+    changed = tuple(o for o in before.objects if now.get(o.created) is not o)
+    return Change(before.clicked, made, changed)

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.edits import update_clicked, update_one_program_object, update_program
 from sam_ros.core.follower import VIEWS_KEPT, Follower
 from sam_ros.core.frames import EmbeddedFrame, Frame
 from sam_ros.core.motion import make_view
 from sam_ros.core.objects import (
+    Change,
+    Choice,
     ObjectTable,
+    ProgramPrompt,
     ProgramPrompts,
     RefusedObject,
     SegmentedObject,
     Target,
     Update,
-    update_clicked,
-    update_program,
+    difference,
 )
+from sam_ros.errors import InvalidPromptError, shortened
 from sam_ros.masks import Masks
 from sam_ros.predictor import Predictor
 from sam_ros.prompt import Prompt
@@ -36,13 +40,14 @@ class Options:
     """How objects are segmented.
 
     Attributes:
-        accumulate_clicks: foreground clicks and boxes join the clicked object instead of replacing it.
+        click_mode: a foreground click or box replaces the clicked object, joins it, or begins another one
+            beside it (add).
         multimask_output: ask for three masks where the prompt is a single point.
         max_objects: at most so many objects live.
         min_predicted_iou, min_stability_score: objects below are left out of all outputs.
     """
 
-    accumulate_clicks: bool = False
+    click_mode: str = "replace"
     multimask_output: bool = True
     max_objects: int = 64
     min_predicted_iou: float = 0.0
@@ -78,13 +83,13 @@ class Segmented:
         table: all objects after it; the table that it began with where nothing changed.
         outputs: the answers on the frame.
         refused: what was refused of a prompt.
-        changed_nothing: whether everything was refused of a prompt, so that there is nothing to publish.
+        change: what a prompt changed, for undo; None where it changed nothing, or where there was none.
     """
 
     table: ObjectTable
     outputs: Outputs
     refused: tuple[RefusedObject, ...] = ()
-    changed_nothing: bool = False
+    change: Change | None = None
 
 
 class Segmenter:
@@ -116,51 +121,45 @@ class Segmenter:
         update: Update,
         frame: EmbeddedFrame,
         options: Options,
+        *,
+        follows: bool,
         wants_candidates: Callable[[], bool],
     ) -> Segmented:
-        """Apply a prompt on its frame, and answer there for all objects, each by its prompt or its logits.
+        """Apply a prompt on its frame, and answer there.
+
+        Args:
+            table: the objects before.
+            update: the prompt.
+            frame: that it was given on.
+            options: how to segment.
+            follows: whether objects are followed. Then the frame may be an old one, and its other objects are
+                elsewhere by now: only what was prompted is answered for. Else all objects are, each by its
+                prompt or its logits.
+            wants_candidates: whether somebody looks at the three masks of a single point.
 
         Raises:
             InvalidPromptError: the prompt as a whole is refused.
         """
         target = self.target(frame)
-        after, refused = _apply(table, update, target, options)
-        if after is table:
-            return Segmented(table, empty_outputs(frame), refused, changed_nothing=True)
-        after = after.only_on(target)
-        return self._answered(table, after, after.objects, frame, options, wants_candidates, refused)
-
-    def prompted_while_following(
-        self,
-        table: ObjectTable,
-        update: Update,
-        frame: EmbeddedFrame,
-        options: Options,
-        wants_candidates: Callable[[], bool],
-    ) -> Segmented:
-        """Apply a prompt on its frame, and answer there for what was prompted alone.
-
-        The frame may be an old one: its other objects are elsewhere by now. Where the clicked object is, it
-        is moved back to it first.
-
-        Raises:
-            InvalidPromptError: the prompt as a whole is refused.
-        """
-        target = self.target(frame)
-        start = table if isinstance(update, ProgramPrompts) else self._with_clicked_object_on(table, target)
-        after, refused = _apply(start, update, target, options)
-        if after is start:
-            return Segmented(table, empty_outputs(frame), refused, changed_nothing=True)
-        prompted = _changed(start, after)
-        after = after.with_objects(o for o in table.objects if o.created not in prompted)
-        asked = [o for o in after.objects if o.created in prompted]
-        return self._answered(start, after, asked, frame, options, wants_candidates, refused)
+        start = self._with_clicked_object_on(table, target) if follows and _is_of_person(update) else table
+        applied, refused = self._apply(start, update, frame, options)
+        if applied is start:
+            return Segmented(table, empty_outputs(frame), refused)
+        prompted = _changed(start, applied)
+        if follows:  # what was only moved to this frame stays where it is by now
+            applied = applied.with_objects(o for o in table.objects if o.created not in prompted)
+            asked = [o for o in applied.objects if o.created in prompted]
+        else:
+            asked = list(applied.only_on(target).objects)
+        answers = self._decode(_by_prompts(asked, target), frame, options, prompted, wants_candidates)
+        after = _with_answers(applied if follows else applied.only_on(target), answers, target)
+        return Segmented(after, _outputs(frame, answers, options), refused, difference(table, applied))
 
     def repeated(self, table: ObjectTable, options: Options, frame: EmbeddedFrame) -> Segmented:
         """Answer for all objects as they are, each by its prompt or its logits."""
         target = self.target(frame)
-        asked = [(o, o.prompt_on(target)) for o in table.only_on(target).objects]
-        return Segmented(table, _outputs(frame, self._decode(asked, frame, [False] * len(asked)), options))
+        asked = _by_prompts(table.only_on(target).objects, target)
+        return Segmented(table, _outputs(frame, self._decode(asked, frame, options), options))
 
     def followed(self, table: ObjectTable, options: Options, frame: EmbeddedFrame) -> Segmented:
         """Move all objects on to a frame, ask for them there, and answer with those that are confirmed.
@@ -174,7 +173,7 @@ class Segmenter:
         expected = self._follower.expected(table.objects, target)
         if any(o.sequence != target.sequence for o in table.objects):
             self._record("follow", time.monotonic() - start)
-        answers = [masks for _, masks in self._decode(expected, frame, [False] * len(expected))]
+        answers = [masks for _, masks in self._decode(expected, frame, options)]
         confirmed = self._follower.confirmed(expected, answers, target)
         after = table.with_objects(o.lost() for o in table.objects).with_objects(confirmed)
         seen = [(o, m) for o, m in zip(confirmed, answers, strict=True) if not o.is_lost]
@@ -191,84 +190,99 @@ class Segmenter:
             return table
         return table.with_objects(one for one, _ in self._follower.expected([clicked], target))
 
-    def _answered(
-        self,
-        before: ObjectTable,
-        after: ObjectTable,
-        objects: Sequence[SegmentedObject],
-        frame: EmbeddedFrame,
-        options: Options,
-        wants_candidates: Callable[[], bool],
-        refused: tuple[RefusedObject, ...],
-    ) -> Segmented:
-        """Decode objects by their prompts; those of this frame get the logits of their answers."""
-        target = self.target(frame)
-        asked = [(o, o.prompt_on(target)) for o in objects]
-        three = [options.multimask_output and prompt.is_single_point for _, prompt in asked]
-        offering = _offering(asked, three, _changed(before, after))
-        if offering is not None and not wants_candidates():
-            offering = None
-        answers = self._decode(asked, frame, three, offering)
-        logits = {o.created: m.low_res_logits[0] for o, m in answers if o.sequence == frame.sequence}
-        after = after.with_answers(logits, frame.sequence)
-        return Segmented(after, _outputs(frame, answers, options), refused)
+    def _apply(
+        self, table: ObjectTable, update: Update, frame: EmbeddedFrame, options: Options
+    ) -> tuple[ObjectTable, tuple[RefusedObject, ...]]:
+        """The table after a prompt, itself where it changes nothing; and what of the prompt was refused."""
+        target, most = self.target(frame), options.max_objects
+        if isinstance(update, ProgramPrompts):
+            return update_program(table, update, target, max_objects=most)
+        if isinstance(update, ProgramPrompt):
+            return update_one_program_object(table, update, target, max_objects=most), ()
+        if isinstance(update, Choice):
+            return self._with_choice(table, update, frame), ()
+        return update_clicked(table, update, target, click_mode=options.click_mode, max_objects=most), ()
+
+    def _with_choice(self, table: ObjectTable, choice: Choice, frame: EmbeddedFrame) -> ObjectTable:
+        """The table with another of its three masks for the clicked object."""
+        clicked, target = table.with_id(""), self.target(frame)
+        prompt = clicked.prompt_on(target)
+        if not prompt.is_single_point:
+            raise InvalidPromptError(
+                f"object {shortened(clicked.id)} has no candidates: only a single click has three masks",
+                kind="no candidates",
+            )
+        (masks,) = self._model.decode(frame.embedding, [prompt], multimask_output=[True], best_only=[False])
+        if choice.index >= len(masks.masks):
+            raise InvalidPromptError(
+                f"there are {len(masks.masks)} candidates, counted from 0; there is no {choice.index}",
+                kind="no candidates",
+            )
+        return table.with_objects([replace(clicked, chosen=masks.only(choice.index))])
 
     def _decode(
         self,
         asked: Sequence[tuple[SegmentedObject, Prompt]],
         frame: EmbeddedFrame,
-        three: Sequence[bool],
-        offering: int | None = None,
+        options: Options,
+        prompted: Collection[int] = (),
+        wants_candidates: Callable[[], bool] = lambda: False,
     ) -> list[Answered]:
-        """The answers to the prompts of objects on one frame.
+        """The answers to the prompts of objects on one frame: what was chosen there, else the model's.
 
-        Args:
-            asked: objects and how to ask for them.
-            frame: where.
-            three: of each, whether to ask for three masks; only the best of them is made,
-            offering: but all of the prompt with this index.
+        Of three masks only the best is made, but all of the last object that was ``prompted`` with a single
+        point if somebody looks at candidates.
         """
-        if not asked:
+        open_questions = [(o, p) for o, p in asked if not _is_chosen_on(o, frame)]
+        three = [options.multimask_output and prompt.is_single_point for _, prompt in open_questions]
+        offering = [i for i, (o, _) in enumerate(open_questions) if three[i] and o.created in prompted]
+        best_only = [True] * len(open_questions)
+        if offering and wants_candidates():
+            best_only[offering[-1]] = False
+        masks = self._ask_model(frame, [prompt for _, prompt in open_questions], three, best_only)
+        answers = {o.created: answer for (o, _), answer in zip(open_questions, masks, strict=True)}
+        return [(o, answers.get(o.created) or _chosen(o)) for o, _ in asked]
+
+    def _ask_model(
+        self, frame: EmbeddedFrame, prompts: Sequence[Prompt], three: list[bool], best_only: list[bool]
+    ) -> list[Masks]:
+        if not prompts:
             return []
         start = time.monotonic()
-        masks = self._model.decode(
-            frame.embedding,
-            [prompt for _, prompt in asked],
-            multimask_output=list(three),
-            best_only=[index != offering for index in range(len(asked))],
-        )
+        masks = self._model.decode(frame.embedding, prompts, multimask_output=three, best_only=best_only)
         self._record("decode", time.monotonic() - start)
-        return [(one, answer) for (one, _), answer in zip(asked, masks, strict=True)]
+        return masks
 
 
-def _apply(
-    table: ObjectTable, update: Update, target: Target, options: Options
-) -> tuple[ObjectTable, tuple[RefusedObject, ...]]:
-    """The table after a prompt, itself where it changes nothing; and what of the prompt was refused."""
-    if isinstance(update, ProgramPrompts):
-        return update_program(table, update, target, max_objects=options.max_objects)
-    updated = update_clicked(
-        table,
-        update,
-        target,
-        accumulate_clicks=options.accumulate_clicks,
-        max_objects=options.max_objects,
-    )
-    return updated, ()
+def _is_of_person(update: Update) -> bool:
+    """Whether a prompt is for the clicked object."""
+    return not isinstance(update, (ProgramPrompt, ProgramPrompts))
+
+
+def _by_prompts(objects: Sequence[SegmentedObject], target: Target) -> list[tuple[SegmentedObject, Prompt]]:
+    return [(o, o.prompt_on(target)) for o in objects]
+
+
+def _is_chosen_on(one: SegmentedObject, frame: EmbeddedFrame) -> bool:
+    return one.chosen is not None and one.sequence == frame.sequence
+
+
+def _chosen(one: SegmentedObject) -> Masks:
+    if one.chosen is None:
+        raise ValueError(f"object {one.id} has no answer")
+    return one.chosen
+
+
+def _with_answers(table: ObjectTable, answers: Sequence[Answered], target: Target) -> ObjectTable:
+    """The table with the logits of the answers for the objects that were prompted on this frame."""
+    logits = {o.created: m.low_res_logits[0] for o, m in answers if o.sequence == target.sequence}
+    return table.with_answers(logits, target.sequence)
 
 
 def _changed(before: ObjectTable, after: ObjectTable) -> set[int]:
     """The objects, by ``created``, that a prompt made or changed."""
     untouched = {id(o) for o in before.objects}
     return {o.created for o in after.objects if id(o) not in untouched}
-
-
-def _offering(
-    asked: Sequence[tuple[SegmentedObject, Prompt]], three: Sequence[bool], prompted: Collection[int]
-) -> int | None:
-    """The index of the last object that was prompted with a single point: its three masks are candidates."""
-    offering = [i for i, (o, _) in enumerate(asked) if three[i] and o.created in prompted]
-    return offering[-1] if offering else None
 
 
 def empty_outputs(frame: EmbeddedFrame) -> Outputs:

@@ -13,11 +13,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore, Order
+from sam_ros.core.frames import Arrival, EmbeddedFrame, Frame, FrameStore, Order
 from sam_ros.core.history import ObjectHistory
 from sam_ros.core.objects import ObjectTable, by_kind
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
-from sam_ros.errors import DeviceError, InvalidImageError, SamRosError
+from sam_ros.errors import DeviceError, InvalidImageError, SamRosError, shortened
 from sam_ros.node.listener import Listener
 from sam_ros.node.schedule import frame_to_encode
 from sam_ros.node.settings import Settings
@@ -26,7 +26,9 @@ from sam_ros.node.waiting import PromptRequest, WaitingPrompt, WaitingPrompts
 from sam_ros.predictor import EncodeCancelledError, Predictor
 
 ENCODE_FAILED = "encode failed"  # the kind of an image that was dropped for an error that is not ours
-OUT_OF_ORDER = "stamp not later"  # the kind of an image that came in order but is stamped otherwise
+OUT_OF_ORDER = "stamp not later"  # the kind of an image that is stamped as the one before
+LATE = "out of order"  # the kind of an image that was overtaken by a later one
+OTHER_CAMERA = "other camera"  # the kind of an image of a second camera on the same topic
 ANSWERING = "decoding or publishing"  # what failed, for the listener
 JOIN_SEC = 4.0  # how long stopping waits for the threads; an encode on a CPU checks between blocks
 
@@ -115,12 +117,36 @@ class Engine:
             self._changed.notify_all()
 
     def add_image(self, stamp_ns: int, frame_id: str, data: bytes) -> None:
-        """Store a camera image, still serialized. A stamp that jumps back means another recording: flush."""
+        """Store a camera image, still serialized; drop it where it is late, or of a second camera.
+
+        A stamp that jumps back means another recording: all that was before is forgotten.
+        """
         self._statistics.event("image")
         with self._changed:
-            flushed = self._flush() if self._frames.jumps_back(stamp_ns) else []
-            self._frames.add_image(stamp_ns, frame_id, data)
-            self._changed.notify_all()
+            newest, arrival = self._frames.newest_image, self._frames.arrival(stamp_ns, frame_id)
+            flushed = self._flush() if arrival is Arrival.JUMP_BACK else []
+            if arrival in (Arrival.NEXT, Arrival.JUMP_BACK):
+                self._frames.add_image(stamp_ns, frame_id, data)
+                self._changed.notify_all()
+        if newest is not None:
+            self._tell_arrival(arrival, frame_id, newest, (newest.stamp_ns - stamp_ns) / 1e9, flushed)
+
+    def _tell_arrival(
+        self, arrival: Arrival, frame_id: str, newest: Frame, back_sec: float, flushed: list[PromptRequest]
+    ) -> None:
+        """Say what is unusual about an image, stamped so many seconds before the newest one."""
+        if arrival is Arrival.JUMP_BACK:
+            self._listener.on_flush(
+                f"the images' stamps jumped back by {back_sec:.3f} s: all frames and objects are forgotten"
+            )
+        elif arrival is Arrival.LATE:
+            self._drop(LATE, f"its stamp is {back_sec:.3f} s before that of an image that came earlier")
+        elif arrival is Arrival.OTHER_CAMERA:
+            self._drop(
+                OTHER_CAMERA,
+                f"two cameras publish on one topic, with frame_id {shortened(newest.frame_id)!r} and "
+                f"{shortened(frame_id)!r}; the second one is left out",
+            )
         for request in flushed:
             self._refuse(request, "stale", "the images' stamps jumped back; earlier frames are forgotten")
 
@@ -185,7 +211,7 @@ class Engine:
     def _refuse(self, request: PromptRequest, kind: str, reason: str, id: str = "", count: int = 1) -> None:
         """Count a refusal, or that of so many objects, and tell of it."""
         self._statistics.refused(kind, count)
-        self._listener.on_refusal(Refusal(request.topic, request.stamp_ns, id, kind, reason))
+        self._listener.on_refusal(Refusal(request.topic, request.stamp_ns, shortened(id), kind, reason))
 
     # The encode thread.
 
@@ -278,6 +304,8 @@ class Engine:
             while not self._stopping:
                 if self._waiting.look_for_frames(self._frames, self._settings.encode_always):
                     self._changed.notify_all()  # the encode thread
+                for _ in range(self._waiting.drop_superseded(self._frames.encoding)):
+                    self._statistics.event("superseded")
                 answer = self._take_first()
                 if answer is not None:
                     self._changed.notify_all()  # the encode thread may be held up
@@ -314,7 +342,7 @@ class Engine:
         for refused, count in by_kind(result.refused):
             more = f" (and {count - 1} more objects)" if count > 1 else ""
             self._refuse(prompt.request, refused.kind, refused.reason + more, refused.id, count)
-        if not is_following and not result.changed_nothing:
+        if not is_following and result.change is not None:
             self._listener.on_outputs(result.outputs)
         elif result.outputs.candidates is not None:
             self._listener.on_candidates(result.outputs)
@@ -326,9 +354,14 @@ class Engine:
         def compute(table: ObjectTable, settings: Settings) -> Segmented:
             nonlocal is_following
             is_following = settings.is_following
-            segment = self._segmenter.prompted_while_following if is_following else self._segmenter.prompted
-            update = convert(self._segmenter.target(frame))
-            return segment(table, update, frame, settings, self._listener.wants_candidates)
+            return self._segmenter.prompted(
+                table,
+                convert(self._segmenter.target(frame)),
+                frame,
+                settings,
+                follows=is_following,
+                wants_candidates=self._listener.wants_candidates,
+            )
 
         return self._commit(frame, compute, prompt), is_following
 
@@ -374,9 +407,9 @@ class Engine:
             with self._changed:
                 if self._frames.is_forgotten(frame.frame) or (prompt is not None and prompt.is_withdrawn):
                     return None
-                undoable = prompt is not None and prompt.request.undoable
-                if self._objects.replace(before, result.table, undoable=undoable):
-                    if not result.changed_nothing:
+                undoable = result.change if prompt is not None and prompt.request.undoable else None
+                if self._objects.replace(before, result.table, undoable):
+                    if result.table is not before:
                         self._answered_on = frame
                     self._waiting.end()  # from here on undo takes a prompt back from the history
                     return result

@@ -26,5 +26,8 @@ class Listener(Protocol):
     def on_drop(self, kind: str, reason: str) -> None:
         """An image was dropped, already counted."""
 
+    def on_flush(self, reason: str) -> None:
+        """All frames and objects were forgotten, already counted."""
+
     def on_failure(self, what: str, error: Exception) -> None:
         """Something failed that no input explains."""

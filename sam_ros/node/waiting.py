@@ -11,6 +11,8 @@ from sam_ros.core.objects import Target, Update
 from sam_ros.errors import SamRosError
 
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
+WAIT_SEC = 30.0  # how long a prompt waits for its frame to be encoded
+PATIENCE_SEC = 0.1  # after which a set of a program gives way to a later one
 PROMPTS_KEPT = 64  # waiting at most; beyond, the oldest is dropped
 
 
@@ -24,6 +26,8 @@ class PromptRequest:
         frame_id: of the message; '' fits every frame.
         convert: makes an update of it once the frame is known; raises InvalidPromptError.
         undoable: whether ``undo`` takes it back.
+        is_complete_set: whether it lists all objects of a program, so that the next one of its topic makes
+            it superfluous.
     """
 
     topic: str
@@ -31,6 +35,7 @@ class PromptRequest:
     frame_id: str
     convert: Callable[[Target], Update]
     undoable: bool = True
+    is_complete_set: bool = False
 
 
 class WaitingPrompt:
@@ -53,11 +58,28 @@ class WaitingPrompt:
         self.refusal: SamRosError | None = None
         self.is_withdrawn = False
         self._deadline = deadline
+        self._since = time.monotonic()
 
     @property
     def is_ready(self) -> bool:
         """Whether it can be answered or refused."""
         return self.embedded is not None or self.refusal is not None
+
+    @property
+    def age_sec(self) -> float:
+        """How long it has been waiting."""
+        return time.monotonic() - self._since
+
+    def is_superseded_by(self, later: WaitingPrompt) -> bool:
+        """Whether a later prompt says all that this one says, and is answered no later.
+
+        A later one that is refused, or may be, says nothing; nor does one whose frame is still to be encoded
+        where that of this one is embedded already.
+        """
+        both = self.request.is_complete_set and later.request.is_complete_set
+        if not both or self.request.topic != later.request.topic or self.refusal is not None:
+            return False
+        return later.embedded is not None or (self.embedded is None and later.wanted is not None)
 
     @property
     def waits_until(self) -> float | None:
@@ -100,10 +122,19 @@ class WaitingPrompts:
     Args:
         hold_sec: how long a prompt waits for an image that has not come yet.
         prompts_kept: how many may wait; beyond, the oldest is dropped.
+        wait_sec: how long a prompt waits for its frame to be encoded.
+        patience_sec: how long a set of a program waits before it gives way to a later one.
     """
 
-    def __init__(self, hold_sec: float = HOLD_SEC, prompts_kept: int = PROMPTS_KEPT) -> None:
+    def __init__(
+        self,
+        hold_sec: float = HOLD_SEC,
+        prompts_kept: int = PROMPTS_KEPT,
+        wait_sec: float = WAIT_SEC,
+        patience_sec: float = PATIENCE_SEC,
+    ) -> None:
         self._hold_sec, self._prompts_kept = hold_sec, prompts_kept
+        self._wait_sec, self._patience_sec = wait_sec, patience_sec
         self._waiting: list[WaitingPrompt] = []
         self._running: WaitingPrompt | None = None
 
@@ -119,7 +150,35 @@ class WaitingPrompts:
         wanted_before = self.wanted_frame
         for prompt in self._waiting:
             prompt.look_for_frame(frames, encode_always)
+            if (
+                not prompt.is_ready
+                and prompt.age_sec > self._wait_sec
+                and prompt.wanted is not frames.encoding
+            ):
+                prompt.refusal = SamRosError(
+                    f"it waited {prompt.age_sec:.0f} s for its frame: frames are encoded too slowly for so "
+                    "many prompts",
+                    "waited too long",
+                )
         return self.wanted_frame is not wanted_before
+
+    def drop_superseded(self, encoding: Frame | None) -> int:
+        """Forget sets of programs that have waited while a later one came; returns how many.
+
+        One whose frame is being encoded is answered: else, where sets come faster than frames are encoded,
+        none ever would be. Of those whose frames are embedded the last one is answered.
+        """
+        kept: list[WaitingPrompt] = []
+        for index, prompt in enumerate(self._waiting):
+            is_superseded = prompt.age_sec > self._patience_sec and any(
+                prompt.is_superseded_by(later) for later in self._waiting[index + 1 :]
+            )
+            is_being_encoded = not prompt.is_ready and prompt.wanted is not None and prompt.wanted is encoding
+            if is_being_encoded or not is_superseded:
+                kept.append(prompt)
+        num_dropped = len(self._waiting) - len(kept)
+        self._waiting = kept
+        return num_dropped
 
     def first_ready(self, until: EmbeddedFrame | None) -> WaitingPrompt | None:
         """The first prompt that can be answered or refused.
