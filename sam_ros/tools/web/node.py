@@ -31,7 +31,8 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from sam_ros.errors import InvalidImageError, SamRosError
-from sam_ros.node.conversions import image_from_compressed_msg, image_from_msg, stamp_to_ns
+from sam_ros.node.headers import stamp_to_ns
+from sam_ros.node.images import image_from_compressed_msg, image_from_msg
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.web import messages
 from sam_ros.tools.web.colours import Colours

@@ -86,6 +86,10 @@ class Viewer:
                 self._news.set()  # messages may have come meanwhile
                 await self._send_now(frame)
 
+    async def close(self) -> None:
+        """End the connection: the page will try to come back."""
+        await self._connection.close(code=WSCloseCode.GOING_AWAY)
+
     async def _send_now(self, message: str | bytes) -> None:
         if isinstance(message, str):
             await self._connection.send_str(message)
@@ -168,7 +172,7 @@ class Server:
                 ServerError(f"cannot listen on {where}: {error}; choose another with -p port:= or -p host:=")
             )
         finally:
-            self._loop.close()
+            _close(self._loop)
 
     async def _serve(self) -> None:
         application = web.Application(middlewares=[self._guarded], client_max_size=MESSAGE_BYTES)
@@ -182,8 +186,7 @@ class Server:
             self._started.set_result(_port_of(runner))
             await self._ending.wait()
         finally:
-            for viewer in list(self._viewers):
-                viewer.send(json.dumps({"type": "goodbye"}))
+            await asyncio.gather(*(viewer.close() for viewer in self._viewers))
             await runner.cleanup()
 
     @web.middleware
@@ -294,6 +297,15 @@ def _port_of(runner: web.AppRunner) -> int:
     """The port that the operating system gave."""
     address = runner.addresses[0]
     return int(address[1])
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """End what still runs in the loop, as ``asyncio.run`` does, and the loop."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.close()
 
 
 def _own_names() -> tuple[str, ...]:
