@@ -25,9 +25,9 @@ setup(
     python_requires=">=3.10",
     entry_points={
         "console_scripts": [
-            "sam_node = sam_ros.node.sam_node:main",
-            "camera = sam_ros.tools.camera:main",
-            "web = sam_ros.tools.web.node:main",
+            "sam_node = sam_ros.start:sam_node",
+            "camera = sam_ros.start:camera",
+            "web = sam_ros.start:web",
             "weights = sam_ros.weights:main",
         ],
     },

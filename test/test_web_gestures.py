@@ -49,7 +49,10 @@ def test_each_gesture_is_read(said: dict[str, Any], gesture: Gesture) -> None:
         ("[]", r"must be a JSON object, got \[\]"),
         ('{"type": "shutdown"}', "type must be one of click, drag.*got 'shutdown'"),
         ('{"type": ["click"]}', "type must be one of"),
-        (json.dumps({**CLICK, "kind": "left"}), "kind must be one of foreground, more, background, got 'left'"),
+        (
+            json.dumps({**CLICK, "kind": "left"}),
+            "kind must be one of foreground, more, background, got 'left'",
+        ),
         (json.dumps({**CLICK, "x": "1"}), "x must be a finite number, got '1'"),
         (json.dumps({**CLICK, "x": True}), "x must be a finite number, got True"),
         (json.dumps({**CLICK, "y": float("nan")}), "y must be a finite number, got nan"),

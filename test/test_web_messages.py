@@ -1,13 +1,16 @@
 """Gestures as messages, and answers as what the page reads."""
 
 from array import array
+from typing import Any
 
 import numpy as np
+import pytest
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from node_rig import detection, detections
 from sensor_msgs.msg import Image
 
 from sam_ros.core.overlay import PALETTE_RGB
+from sam_ros.errors import InvalidImageError
 from sam_ros.tools.web import messages
 from sam_ros.tools.web.colours import Colours
 from sam_ros.tools.web.gestures import Click, Drag, Moment
@@ -24,7 +27,11 @@ def test_a_click_carries_the_header_of_what_was_seen() -> None:
 def test_a_box_is_one_object_without_an_id() -> None:
     msg = messages.box_of(Drag((10.0, 20.0, 40.0, 25.0), MOMENT))
     assert (msg.header.stamp.sec, msg.header.frame_id, msg.id, list(msg.results)) == (12, "lens", "", [])
-    assert (msg.bbox.center.position.x, msg.bbox.center.position.y, msg.bbox.center.theta) == (25.0, 22.5, 0.0)
+    assert (msg.bbox.center.position.x, msg.bbox.center.position.y, msg.bbox.center.theta) == (
+        25.0,
+        22.5,
+        0.0,
+    )
     assert (msg.bbox.size_x, msg.bbox.size_y) == (30.0, 5.0)
 
 
@@ -53,6 +60,17 @@ def test_candidates_are_read_with_padded_rows() -> None:
     rows[:, :6] = pixels.reshape(2, 6)
     msg = Image(height=2, width=2, step=8, encoding="8UC3", data=array("B", rows.tobytes()))
     np.testing.assert_array_equal(messages.candidates_of(msg), pixels)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"encoding": "mono8"}, {"width": 0}, {"height": 0}, {"step": 5}, {"height": 3}, {"data": array("B")}],
+)
+def test_labels_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
+    right = {"height": 2, "width": 3, "step": 6, "encoding": "16UC1", "data": array("B", bytes(12))}
+    assert messages.labels_of(Image(**right)).shape == (2, 3)
+    with pytest.raises(InvalidImageError, match="expected an image of 16UC1, got"):
+        messages.labels_of(Image(**{**right, **wrong}))
 
 
 def test_objects_have_what_the_page_shows_of_them() -> None:

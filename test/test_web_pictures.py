@@ -33,7 +33,9 @@ def test_a_jpeg_of_higher_quality_is_larger() -> None:
     assert len(jpeg(image, 80, 95)) > 2 * len(jpeg(image, 80, 30))
 
 
-@pytest.mark.parametrize("values", [(0, 0, 0), (0, 1, 255), (0, 256, 1024)], ids=["none", "grey", "two bytes"])
+@pytest.mark.parametrize(
+    "values", [(0, 0, 0), (0, 1, 255), (0, 256, 1024)], ids=["none", "grey", "two bytes"]
+)
 def test_labels_are_exact(values: tuple[int, int, int]) -> None:
     labels = np.array([values, values[::-1]], np.uint16)
     pixels = cv2.imdecode(np.frombuffer(labels_png(labels), np.uint8), cv2.IMREAD_COLOR_RGB).astype(int)

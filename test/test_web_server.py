@@ -60,7 +60,9 @@ class Served:
         asyncio.run(with_session())
 
     async def viewer(self, session: ClientSession, **options: Any) -> ClientWebSocketResponse:
-        connection = await session.ws_connect(self.url("/viewer"), origin=self.origin, max_msg_size=0, **options)
+        connection = await session.ws_connect(
+            self.url("/viewer"), origin=self.origin, max_msg_size=0, **options
+        )
         await asyncio.to_thread(self.viewers.get, timeout=WAIT_SEC)
         return connection
 
@@ -99,7 +101,9 @@ def test_the_page_and_its_parts_are_served_to_be_shown_nowhere_else(served: Serv
     served.run(client)
 
 
-@pytest.mark.parametrize("path", ["/../server.py", "/%2e%2e/server.py", "/server.py", "/page", "/.", "//etc/passwd"])
+@pytest.mark.parametrize(
+    "path", ["/../server.py", "/%2e%2e/server.py", "/server.py", "/page", "/.", "//etc/passwd"]
+)
 def test_nothing_but_the_page_is_served(served: Served, path: str) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=WAIT_SEC) as connection:
         connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())

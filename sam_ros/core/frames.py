@@ -248,6 +248,10 @@ class FrameStore:
         """The embedding of exactly this frame, if it is kept."""
         return next((e for e in self._embeddings if e.frame is frame), None)
 
+    def embedding_with(self, sequence: int) -> EmbeddedFrame | None:
+        """The embedding of the frame with this sequence, if it is kept."""
+        return next((e for e in self._embeddings if e.sequence == sequence), None)
+
     def find_embedding(self, stamp_ns: int) -> EmbeddedFrame | None:
         """The embedding with exactly this stamp, else the nearest within the tolerance."""
         return self._nearest(self._embeddings, stamp_ns)

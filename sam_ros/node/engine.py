@@ -6,7 +6,8 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,9 +16,9 @@ import numpy.typing as npt
 
 from sam_ros.core.frames import Arrival, EmbeddedFrame, Frame, FrameStore, Order
 from sam_ros.core.history import ObjectHistory
-from sam_ros.core.objects import ObjectTable, by_kind
+from sam_ros.core.objects import Choice, ObjectTable, by_kind, difference
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
-from sam_ros.errors import DeviceError, InvalidImageError, SamRosError, shortened
+from sam_ros.errors import DeviceError, InvalidImageError, InvalidPromptError, SamRosError, shortened
 from sam_ros.node.listener import Listener
 from sam_ros.node.schedule import frame_to_encode
 from sam_ros.node.settings import Settings
@@ -178,6 +179,47 @@ class Engine:
             self._repeat_answers()
             return True
 
+    def choose(self, topic: str, index: int) -> None:
+        """Make another of the three masks of its single click the clicked object's mask; 0 is the best."""
+        with self._changed:
+            clicked = self._objects.table.clicked_object
+            frame = None if clicked is None else self._frames.embedding_with(clicked.sequence)
+            if frame is not None:
+                request = PromptRequest(topic, frame.stamp_ns, "", lambda _: Choice(index))
+                self._waiting.add(request, next(self._turns), frame)
+                self._changed.notify_all()
+        if clicked is None:
+            self._tell(topic, "no object", "there is no clicked object whose mask could be chosen")
+        elif frame is None:
+            self._tell(
+                topic,
+                "stale",
+                f"the frame that object {shortened(clicked.id)} was clicked on is no longer embedded; click "
+                "again, or raise embeddings_kept",
+            )
+
+    def select(self, topic: str, id: str) -> None:
+        """Make the object of this id the clicked one."""
+        with self._refusing_edit(topic, id), self._changed:
+            table = self._objects.table
+            self._objects.replace(table, table.with_clicked(table.with_id(id)))
+
+    def remove(self, topic: str, id: str) -> None:
+        """Forget the object of this id; '' is the clicked one. Undo brings it back."""
+        with self._refusing_edit(topic, id), self._changed:
+            before = self._objects.table
+            after = before.without(before.with_id(id))
+            self._objects.replace(before, after, difference(before, after))
+            self._repeat_answers()
+
+    @contextmanager
+    def _refusing_edit(self, topic: str, id: str) -> Iterator[None]:
+        """Refuse an edit of an object that is not there."""
+        try:
+            yield
+        except InvalidPromptError as error:
+            self._tell(topic, error.kind, str(error), id)
+
     @property
     def num_objects(self) -> int:
         """How many objects are alive."""
@@ -209,9 +251,14 @@ class Engine:
             self._changed.notify_all()
 
     def _refuse(self, request: PromptRequest, kind: str, reason: str, id: str = "", count: int = 1) -> None:
-        """Count a refusal, or that of so many objects, and tell of it."""
+        """Count the refusal of a prompt, or of so many of its objects, and tell of it."""
+        self._tell(request.topic, kind, reason, id, count, request.stamp_ns)
+
+    def _tell(
+        self, topic: str, kind: str, reason: str, id: str = "", count: int = 1, stamp_ns: int = 0
+    ) -> None:
         self._statistics.refused(kind, count)
-        self._listener.on_refusal(Refusal(request.topic, request.stamp_ns, shortened(id), kind, reason))
+        self._listener.on_refusal(Refusal(topic, stamp_ns, shortened(id), kind, reason))
 
     # The encode thread.
 

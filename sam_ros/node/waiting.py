@@ -138,11 +138,21 @@ class WaitingPrompts:
         self._waiting: list[WaitingPrompt] = []
         self._running: WaitingPrompt | None = None
 
-    def add(self, request: PromptRequest, turn: int) -> PromptRequest | None:
-        """Let a prompt wait; returns the one that was dropped for it, if too many are waiting."""
+    def add(
+        self, request: PromptRequest, turn: int, frame: EmbeddedFrame | None = None
+    ) -> PromptRequest | None:
+        """Let a prompt wait; returns the one that was dropped for it, if too many are waiting.
+
+        Args:
+            request: the prompt.
+            turn: its place among all that is to be answered.
+            frame: that it is for, where that is known already.
+        """
         is_full = len(self._waiting) >= self._prompts_kept
         dropped = self._waiting.pop(0).request if is_full else None
-        self._waiting.append(WaitingPrompt(request, turn, time.monotonic() + self._hold_sec))
+        prompt = WaitingPrompt(request, turn, time.monotonic() + self._hold_sec)
+        prompt.embedded = frame
+        self._waiting.append(prompt)
         return dropped
 
     def look_for_frames(self, frames: FrameStore, encode_always: bool) -> bool:

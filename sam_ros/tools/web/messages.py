@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray
 
+from sam_ros.errors import InvalidImageError
 from sam_ros.tools.web.colours import Colours
 from sam_ros.tools.web.gestures import Click, Drag, Moment
 from sam_ros.tools.web.pictures import areas
@@ -51,16 +52,35 @@ def moment_values(header: Header) -> dict[str, Any]:
 
 
 def labels_of(msg: Image) -> npt.NDArray[np.uint16]:
-    """(H, W) uint16 of the node's 16UC1, sharing the message's memory."""
+    """(H, W) uint16 of the node's 16UC1, sharing the message's memory where it can.
+
+    Raises:
+        InvalidImageError: not such an image.
+    """
     kind = np.dtype(np.uint16).newbyteorder(">" if msg.is_bigendian else "<")
-    rows = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)
-    return rows[:, : 2 * msg.width].view(kind).astype(np.uint16, copy=False)
+    return _rows(msg, "16UC1", 2).view(kind).astype(np.uint16, copy=False)
 
 
 def candidates_of(msg: Image) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 of the node's 8UC3, sharing the message's memory."""
-    rows = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)
-    return rows[:, : 3 * msg.width].reshape(msg.height, msg.width, 3)
+    """(H, W, 3) uint8 of the node's 8UC3, sharing the message's memory.
+
+    Raises:
+        InvalidImageError: not such an image.
+    """
+    return _rows(msg, "8UC3", 3).reshape(msg.height, msg.width, 3)
+
+
+def _rows(msg: Image, encoding: str, pixel_bytes: int) -> npt.NDArray[np.uint8]:
+    """(height, width * pixel_bytes) uint8: the bytes of every row without its padding."""
+    row_bytes = msg.width * pixel_bytes
+    fits = 0 < row_bytes <= msg.step and 0 < msg.height * msg.step <= len(msg.data)
+    if msg.encoding != encoding or not fits:
+        raise InvalidImageError(
+            f"expected an image of {encoding}, got {msg.width} x {msg.height} pixels of {msg.encoding!r} in "
+            f"{len(msg.data)} bytes with a step of {msg.step}"
+        )
+    data = np.frombuffer(msg.data, np.uint8, count=msg.height * msg.step)
+    return data.reshape(msg.height, msg.step)[:, :row_bytes]
 
 
 def objects_of(

@@ -192,7 +192,12 @@ class SamWeb(Node):
 
     def _take_candidates(self, msg: Image) -> None:
         header = {"type": "candidates", **messages.moment_values(msg.header)}
-        self._server.send(envelope(header, candidates_png(messages.candidates_of(msg))))
+        try:
+            png = candidates_png(messages.candidates_of(msg))
+        except InvalidImageError as error:
+            self._server.send({"type": "failed", "reason": f"candidates: {error}"})
+        else:
+            self._server.send(envelope(header, png))
 
     def _take_diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:
