@@ -11,7 +11,7 @@ def answered(pairing: Texts, stamp_ns: int, now_sec: float, num_objects: int = 1
 
 
 def shown(pairing: Texts, now_sec: float) -> tuple[int, str | None]:
-    """The stamp, and the labels if there are any; of the segments it is only checked that they belong to them."""
+    """The stamp, and the labels if there are any, whose segments are checked to belong to them."""
     pair = pairing.newest(now_sec)
     assert pair is not None
     if pair.answer is None:

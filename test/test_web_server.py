@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("aiohttp")
 
-from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
 
 from sam_ros.tools.web.gestures import Choose, Command, Gesture
 from sam_ros.tools.web.server import FRAMES_UNDERWAY, Server, ServerError
@@ -59,7 +59,7 @@ class Served:
 
         asyncio.run(with_session())
 
-    async def viewer(self, session: ClientSession, **options: Any) -> ClientWebSocketResponse:
+    async def viewer(self, session: ClientSession, **options: Any) -> Any:
         connection = await session.ws_connect(
             self.url("/viewer"), origin=self.origin, max_msg_size=0, **options
         )
@@ -79,7 +79,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-async def binary(connection: ClientWebSocketResponse) -> bytes:
+async def binary(connection: Any) -> bytes:
     message = await connection.receive()
     assert message.type == WSMsgType.BINARY, message
     return bytes(message.data)
@@ -175,7 +175,7 @@ def test_a_viewer_that_sends_what_no_page_does_is_cut_off(served: Served, messag
     async def client(session: ClientSession) -> None:
         viewer = await served.viewer(session)
         send = viewer.send_str if isinstance(message, str) else viewer.send_bytes
-        await send(message)  # type: ignore[arg-type]
+        await send(message)
         assert (await viewer.receive()).type in (WSMsgType.CLOSE, WSMsgType.CLOSED)
         assert await asyncio.to_thread(served.viewers.get, timeout=WAIT_SEC) == 0
 

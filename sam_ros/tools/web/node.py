@@ -313,7 +313,9 @@ class SamWeb(Node):
     def _call(self, name: str) -> None:
         client = self._triggers[name]
         if not client.service_is_ready():
-            self._refuse(client.srv_name, "nobody offers this service: is the node running?")
+            self._refuse(
+                self.resolve_service_name(client.srv_name), "nobody offers this service: is the node running?"
+            )
             return
         client.call_async(Trigger.Request()).add_done_callback(partial(self._tell_answer, name))
 

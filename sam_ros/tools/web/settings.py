@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 from sam_ros.errors import InvalidParameterError
 
 TRANSPORTS = ("raw", "compressed")
+LARGEST_RATE_HZ = 1000.0
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,12 @@ def declare_settings(node: Node) -> Settings:
         rclpy.exceptions.ParameterException: a value of another type or outside its range.
     """
 
-    def declared(name: str, default: Any, description: str, smallest: float = 0, largest: float = 0) -> Any:
+    def declared(name: str, default: Any, description: str, smallest: int = 0, largest: int = 0) -> Any:
         descriptor = ParameterDescriptor(description=description, read_only=True)
         if isinstance(default, float):
-            # As on sam_node's command line, an integer will do where a float is meant.
-            descriptor.dynamic_typing = True
-            descriptor.floating_point_range = [FloatingPointRange(from_value=smallest, to_value=largest)]
+            descriptor.dynamic_typing = True  # an integer will do; no range holds for both
         elif isinstance(default, int):
-            descriptor.integer_range = [IntegerRange(from_value=int(smallest), to_value=int(largest), step=1)]
+            descriptor.integer_range = [IntegerRange(from_value=smallest, to_value=largest, step=1)]
         return node.declare_parameter(name, default, descriptor).value
 
     return Settings(
@@ -69,10 +68,7 @@ def declare_settings(node: Node) -> Settings:
         max_viewers=declared("max_viewers", 8, "How many pages may be open at once.", 1, 1000),
         node=declared("node", "sam", "Name of the node to talk to, with its namespace if it has one."),
         image_transport=declared("image_transport", "raw", "raw: image; compressed: <image>/compressed."),
-        max_rate=_as_float(
-            "max_rate",
-            declared("max_rate", 15.0, "Most pictures to send in a second; 0 is unlimited.", 0.0, 1000.0),
-        ),
+        max_rate=_rate("max_rate", declared("max_rate", 15.0, "Most pictures in a second; 0 is unlimited.")),
         longest_side=declared(
             "longest_side", 1280, "Pictures are made smaller until no side is longer.", 16, 16384
         ),
@@ -81,7 +77,9 @@ def declare_settings(node: Node) -> Settings:
     )
 
 
-def _as_float(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidParameterError(f"parameter {name} must be a number, got {value!r}")
+def _rate(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST_RATE_HZ:
+        raise InvalidParameterError(
+            f"parameter {name} must be a number from 0 to {LARGEST_RATE_HZ:g} Hz, got {value!r}"
+        )
     return float(value)

@@ -10,7 +10,7 @@ import { View } from "./view.js";
 
 const canvas = document.getElementById("canvas");
 const tooltip = document.getElementById("tooltip");
-const view = new View(canvas);
+const view = new View(canvas, tellWhere);
 const objectList = new panel.ObjectList({ hover, select, remove });
 
 let shown = null; // header of the frame on the screen
@@ -89,7 +89,6 @@ async function showPicture(message) {
   document.getElementById("empty").hidden = true;
   await view.show(picture, header.size);
   drawnTimesMs.push(performance.now());
-  tellWhere();
 }
 
 async function showMasks(header, [, png]) {
@@ -106,6 +105,7 @@ function setMasks(labels, header) {
 
 /** For whoever looks from outside, as tests do: which frame is where on the canvas. */
 function tellWhere() {
+  if (!shown) return;
   const { scale, left, top } = view.placement();
   Object.assign(canvas.dataset, { ...momentOf(shown), scale, left, top, objects: shown.objects.length });
 }

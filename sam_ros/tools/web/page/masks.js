@@ -64,7 +64,7 @@ export class Masks {
   }
 
   palette(hoveredId) {
-    const isHovering = this.objects.some((object) => object.id === hoveredId);
+    const isHovering = hoveredId !== "" && this.objects.some((object) => object.id === hoveredId);
     const opacity = (object) => (!isHovering ? FILL : object.id === hoveredId ? FILL_HOVERED : FILL_OTHERS);
     const fills = [0, ...this.objects.map((object) => rgba(object.colour, opacity(object)))];
     const edges = [0, ...this.objects.map((object) => rgba(object.colour, 1))];

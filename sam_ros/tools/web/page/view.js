@@ -7,8 +7,10 @@ const COLOURS = { foreground: "#28dc28", more: "#28dc28", background: "#e62828" 
 const OUTLINE_CSS = 1.5;
 
 export class View {
-  constructor(canvas) {
+  /** onDrawn is called after each drawing. */
+  constructor(canvas, onDrawn) {
     this.canvas = canvas;
+    this.onDrawn = onDrawn;
     this.context = canvas.getContext("2d");
     this.picture = null;
     this.masks = null;
@@ -104,6 +106,7 @@ export class View {
     this.context.setTransform(1, 0, 0, 1, 0, 0);
     this.context.clearRect(0, 0, width, height);
     if (this.picture) this.drawImage(ratio);
+    this.onDrawn();
     for (const resolve of resolves) resolve();
   }
 
