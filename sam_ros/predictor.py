@@ -25,7 +25,7 @@ from sam_ros.errors import (
 )
 from sam_ros.fast.cuda_graph import Function, Graphed
 from sam_ros.fast.decoder import Answer, FastMaskDecoder, Prepared
-from sam_ros.fast.encoder import encoder_layers
+from sam_ros.fast.image_encoder import encoder_layers
 from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.fast.transfer import to_device, to_host
@@ -86,7 +86,7 @@ def load_predictor(
     """Load a model and its weights.
 
     Args:
-        model_type: sam_tiny, vit_b, vit_l or vit_h.
+        model_type: one of the catalogue (sam_ros/core/catalogue.py): sam_tiny, vit_b, mobile_sam, ...
         checkpoint: a file of one's own; None takes the shipped sam_tiny or the verified cache.
         device: auto (a GPU where there is one), cpu, cuda or cuda:N.
         precision: of the image encoder: auto (bfloat16 where the device has instructions for it, else
