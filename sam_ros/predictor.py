@@ -18,6 +18,7 @@ from sam_ros.core.grid import Grid, padded_grid
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
+    EncodeCancelledError,
     InvalidImageError,
     InvalidPromptError,
     ModelOutputError,
@@ -29,7 +30,7 @@ from sam_ros.fast.image_encoder import encoder_layers
 from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.fast.transfer import to_device, to_host
-from sam_ros.masks import Masks, resized_hw
+from sam_ros.masks import Masks
 from sam_ros.prompt import Prompt
 
 # Prompts per pass through the decoder. A GPU wants many, its memory bounds them: 60 MB a prompt for 1024 px.
@@ -50,30 +51,19 @@ PADDING_LABEL, BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL = -1, 2, 3
 _Result = TypeVar("_Result")
 
 
-class EncodeCancelledError(SamRosError):
-    """``should_stop`` became true while an image was being encoded."""
-
-
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """What the image encoder made of one image; stays on the device.
 
     Attributes:
         features: (1, C, S/16, S/16) float32 tensor.
-        original_hw: (H, W) of the image, in pixels.
-        input_hw: (H, W) of the resized image inside the padded square.
-        prepared: what the decoder computes once per image; None has it computed at every ``decode``.
+        grid: where the image lies in the model's input and low-res logits.
+        prepared: what the decoder computes once per image.
     """
 
     features: torch.Tensor
-    original_hw: tuple[int, int]
-    input_hw: tuple[int, int]
-    prepared: Prepared | None = None
-
-    @property
-    def grid(self) -> Grid:
-        """Where the image lies in the model's input and low-res logits."""
-        return padded_grid(self.original_hw, 16 * self.features.shape[-1])
+    grid: Grid
+    prepared: Prepared
 
 
 def load_predictor(
@@ -163,7 +153,7 @@ class Predictor:
             torch.backends.cudnn.allow_tf32 = False
         with torch.inference_mode():
             preprocessor = GpuPreprocessor if on_gpu else CpuPreprocessor
-            self._preprocess = preprocessor(self.image_size, sam.pixel_mean, sam.pixel_std)
+            self._preprocessor = preprocessor(sam.pixel_mean, sam.pixel_std)
             postprocessor = GpuPostprocessor if on_gpu else CpuPostprocessor
             self._postprocess = postprocessor(sam.mask_threshold)
             self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
@@ -177,6 +167,27 @@ class Predictor:
             return {}
         now, peak = torch.cuda.memory_reserved(self.device), torch.cuda.max_memory_reserved(self.device)
         return {"memory": now / 1e6, "peak memory": peak / 1e6}
+
+    def grid(self, original_hw: tuple[int, int]) -> Grid:
+        """Where an image (H, W) lies in the model's input and low-res logits.
+
+        Raises:
+            InvalidImageError: it is empty, or so elongated that a side shrinks to nothing.
+        """
+        grid = padded_grid(original_hw, self.image_size) if min(original_hw) > 0 else None
+        if grid is None or 0 in grid.input_hw:
+            height, width = original_hw
+            raise InvalidImageError(f"image_rgb of {width} x {height} pixels is empty or too elongated")
+        return grid
+
+    def preprocess(self, image_rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """The first step of ``encode``: an image (H, W, 3) uint8 -> (1, 3, S, S) float32 for the encoder.
+
+        Raises:
+            InvalidImageError: see ``encode``.
+        """
+        _check_image(image_rgb)
+        return self._preprocessor(image_rgb, self.grid((image_rgb.shape[0], image_rgb.shape[1])))
 
     def encode(
         self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool] = lambda: False
@@ -198,17 +209,15 @@ class Predictor:
         return self._within_memory(1, lambda _: self._encode(image_rgb, should_stop))
 
     def _encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Embedding:
-        _check_image(image_rgb, self.image_size)
-        original_hw = (image_rgb.shape[0], image_rgb.shape[1])
         with torch.inference_mode(), torch.cuda.stream(self._encode_stream):
             if should_stop():
                 raise EncodeCancelledError("encoding was cancelled")
-            pixels = self._preprocess(image_rgb)
+            pixels = self.preprocess(image_rgb)
             features, is_finite, *prepared = self._compute(pixels, should_stop=should_stop)
             if not bool(is_finite):  # on a GPU this waits until all is computed
                 raise ModelOutputError(f"{self.model_type} in {self.precision}: the embedding is not finite")
-        size_hw = resized_hw(original_hw, self.image_size)
-        return Embedding(features, original_hw, size_hw, self._decoder.prepared(*prepared))
+        grid = self.grid((image_rgb.shape[0], image_rgb.shape[1]))
+        return Embedding(features, grid, self._decoder.prepared(*prepared))
 
     def _compute_embedding(
         self, pixels: torch.Tensor, should_stop: Callable[[], bool] = lambda: False
@@ -296,11 +305,10 @@ class Predictor:
 
     def _decode_batch(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
         """The decoder's answer to B prompts of one kind, see ``_batches``."""
-        prepared = embedding.prepared or self._decoder.prepare(embedding.features)
         sparse = self._sparse_embeddings(embedding, prompts)
         given = [prompt.low_res_logits for prompt in prompts if prompt.low_res_logits is not None]
         logits = to_device(np.stack(given), self.device) if given else None  # of all prompts or of none
-        return self._decoder.decode(embedding.features, prepared, sparse, logits)
+        return self._decoder.decode(embedding.features, embedding.prepared, sparse, logits)
 
     def _sparse_embeddings(self, embedding: Embedding, prompts: Sequence[Prompt]) -> torch.Tensor:
         """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for T equal tokens each."""
@@ -331,7 +339,7 @@ class Predictor:
         finished = [
             Masks(masks, iou[order[: len(masks)]], stability, low_res, iou[order[len(masks) :]])
             for (masks, stability, low_res), iou, order in zip(
-                self._postprocess(logits, embedding.input_hw, embedding.original_hw),
+                self._postprocess(logits, embedding.grid),
                 predicted_iou,
                 orders,
                 strict=True,
@@ -369,12 +377,10 @@ def _label_embeddings(sam: Sam) -> torch.Tensor:
     return torch.cat([table.weight for table in tables])
 
 
-def _check_image(image_rgb: npt.NDArray[np.uint8], image_size: int) -> None:
+def _check_image(image_rgb: npt.NDArray[np.uint8]) -> None:
     shape, dtype = getattr(image_rgb, "shape", None), getattr(image_rgb, "dtype", None)
     if shape is None or len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
         raise InvalidImageError(f"image_rgb must be (H, W, 3) uint8, got {shape} {dtype}")
-    if 0 in shape or 0 in resized_hw(shape[:2], image_size):
-        raise InvalidImageError(f"image_rgb of {shape[1]} x {shape[0]} pixels is empty or too elongated")
 
 
 def _one_flag_each(name: str, flags: bool | Sequence[bool], count: int) -> list[bool]:
@@ -403,7 +409,7 @@ def _tokens(
     prompts: Sequence[Prompt], embedding: Embedding
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """(B, T, 2) float32 coordinates in the model's input frame and (B, T) labels of B prompts."""
-    scale = np.divide(embedding.input_hw[::-1], embedding.original_hw[::-1])  # x, y
+    scale = embedding.grid.prompt_scale_xy
     pairs = [_prompt_tokens(prompt, scale) for prompt in prompts]
     return np.stack([coords for coords, _ in pairs]), np.stack([labels for _, labels in pairs])
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,6 @@ from sam_ros.node.engine import Engine
 from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest, WaitingPrompts
-from sam_ros.predictor import Predictor
 
 SECOND = 1_000_000_000
 
@@ -87,9 +86,7 @@ class Rig:
         self.statistics = Statistics()
         self.waiting = waiting
         self.num_read = 0
-        self.engine = Engine(
-            cast(Predictor, self.predictor), self.read_image, self.heard, settings, self.statistics, waiting
-        )
+        self.engine = Engine(self.predictor, self.read_image, self.heard, settings, self.statistics, waiting)
         self.engine.start()
 
     def read_image(self, data: bytes) -> npt.NDArray[np.uint8]:

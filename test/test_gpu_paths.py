@@ -63,9 +63,9 @@ def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def embedding(fake: Predictor) -> Embedding:
     with torch.inference_mode():
-        pixels = fake._preprocess(np.zeros((*HW, 3), np.uint8))
+        pixels = fake.preprocess(np.zeros((*HW, 3), np.uint8))
         features, _, *prepared = fake._compute_embedding(pixels)
-    return Embedding(features, HW, INPUT_HW, fake._decoder.prepared(*prepared))
+    return Embedding(features, fake.grid(HW), fake._decoder.prepared(*prepared))
 
 
 def test_an_image_is_encoded_on_the_device(fake: Predictor) -> None:

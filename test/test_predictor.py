@@ -21,6 +21,7 @@ from sam_ros import predictor as predictor_module
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
+    EncodeCancelledError,
     InvalidImageError,
     InvalidPromptError,
     ModelOutputError,
@@ -31,7 +32,6 @@ from sam_ros.predictor import (
     CUDA_OUT_OF_MEMORY,
     DECODE_BATCH,
     Embedding,
-    EncodeCancelledError,
     Predictor,
     is_fast,
     load_predictor,
@@ -163,8 +163,8 @@ def vit_b(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Embedding, tu
 
 def test_embedding_is_upstreams(encoded: tuple[Pair, Embedding, tuple[int, int]]) -> None:
     pair, embedding, size_hw = encoded
-    assert embedding.original_hw == size_hw
-    assert embedding.input_hw == pair.upstream.input_size
+    assert embedding.grid.original_hw == size_hw
+    assert embedding.grid.input_hw == pair.upstream.input_size
     torch.testing.assert_close(embedding.features, pair.upstream.features, atol=1e-4, rtol=0)
 
 
@@ -340,7 +340,7 @@ def test_an_image_is_encoded_once_more_after_memory_was_freed(
     miniature: Callable[..., Predictor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = miniature()
-    preprocess = predictor._preprocess
+    preprocess = predictor.preprocess
     failures: list[Exception] = [torch.OutOfMemoryError("full")]
 
     def failing(image_rgb: Any) -> torch.Tensor:
@@ -348,7 +348,7 @@ def test_an_image_is_encoded_once_more_after_memory_was_freed(
             raise failures.pop()
         return preprocess(image_rgb)
 
-    monkeypatch.setattr(predictor, "_preprocess", failing)
+    monkeypatch.setattr(predictor, "preprocess", failing)
     predictor.encode(picture((20, 20)))
     failures += [torch.OutOfMemoryError("full")] * 2
     with pytest.raises(DeviceMemoryError, match="full"):

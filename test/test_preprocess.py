@@ -10,6 +10,7 @@ from PIL import Image
 from random_models import MINIATURE, random_sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from sam_ros.core.grid import padded_grid
 from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor, resize_as_pil
 
 SAM = random_sam(MINIATURE)
@@ -36,7 +37,7 @@ def test_the_encoders_input_is_upstreams_to_the_bit(size_hw: tuple[int, int]) ->
     image, side = picture(size_hw), MINIATURE.image_size
     resized = torch.as_tensor(ResizeLongestSide(side).apply_image(image))
     expected = SAM.preprocess(resized.permute(2, 0, 1).contiguous()[None])
-    ours = CpuPreprocessor(side, SAM.pixel_mean, SAM.pixel_std)(image)
+    ours = CpuPreprocessor(SAM.pixel_mean, SAM.pixel_std)(image, padded_grid(size_hw, side))
     assert ours.dtype == torch.float32
     assert torch.equal(ours, expected)
 
@@ -55,12 +56,13 @@ def test_the_resize_of_the_gpu_is_pils_to_the_bit(
 @pytest.mark.parametrize("size_hw", SIZES_HW)
 def test_the_input_made_on_a_gpu_is_the_same(size_hw: tuple[int, int]) -> None:
     """The path of a GPU, run on the CPU."""
-    image, arguments = picture(size_hw), (MINIATURE.image_size, SAM.pixel_mean, SAM.pixel_std)
-    assert torch.equal(GpuPreprocessor(*arguments)(image), CpuPreprocessor(*arguments)(image))
+    image, grid = picture(size_hw), padded_grid(size_hw, MINIATURE.image_size)
+    on_gpu, on_cpu = (kind(SAM.pixel_mean, SAM.pixel_std) for kind in (GpuPreprocessor, CpuPreprocessor))
+    assert torch.equal(on_gpu(image, grid), on_cpu(image, grid))
 
 
 def test_the_image_stays_as_it_was() -> None:
     image = picture((30, 40))
     before = image.copy()
-    CpuPreprocessor(MINIATURE.image_size, SAM.pixel_mean, SAM.pixel_std)(image)
+    CpuPreprocessor(SAM.pixel_mean, SAM.pixel_std)(image, padded_grid((30, 40), MINIATURE.image_size))
     assert np.array_equal(image, before)

@@ -9,8 +9,8 @@ from enum import Enum
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from sam_ros.core.protocol import EmbeddedImage
 from sam_ros.errors import SamRosError
-from sam_ros.predictor import Embedding
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class EmbeddedFrame:
     """A frame with its embedding."""
 
     frame: Frame
-    embedding: Embedding
+    embedding: EmbeddedImage
 
     @property
     def stamp_ns(self) -> int:

@@ -29,9 +29,9 @@ from sam_ros.core.objects import (
     Update,
     difference,
 )
+from sam_ros.core.protocol import PromptableModel
 from sam_ros.errors import InvalidPromptError, shortened
 from sam_ros.masks import Masks
-from sam_ros.predictor import Predictor
 from sam_ros.prompt import Prompt
 
 
@@ -101,7 +101,7 @@ class Segmenter:
     """
 
     def __init__(
-        self, model: Predictor, record: Callable[[str, float], None] = lambda _name, _sec: None
+        self, model: PromptableModel, record: Callable[[str, float], None] = lambda _name, _sec: None
     ) -> None:
         self._model = model
         self._record = record

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sam_ros.core.grid import Grid
 from sam_ros.fast.transfer import to_device
-from sam_ros.masks import resized_hw
 
 PRECISION_BITS = 22  # of the weights in Pillow's src/libImaging/Resample.c: 32 - 8 - 2
 
@@ -28,20 +28,23 @@ class CpuPreprocessor:
     """Turns images into the encoder's input on the CPU.
 
     Args:
-        image_size: S, the side of the padded square.
         pixel_mean, pixel_std: (3, 1, 1) float32.
     """
 
-    def __init__(self, image_size: int, pixel_mean: Tensor, pixel_std: Tensor) -> None:
-        self._image_size = image_size
+    def __init__(self, pixel_mean: Tensor, pixel_std: Tensor) -> None:
         normalised = (torch.arange(256).expand(3, 1, -1) - pixel_mean) / pixel_std  # (3, 1, 256)
         self._table = normalised.permute(1, 2, 0).numpy()  # (1, 256, 3)
 
-    def __call__(self, image_rgb: Bytes) -> Tensor:
-        """(H, W, 3) uint8 -> (1, 3, S, S) float32, channels last in memory, zero in the padding."""
-        height, width = resized_hw((image_rgb.shape[0], image_rgb.shape[1]), self._image_size)
+    def __call__(self, image_rgb: Bytes, grid: Grid) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, S, S) float32, channels last in memory, zero in the padding.
+
+        Args:
+            image_rgb: the image.
+            grid: where it is to lie in the encoder's square, whose side is S.
+        """
+        height, width = grid.input_hw
         resized = Image.fromarray(image_rgb).resize((width, height), Image.Resampling.BILINEAR)
-        padded = np.empty((self._image_size, self._image_size, 3), np.float32)
+        padded = np.empty((grid.input_size, grid.input_size, 3), np.float32)
         padded[height:], padded[:height, width:] = 0, 0
         padded[:height, :width] = cv2.LUT(np.asarray(resized), self._table)
         return torch.from_numpy(padded).permute(2, 0, 1)[None]
@@ -51,23 +54,22 @@ class GpuPreprocessor:
     """Turns images into the encoder's input on a GPU, which gets them as they came.
 
     Args:
-        image_size: S, the side of the padded square.
         pixel_mean, pixel_std: (3, 1, 1) float32, on the device.
     """
 
-    def __init__(self, image_size: int, pixel_mean: Tensor, pixel_std: Tensor) -> None:
-        self._image_size, self._pixel_mean, self._pixel_std = image_size, pixel_mean, pixel_std
+    def __init__(self, pixel_mean: Tensor, pixel_std: Tensor) -> None:
+        self._pixel_mean, self._pixel_std = pixel_mean, pixel_std
 
-    def __call__(self, image_rgb: Bytes) -> Tensor:
-        """(H, W, 3) uint8 -> (1, 3, S, S) float32, zero in the padding."""
-        return self.resized_and_normalised(to_device(image_rgb, self._pixel_mean.device))
+    def __call__(self, image_rgb: Bytes, grid: Grid) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, S, S) float32, zero in the padding; see ``CpuPreprocessor``."""
+        return self.resized_and_normalised(to_device(image_rgb, self._pixel_mean.device), grid)
 
-    def resized_and_normalised(self, image: Tensor) -> Tensor:
+    def resized_and_normalised(self, image: Tensor, grid: Grid) -> Tensor:
         """The same from a tensor (H, W, 3) uint8 on the device."""
-        size_hw = resized_hw((image.shape[0], image.shape[1]), self._image_size)
-        resized = resize_as_pil(image, size_hw)
+        height, width = grid.input_hw
+        resized = resize_as_pil(image, grid.input_hw)
         normalised = (resized.permute(2, 0, 1) - self._pixel_mean) / self._pixel_std
-        padding = (0, self._image_size - size_hw[1], 0, self._image_size - size_hw[0])
+        padding = (0, grid.input_size - width, 0, grid.input_size - height)
         return torch.nn.functional.pad(normalised, padding)[None]
 
 

@@ -17,14 +17,21 @@ import numpy.typing as npt
 from sam_ros.core.frames import Arrival, EmbeddedFrame, Frame, FrameStore, Order
 from sam_ros.core.history import ObjectHistory
 from sam_ros.core.objects import Choice, ObjectTable, by_kind, difference
+from sam_ros.core.protocol import PromptableModel
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
-from sam_ros.errors import DeviceError, InvalidImageError, InvalidPromptError, SamRosError, shortened
+from sam_ros.errors import (
+    DeviceError,
+    EncodeCancelledError,
+    InvalidImageError,
+    InvalidPromptError,
+    SamRosError,
+    shortened,
+)
 from sam_ros.node.listener import Listener
 from sam_ros.node.schedule import frame_to_encode
 from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import ENCODE, Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest, WaitingPrompt, WaitingPrompts
-from sam_ros.predictor import EncodeCancelledError, Predictor
 
 ENCODE_FAILED = "encode failed"  # the kind of an image that was dropped for an error that is not ours
 OUT_OF_ORDER = "stamp not later"  # the kind of an image that is stamped as the one before
@@ -61,7 +68,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Predictor,
+        model: PromptableModel,
         read_image: Callable[[bytes], npt.NDArray[np.uint8]],
         listener: Listener,
         settings: Settings,
