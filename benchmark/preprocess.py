@@ -44,8 +44,9 @@ def _measure(contest: Contest, size: str) -> list[Result]:
 
 def preprocessed(predictor: Predictor, image_rgb: ImageRGB) -> torch.Tensor:
     """(1, 3, S, S): what this project's encoder gets of an image (H, W, 3) uint8."""
+    grid = predictor.grid((image_rgb.shape[0], image_rgb.shape[1]))
     with torch.inference_mode():
-        return predictor.preprocess(image_rgb)
+        return predictor._preprocess(image_rgb, grid)
 
 
 def preprocessed_by_upstream(theirs: SamPredictor, image_rgb: ImageRGB) -> torch.Tensor:

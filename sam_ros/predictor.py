@@ -14,7 +14,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros.core.checkpoint import load_sam
-from sam_ros.core.grid import Grid, padded_grid
+from sam_ros.core.grid import Grid, SizeHW, padded_grid
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
@@ -145,6 +145,7 @@ class Predictor:
         self.image_size = int(sam.image_encoder.img_size)
         """S: images are resized to this longest side and padded to a square of it."""
         self._prompt_encoder = sam.prompt_encoder
+        self._prompt_size = int(sam.prompt_encoder.input_image_size[0])
         on_gpu = sam.device.type == "cuda"
         # A click does not wait for the image that is being encoded.
         self._encode_stream = _stream(sam.device, priority=0)
@@ -153,7 +154,7 @@ class Predictor:
             torch.backends.cudnn.allow_tf32 = False
         with torch.inference_mode():
             preprocessor = GpuPreprocessor if on_gpu else CpuPreprocessor
-            self._preprocessor = preprocessor(sam.pixel_mean, sam.pixel_std)
+            self._preprocess = preprocessor(sam.pixel_mean, sam.pixel_std)
             postprocessor = GpuPostprocessor if on_gpu else CpuPostprocessor
             self._postprocess = postprocessor(sam.mask_threshold)
             self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
@@ -168,26 +169,16 @@ class Predictor:
         now, peak = torch.cuda.memory_reserved(self.device), torch.cuda.max_memory_reserved(self.device)
         return {"memory": now / 1e6, "peak memory": peak / 1e6}
 
-    def grid(self, original_hw: tuple[int, int]) -> Grid:
-        """Where an image (H, W) lies in the model's input and low-res logits.
+    def grid(self, original_hw: SizeHW) -> Grid:
+        """Where an image lies in this model's input, in the coordinates of its prompts and in low-res logits.
+
+        Args:
+            original_hw: (H, W) of the image.
 
         Raises:
-            InvalidImageError: it is empty, or so elongated that a side shrinks to nothing.
+            InvalidImageError: the image is empty, or so elongated that a side shrinks to nothing.
         """
-        grid = padded_grid(original_hw, self.image_size) if min(original_hw) > 0 else None
-        if grid is None or 0 in grid.input_hw:
-            height, width = original_hw
-            raise InvalidImageError(f"image_rgb of {width} x {height} pixels is empty or too elongated")
-        return grid
-
-    def preprocess(self, image_rgb: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """The first step of ``encode``: an image (H, W, 3) uint8 -> (1, 3, S, S) float32 for the encoder.
-
-        Raises:
-            InvalidImageError: see ``encode``.
-        """
-        _check_image(image_rgb)
-        return self._preprocessor(image_rgb, self.grid((image_rgb.shape[0], image_rgb.shape[1])))
+        return padded_grid(original_hw, self.image_size, self._prompt_size)
 
     def encode(
         self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool] = lambda: False
@@ -209,14 +200,15 @@ class Predictor:
         return self._within_memory(1, lambda _: self._encode(image_rgb, should_stop))
 
     def _encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Embedding:
+        _check_image(image_rgb)
+        grid = self.grid((image_rgb.shape[0], image_rgb.shape[1]))
         with torch.inference_mode(), torch.cuda.stream(self._encode_stream):
             if should_stop():
                 raise EncodeCancelledError("encoding was cancelled")
-            pixels = self.preprocess(image_rgb)
+            pixels = self._preprocess(image_rgb, grid)
             features, is_finite, *prepared = self._compute(pixels, should_stop=should_stop)
             if not bool(is_finite):  # on a GPU this waits until all is computed
                 raise ModelOutputError(f"{self.model_type} in {self.precision}: the embedding is not finite")
-        grid = self.grid((image_rgb.shape[0], image_rgb.shape[1]))
         return Embedding(features, grid, self._decoder.prepared(*prepared))
 
     def _compute_embedding(
@@ -255,7 +247,7 @@ class Predictor:
         """
         multimask = _one_flag_each("multimask_output", multimask_output, len(prompts))
         only_best = _one_flag_each("best_only", best_only, len(prompts))
-        self._check_logits_size(prompts)
+        self._check_logits_size(prompts, embedding.grid.low_res_size)
         flags = list(zip(multimask, only_best, strict=True))
         batches = _batches(prompts, DECODE_BATCH[self.device.type])
         largest = max((len(indexes) for indexes in batches), default=1)
@@ -269,7 +261,7 @@ class Predictor:
         with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
             for indexes in _batches(prompts, most):
                 answer = self._decode_batch(embedding, [prompts[i] for i in indexes])
-                finished = self._finish(answer, [flags[i] for i in indexes], embedding)
+                finished = self._finish(answer, [flags[i] for i in indexes], embedding.grid)
                 answers.update(zip(indexes, finished, strict=True))
         return [answers[i] for i in range(len(prompts))]
 
@@ -294,8 +286,7 @@ class Predictor:
                 f"smaller model: {error}"
             ) from error
 
-    def _check_logits_size(self, prompts: Sequence[Prompt]) -> None:
-        side = self.image_size // 4
+    def _check_logits_size(self, prompts: Sequence[Prompt], side: int) -> None:
         for index, prompt in enumerate(prompts):
             if prompt.low_res_logits is not None and prompt.low_res_logits.shape != (side, side):
                 raise InvalidPromptError(
@@ -305,14 +296,14 @@ class Predictor:
 
     def _decode_batch(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
         """The decoder's answer to B prompts of one kind, see ``_batches``."""
-        sparse = self._sparse_embeddings(embedding, prompts)
+        sparse = self._sparse_embeddings(prompts, embedding.grid)
         given = [prompt.low_res_logits for prompt in prompts if prompt.low_res_logits is not None]
         logits = to_device(np.stack(given), self.device) if given else None  # of all prompts or of none
         return self._decoder.decode(embedding.features, embedding.prepared, sparse, logits)
 
-    def _sparse_embeddings(self, embedding: Embedding, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for T equal tokens each."""
-        coords, labels = _tokens(prompts, embedding)
+    def _sparse_embeddings(self, prompts: Sequence[Prompt], grid: Grid) -> torch.Tensor:
+        """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for prompts of T tokens."""
+        coords, labels = _tokens(prompts, grid.prompt_scale_xy)
         encoder = self._prompt_encoder
         labels_on_device = to_device(labels, self.device)
         positions = encoder.pe_layer.forward_with_coords(
@@ -321,9 +312,7 @@ class Predictor:
         is_padding = (labels_on_device == PADDING_LABEL).unsqueeze(-1)
         return positions.masked_fill(is_padding, 0.0) + self._label_embeddings[labels_on_device + 1]
 
-    def _finish(
-        self, answer: Answer, flags: Sequence[tuple[bool, bool]], embedding: Embedding
-    ) -> list[Masks]:
+    def _finish(self, answer: Answer, flags: Sequence[tuple[bool, bool]], grid: Grid) -> list[Masks]:
         """The wanted masks of every prompt of a batch, at the size of the image, on the host.
 
         ``flags`` tells of each prompt whether it wants three masks and whether the best of them is enough.
@@ -339,10 +328,7 @@ class Predictor:
         finished = [
             Masks(masks, iou[order[: len(masks)]], stability, low_res, iou[order[len(masks) :]])
             for (masks, stability, low_res), iou, order in zip(
-                self._postprocess(logits, embedding.grid),
-                predicted_iou,
-                orders,
-                strict=True,
+                self._postprocess(logits, grid), predicted_iou, orders, strict=True
             )
         ]
         if not all(_is_finite(masks) for masks in finished):
@@ -406,24 +392,23 @@ def _batches(prompts: Sequence[Prompt], most: int) -> Iterator[list[int]]:
 
 
 def _tokens(
-    prompts: Sequence[Prompt], embedding: Embedding
+    prompts: Sequence[Prompt], scale_xy: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """(B, T, 2) float32 coordinates in the model's input frame and (B, T) labels of B prompts."""
-    scale = embedding.grid.prompt_scale_xy
-    pairs = [_prompt_tokens(prompt, scale) for prompt in prompts]
+    """(B, T, 2) float32 coordinates in the square that prompts refer to and (B, T) labels of B prompts."""
+    pairs = [_prompt_tokens(prompt, scale_xy) for prompt in prompts]
     return np.stack([coords for coords, _ in pairs]), np.stack([labels for _, labels in pairs])
 
 
 def _prompt_tokens(
-    prompt: Prompt, scale: npt.NDArray[np.float64]
+    prompt: Prompt, scale_xy: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """(T, 2) and (T,): the points, then the box's corners or, without a box, the padding token."""
     coords, labels = [np.empty((0, 2))], [np.empty(0, np.int64)]
     if prompt.point_coords is not None and prompt.point_labels is not None:
-        coords.append(prompt.point_coords * scale)
+        coords.append(prompt.point_coords * scale_xy)
         labels.append(prompt.point_labels)
     if prompt.box is not None:
-        coords.append(prompt.box.reshape(2, 2) * scale)
+        coords.append(prompt.box.reshape(2, 2) * scale_xy)
         labels.append(np.array([BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL]))
     elif prompt.num_points:
         coords.append(np.zeros((1, 2)))

@@ -1,4 +1,4 @@
-"""Where an image lies in a model's squares, and mask images as logits there."""
+"""Where an image lies in a model's squares, by hand-checked cases and upstream's own functions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from sam_ros.core.grid import Grid, logits_from_mask, padded_grid, resized_hw, squashed_grid
-from sam_ros.fast.postprocess import upscale, upscale_on_cpu
-from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
-from sam_ros.masks import MASK_PROMPT_LOGIT as L
-from sam_ros.masks import BoolMask
+from sam_ros.errors import InvalidImageError
+from sam_ros.masks import MASK_PROMPT_LOGIT, BoolMask
+
+L = MASK_PROMPT_LOGIT
 
 
 def mask_of(*rows: str) -> BoolMask:
@@ -35,7 +35,7 @@ def blob(size_hw: tuple[int, int]) -> BoolMask:
 
 def upscaled(logits: npt.NDArray[np.float32], original_hw: tuple[int, int], image_size: int) -> BoolMask:
     """(S/4, S/4) logits -> (H, W) mask, as Sam.postprocess_masks does it."""
-    input_h, input_w = padded_grid(original_hw, image_size).input_hw
+    input_h, input_w = resized_hw(original_hw, image_size)
     square = torch.nn.functional.interpolate(
         torch.as_tensor(logits)[None, None], (image_size, image_size), mode="bilinear", align_corners=False
     )
@@ -50,72 +50,63 @@ def iou(a: BoolMask, b: BoolMask) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-# Grids.
+def test_an_image_is_padded_to_the_square_of_its_longest_side() -> None:
+    assert padded_grid((480, 640), 1024) == Grid((480, 640), 1024, (768, 1024), 1024, (768, 1024))
+    assert padded_grid((640, 360), 1024) == Grid((640, 360), 1024, (1024, 576), 1024, (1024, 576))
 
 
-def test_a_wide_image_lies_at_the_top_of_the_padded_square() -> None:
-    grid = padded_grid((720, 1280), 1024)
-    assert grid == Grid((720, 1280), 1024, (576, 1024), 1024, (576, 1024))
-    assert grid.low_res_size == 256 and grid.covered_hw() == (144, 256)
-    assert grid.covered_hw(beyond=1) == (145, 256)
-    np.testing.assert_allclose(grid.prompt_scale_xy, [0.8, 0.8])
-    np.testing.assert_allclose(grid.cell_xy, [5, 5])
+def test_the_encoders_square_may_be_smaller_than_that_of_the_prompts() -> None:
+    grid = padded_grid((480, 640), 512, prompt_size=1024)
+    assert grid == Grid((480, 640), 512, (384, 512), 1024, (768, 1024))
+    assert grid.low_res_size == 256
+    np.testing.assert_array_equal(grid.prompt_scale_xy, [1.6, 1.6])
+    np.testing.assert_array_equal(grid.cell_xy, [2.5, 2.5])
+    assert grid.covered_hw() == (192, 256)
 
 
-def test_what_is_covered_in_part_counts_as_covered() -> None:
-    assert padded_grid((353, 640), 512).prompt_hw == (282, 512)
-    assert padded_grid((353, 640), 512).covered_hw() == (71, 128)
+def test_an_image_may_be_squashed_to_the_whole_square() -> None:
+    grid = squashed_grid((480, 640), 1024)
+    assert grid == Grid((480, 640), 1024, (1024, 1024), 1024, (1024, 1024))
+    np.testing.assert_allclose(grid.prompt_scale_xy, [1024 / 640, 1024 / 480])
+    np.testing.assert_allclose(grid.cell_xy, [640 / 256, 480 / 256])
+    assert grid.covered_hw() == grid.covered_hw(beyond=1) == (256, 256)
 
 
-def test_a_model_that_encodes_a_smaller_square_than_prompts_refer_to() -> None:
-    grid = padded_grid((720, 1280), input_size=512, prompt_size=1024)
-    assert grid.input_hw == (288, 512) and grid.prompt_hw == (576, 1024)
-    assert grid.low_res_size == 256 and grid.covered_hw() == (144, 256)
-    np.testing.assert_allclose(grid.prompt_scale_xy, [0.8, 0.8])
+def test_the_corners_of_an_image_are_those_of_its_part_of_the_square() -> None:
+    """Rounding makes the scales of x and y differ, as they do upstream."""
+    grid = padded_grid((7, 11), 128)
+    assert grid.prompt_hw == (81, 128)
+    np.testing.assert_allclose(np.array([11, 7]) * grid.prompt_scale_xy, [128, 81])
+    coords = ResizeLongestSide(128).apply_coords(np.array([[3.0, 5.0]]), (7, 11))
+    np.testing.assert_allclose(np.array([3, 5]) * grid.prompt_scale_xy, coords[0])
 
 
-def test_a_squashed_image_fills_the_square_and_has_two_scales() -> None:
-    grid = squashed_grid((512, 2048), 1024)
-    assert grid.input_hw == grid.prompt_hw == (1024, 1024) and grid.covered_hw(beyond=1) == (256, 256)
-    np.testing.assert_allclose(grid.prompt_scale_xy, [0.5, 2.0])
-    np.testing.assert_allclose(grid.cell_xy, [8.0, 2.0])
+def test_covered_cells_count_those_that_are_covered_in_part() -> None:
+    grid = padded_grid((6, 16), 16)  # 6 of 16 rows are one cell and a half
+    assert grid.covered_hw() == (2, 4)
+    assert grid.covered_hw(beyond=1) == (3, 4)  # there is no fifth column
+    assert grid.covered_hw(beyond=9) == (4, 4)
 
 
-GRIDS = [
-    padded_grid((36, 64), 32),
-    padded_grid((36, 64), input_size=16, prompt_size=32),
-    squashed_grid((36, 64), 32),
-]
-IDS = ["padded", "two sizes", "squashed"]
+@pytest.mark.parametrize("size_hw", [(0, 10), (10, 0), (0, 0), (1, 2049), (2049, 1)])
+def test_an_image_that_vanishes_has_no_grid(size_hw: tuple[int, int]) -> None:
+    height, width = size_hw
+    with pytest.raises(
+        InvalidImageError, match=f"image of {width} x {height} pixels is empty or too elongated"
+    ):
+        padded_grid(size_hw, 1024)
 
 
-@pytest.mark.parametrize("grid", GRIDS, ids=IDS)
-def test_pixels_are_made_for_every_grid(grid: Grid) -> None:
-    mean, std = torch.tensor([10.0, 20, 30]).view(-1, 1, 1), torch.tensor([2.0, 4, 5]).view(-1, 1, 1)
-    image = np.random.default_rng(0).integers(0, 256, (*grid.original_hw, 3), dtype=np.uint8)
-    pixels = CpuPreprocessor(mean, std)(image, grid)
-    height, width = grid.input_hw
-    assert pixels.shape == (1, 3, grid.input_size, grid.input_size)
-    assert torch.equal(pixels, GpuPreprocessor(mean, std)(image, grid))
-    planes = torch.as_tensor(image).permute(2, 0, 1)[None].float()
-    resized = torch.nn.functional.interpolate(planes, grid.input_hw, mode="bilinear", antialias=True)
-    inside = pixels[..., :height, :width] * std + mean
-    assert (inside - resized).abs().max() <= 1.01  # PIL rounds twice
-    assert (pixels[..., height:, :] == 0).all() and (pixels[..., :, width:] == 0).all()
+def test_half_a_pixel_of_the_square_is_enough_of_an_image_in_each_square() -> None:
+    assert padded_grid((1, 2048), 1024).input_hw == (1, 1024)
+    with pytest.raises(InvalidImageError, match="too elongated"):
+        padded_grid((1, 2048), 512, prompt_size=1024)  # it vanishes in the encoder's
 
 
-@pytest.mark.parametrize("grid", GRIDS, ids=IDS)
-def test_a_mask_goes_into_logits_and_back_on_every_grid(grid: Grid) -> None:
-    mask = blob(grid.original_hw)
-    logits = logits_from_mask(mask, grid)
-    assert logits.shape == (8, 8)
-    full_size = upscale_on_cpu(logits, grid)
-    assert iou(full_size > 0, mask) > 0.7  # 8 x 8 cells for all of it
-    there = upscale(torch.as_tensor(logits)[None], grid)[0]
-    np.testing.assert_allclose(full_size, there.numpy(), atol=1e-4)
-
-
-# Sizes and mask prompts.
+def test_a_squashed_image_may_be_as_elongated_as_it_likes() -> None:
+    assert squashed_grid((1, 5000), 64).input_hw == (64, 64)
+    with pytest.raises(InvalidImageError, match="empty"):
+        squashed_grid((0, 10), 64)
 
 
 def test_resized_size_is_upstreams() -> None:
@@ -175,7 +166,9 @@ def test_whole_factors_are_inter_area(factor: int) -> None:
     """Where low-res cells are whole pixels, OpenCV's INTER_AREA is the mean too."""
     rng = np.random.default_rng(factor)
     mask = (rng.random((48 * factor, 64 * factor)) > 0.5).astype(np.uint8)
-    logits = logits_from_mask(mask, padded_grid(mask.shape, 256))  # 48 x 64 of 64 x 64 cells are image
+    logits = logits_from_mask(
+        mask, padded_grid((48 * factor, 64 * factor), 256)
+    )  # 48 x 64 of 64 x 64 cells are image
     area = cv2.resize(mask.astype(np.float32), (64, 48), interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(logits[:48], (2 * area - 1) * L, atol=1e-4)
     np.testing.assert_array_equal(logits[48:], np.full((16, 64), -L))
@@ -196,7 +189,7 @@ def test_logits_stay_within_their_bounds(size_hw: tuple[int, int]) -> None:
     logits = logits_from_mask(np.ones(size_hw, np.uint8), padded_grid(size_hw, 1024))
     assert logits.shape == (256, 256)
     assert logits.max() <= L and logits.min() >= -L
-    rows = padded_grid(size_hw, 1024).prompt_hw[0] // 4
+    rows = resized_hw(size_hw, 1024)[0] // 4
     np.testing.assert_allclose(logits[:rows], L, atol=1e-4)
 
 
@@ -211,3 +204,15 @@ def test_upscaled_logits_give_the_mask_back(size_hw: tuple[int, int]) -> None:
     mask = blob(size_hw)
     logits = logits_from_mask(mask, padded_grid(size_hw, 1024))
     assert iou(upscaled(logits, size_hw, 1024), mask) > 0.97
+
+
+def test_a_mask_prompt_lies_in_the_square_of_the_prompts() -> None:
+    mask = np.array([[1, 0, 0, 1], [0, 0, 1, 0]])
+    smaller = logits_from_mask(mask, padded_grid((2, 4), 8, prompt_size=16))
+    np.testing.assert_array_equal(smaller, logits_from_mask(mask, padded_grid((2, 4), 16)))
+
+
+def test_a_mask_prompt_is_squashed_with_its_image() -> None:
+    logits = logits_from_mask(np.array([[1, 0, 0, 1], [0, 0, 1, 0]]), squashed_grid((2, 4), 16))
+    top, bottom = [L, -L, -L, L], [-L, -L, L, -L]
+    np.testing.assert_allclose(logits, [top, top, bottom, bottom], atol=1e-5)

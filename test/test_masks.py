@@ -1,4 +1,4 @@
-"""Masks, boxes, label images and mask prompts, by hand-checked cases and upstream's own functions."""
+"""Masks, boxes and label images, by hand-checked cases."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import numpy.typing as npt
 import pytest
 
 from sam_ros.masks import (
-    MASK_PROMPT_LOGIT,
     BoolMask,
     Masks,
     draw_labels,
     draw_union,
     tight_box_xyxy,
 )
-
-L = MASK_PROMPT_LOGIT
 
 
 def mask_of(*rows: str) -> BoolMask:

@@ -1,8 +1,11 @@
-"""Low-res logits to what people look at: masks at the size of the image, and how stable they are.
+"""From low-res logits to masks at the size of the image, and how stable each mask is.
 
 ``Sam.postprocess_masks`` and ``calculate_stability_score`` of segment_anything together. On the CPU OpenCV
-enlarges and NumPy compares and counts, one mask after the other, in a fraction of the time that torch's
-operators take; a GPU does it with those, and all answers of a batch come to the host in one copy.
+enlarges, NumPy compares and counts, one mask after the other, in a fraction of the time that torch's
+operators take. A GPU uses torch's operators, and all answers of a batch come to the host in one copy.
+
+As upstream does it, logits are enlarged twice: to the square that prompts refer to, of which the padding is
+cut off, and from there to the size of the image. What is cut off is not computed.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ from torch import Tensor
 from sam_ros.core.grid import LOW_RES_STRIDE, Grid
 from sam_ros.fast.transfer import to_host
 
-NEIGHBOURS = 1  # row and column in the padding that decide the image's edges; the rest is never enlarged
 STABILITY_OFFSET = 1.0  # stability_score_offset of SamAutomaticMaskGenerator
 
 HostAnswer: TypeAlias = "tuple[npt.NDArray[Any], ...]"
@@ -41,8 +43,8 @@ class CpuPostprocessor:
         """Finish the wanted masks of several prompts on one image.
 
         Args:
-            logits: (M, S/4, S/4) of each prompt, over the prompts' square.
-            grid: where the image lies in that.
+            logits: (M, S/4, S/4) of each prompt, over the square that prompts refer to.
+            grid: where the image lies in that square.
         """
         return [self._finished(of_prompt.numpy(), grid) for of_prompt in logits]
 
@@ -84,18 +86,18 @@ class GpuPostprocessor:
 
 def upscale(low_res_logits: Tensor, grid: Grid) -> Tensor:
     """(M, S/4, S/4) -> (M, H, W) logits, equal to those of ``Sam.postprocess_masks``."""
-    rows, columns = grid.covered_hw(beyond=NEIGHBOURS)
+    rows, columns = grid.covered_hw(beyond=1)
     height, width = grid.prompt_hw
-    logits = low_res_logits[None, :, :rows, :columns]
     enlarged = (LOW_RES_STRIDE * rows, LOW_RES_STRIDE * columns)
-    logits = F.interpolate(logits, enlarged, mode="bilinear", align_corners=False)
-    logits = logits[..., :height, :width]
+    logits = low_res_logits[None, :, :rows, :columns]
+    logits = F.interpolate(logits, enlarged, mode="bilinear", align_corners=False)[..., :height, :width]
     return F.interpolate(logits, grid.original_hw, mode="bilinear", align_corners=False)[0]
 
 
 def upscale_on_cpu(low_res_logits: npt.NDArray[np.float32], grid: Grid) -> npt.NDArray[Any]:
     """(S/4, S/4) -> (H, W) logits, equal to those of ``upscale`` up to rounding."""
-    rows, columns = grid.covered_hw(beyond=NEIGHBOURS)
+    rows, columns = grid.covered_hw(beyond=1)
     height, width = grid.prompt_hw
-    logits = cv2.resize(low_res_logits[:rows, :columns], (LOW_RES_STRIDE * columns, LOW_RES_STRIDE * rows))
-    return cv2.resize(logits[:height, :width], grid.original_hw[::-1])
+    enlarged_xy = (LOW_RES_STRIDE * columns, LOW_RES_STRIDE * rows)
+    logits = cv2.resize(low_res_logits[:rows, :columns], enlarged_xy)[:height, :width]
+    return cv2.resize(logits, grid.original_hw[::-1])
