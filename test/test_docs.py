@@ -22,7 +22,7 @@ DESIGN = (ROOT / "docs/design.md").read_text()
 NEW = "*new*"  # marks in the contract what is not built yet
 
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
-PATH = re.compile(r"`((?:sam_ros|test|config|launch|standalone|benchmark|training|docs)/[\w/.]*)`")
+PATH = re.compile(r"\b((?:sam_ros|test|config|launch|standalone|benchmark|training|docs)/[\w/]*(?:\.\w+)?)")
 
 
 def section(text: str, title: str) -> str:
