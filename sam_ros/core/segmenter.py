@@ -77,7 +77,7 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What one frame's work came to.
+    """The outcome of one frame's work.
 
     Attributes:
         table: all objects after it; the table that it began with where nothing changed.
@@ -93,7 +93,7 @@ class Segmented:
 
 
 class Segmenter:
-    """Segments objects on embedded frames. Keeps how frames looked, but no objects; any thread may call it.
+    """Segments objects on embedded frames. Remembers how frames looked, but no objects. Thread-safe.
 
     Args:
         model: encodes images and decodes prompts.
