@@ -67,7 +67,7 @@ RANGES = {
     "stamp_tolerance": (0.0, 10.0),
 }
 CHOICES = {
-    "model_type": ("sam_tiny", "vit_b", "vit_l", "vit_h"),
+    "model_type": ("sam_tiny", "vit_b", "vit_l", "vit_h", "mobile_sam"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "image_transport": ("raw", "compressed"),
     "encode": ("always", "on_prompt"),

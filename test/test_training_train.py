@@ -14,7 +14,8 @@ from random_models import TRAINABLE
 from segment_anything import SamPredictor
 from torch import distributed
 
-from sam_ros.core.model import Architecture, build_sam
+from sam_ros.core.architecture import Architecture
+from sam_ros.core.model import build_sam
 from training.answers import KINDS
 from training.batches import SceneBatches
 from training.enlarge import enlarged

@@ -6,7 +6,8 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sam_ros.core.model import Architecture, build_sam
+from sam_ros.core.architecture import Architecture
+from sam_ros.core.model import build_sam
 
 
 def enlarged(sam: Sam, architecture: Architecture) -> Sam:

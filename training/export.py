@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from sam_ros.core.architecture import Architecture
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY, load_sam, save_state_dict
-from sam_ros.core.model import Architecture
 
 
 def export(checkpoint: Path, output: Path, before: Path | None = None, share: float = 0.5) -> None:

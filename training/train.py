@@ -25,7 +25,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from sam_ros.core.model import Architecture, build_sam
+from sam_ros.core.architecture import Architecture, VitArchitecture
+from sam_ros.core.model import build_sam
 from sam_ros.predictor import is_fast
 from training.batches import Batch, SceneBatches
 from training.enlarge import enlarged
@@ -42,7 +43,7 @@ from training.prompting import (
     sample_correction,
 )
 
-SAM_TINY = Architecture(
+SAM_TINY = VitArchitecture(
     encoder_embed_dim=192,
     encoder_depth=5,
     encoder_num_heads=3,

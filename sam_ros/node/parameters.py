@@ -12,6 +12,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from sam_ros.core.catalogue import MODELS
 from sam_ros.errors import InvalidParameterError
 
 INT64_MAX = 2**63 - 1
@@ -55,7 +56,7 @@ class Parameters:
     model_type: str = _parameter(
         "sam_tiny",
         "which Segment Anything model to run",
-        choices=("sam_tiny", "vit_b", "vit_l", "vit_h"),
+        choices=tuple(MODELS),
         fixed=True,
     )
     checkpoint: str = _parameter(
