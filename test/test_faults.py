@@ -71,7 +71,9 @@ TESTS = {
         "test_engine.py::test_objects_of_another_resolution_are_not_mixed_in",
         "test_segmenter.py::test_objects_of_another_resolution_are_dropped",
     ],
-    "camera stops, comes back": ["test_diagnostics.py::test_a_camera_that_stopped_makes_it_stale_until_it_comes_back"],
+    "camera stops, comes back": [
+        "test_diagnostics.py::test_a_camera_that_stopped_makes_it_stale_until_it_comes_back"
+    ],
     "clock jumps back, bag loops": [
         "test_frames.py::test_how_images_arrive",
         "test_frames.py::test_a_bag_that_loops_is_taken_on_every_loop",
