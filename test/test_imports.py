@@ -106,7 +106,6 @@ ARROWS = {
     "fast": {"", "core", "fast"},
     "node": {"", "core", "node"},
     "tools": {"", "core", "node", "tools"},
-    "tools.web": {"", "core", "node", "tools.web"},
 }
 
 
@@ -125,14 +124,14 @@ def imported_names(module: str) -> frozenset[str]:
 
 
 def folder(module: str) -> str:
-    """Where a module lies; '' beside the folders."""
-    return module.rpartition(".")[0]
+    """The folder of the package in which a module lies, however deep; '' beside the folders."""
+    return module.partition(".")[0] if "." in module else ""
 
 
 def siblings(module: str) -> set[str]:
     """The modules of this package that it imports itself."""
     inside = [name.removeprefix("sam_ros.") for name in imported_names(module) if name.startswith("sam_ros.")]
-    return {name for other in inside for name in (other, folder(other)) if name in MODULES}
+    return {name for other in inside for name in (other, other.rpartition(".")[0]) if name in MODULES}
 
 
 def reached_modules(module: str) -> set[str]:

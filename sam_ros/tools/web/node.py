@@ -17,6 +17,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PointStamped
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -85,7 +86,9 @@ class SamWeb(Node):
         self._image_problem = ""
         self._create_prompts()
         self._wake = self.create_guard_condition(self._take_news)
-        self.create_timer(STATUS_PERIOD_SEC, self._send_status)
+        # Of the machine, not of ROS: with use_sim_time a bag that is paused stops the latter.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(STATUS_PERIOD_SEC, self._send_status, clock=steady)
         self._server = Server(
             self.settings.host,
             self.settings.port,

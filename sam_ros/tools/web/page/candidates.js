@@ -53,5 +53,11 @@ function cropAround({ masks, width, height }) {
   if (x0 >= x1) [x0, y0, x1, y1] = [0, 0, width, height];
   const aspect = THUMBNAIL.width / THUMBNAIL.height;
   const wanted = Math.max(x1 - x0, (y1 - y0) * aspect, SMALLEST_CROP) * (1 + MARGIN);
-  return { x: (x0 + x1 - wanted) / 2, y: (y0 + y1 - wanted / aspect) / 2, width: wanted };
+  const x = inside((x0 + x1 - wanted) / 2, wanted, width);
+  return { x, y: inside((y0 + y1 - wanted / aspect) / 2, wanted / aspect, height), width: wanted };
+}
+
+/** Where a stretch of this length begins so that it lies on the picture as far as it can. */
+function inside(start, length, whole) {
+  return length < whole ? Math.min(Math.max(start, 0), whole - length) : (whole - length) / 2;
 }

@@ -14,7 +14,7 @@ export function element(tag, properties = {}, ...children) {
 
 export const nameOf = (object) => `${object.class_id} ${object.id}`.trim();
 export const iouOf = (object) => (object.iou.length ? object.iou[0].toFixed(2) : "?");
-export const areaOf = (object) => `${object.area.toLocaleString("en")} px`;
+export const areaOf = (object) => (object.area ? `${object.area.toLocaleString("en")} px` : "covered by others");
 
 /** Passing words over the picture. */
 export function toast(text, kind) {
