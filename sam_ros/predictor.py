@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from segment_anything.modeling import Sam
+from torch import nn
 
 from sam_ros.core.checkpoint import load_sam
+from sam_ros.core.efficientnet import EfficientNetEncoder
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
@@ -24,6 +26,7 @@ from sam_ros.errors import (
 )
 from sam_ros.fast.cuda_graph import Function, Graphed
 from sam_ros.fast.decoder import Answer, FastMaskDecoder, Prepared
+from sam_ros.fast.efficientnet import efficientnet_layers
 from sam_ros.fast.encoder import encoder_layers
 from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
@@ -58,7 +61,7 @@ class Embedding:
     """What the image encoder made of one image; stays on the device.
 
     Attributes:
-        features: (1, C, S/16, S/16) float32 tensor.
+        features: (1, C, S/16, S/16) float32 tensor; (1, 4C, S/16, S/16) where the encoder has finer levels.
         original_hw: (H, W) of the image, in pixels.
         input_hw: (H, W) of the resized image inside the padded square.
         prepared: what the decoder computes once per image; None has it computed at every ``decode``.
@@ -160,7 +163,7 @@ class Predictor:
             self._preprocess = preprocessor(self.image_size, sam.pixel_mean, sam.pixel_std)
             postprocessor = GpuPostprocessor if on_gpu else CpuPostprocessor
             self._postprocess = postprocessor(sam.mask_threshold)
-            self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
+            self._encoder_layers = _encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
             self._decoder = FastMaskDecoder(sam)
             self._label_embeddings = _label_embeddings(sam)  # (5, C)
         self._compute: Function = Graphed(self._compute_embedding) if on_gpu else self._compute_embedding
@@ -213,7 +216,7 @@ class Predictor:
             if should_stop():
                 raise EncodeCancelledError("encoding was cancelled")
             features = layer(features)
-        return features, torch.isfinite(features).all(), *self._decoder.prepare(features)
+        return features, torch.isfinite(features).all(), *self._decoder.prepare(features).tensors()
 
     def decode(
         self,
@@ -334,6 +337,13 @@ class Predictor:
         if not all(_is_finite(masks) for masks in finished):
             raise ModelOutputError(f"{self.model_type} answered a prompt with values that are not finite")
         return finished
+
+
+def _encoder_layers(encoder: nn.Module, dtype: torch.dtype, compile: bool) -> list[Callable[[Any], Any]]:
+    """The fast steps of an image encoder, by what it is."""
+    if isinstance(encoder, EfficientNetEncoder):
+        return efficientnet_layers(encoder, dtype, compile)
+    return [*encoder_layers(encoder, dtype, compile)]
 
 
 def _stream(device: torch.device, priority: int) -> torch.cuda.Stream | None:

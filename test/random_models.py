@@ -9,7 +9,8 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros.core.checkpoint import save_state_dict
-from sam_ros.core.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
+from sam_ros.core.efficientnet import EfficientNetArchitecture, FrozenNorm
+from sam_ros.core.model import OFFICIAL_ARCHITECTURES, AnyArchitecture, Architecture, build_sam
 
 SMALL = Architecture(
     encoder_embed_dim=96,
@@ -36,7 +37,13 @@ TRAINABLE = replace(MINIATURE, image_size=64, window_size=2)
 """Smaller still, and as sam_tiny without padded windows, for tests of the training."""
 
 
-def random_sam(architecture: Architecture, seed: int = 0) -> Sam:
+DETAILED = EfficientNetArchitecture(
+    image_size=64, prompt_embed_dim=32, decoder_mlp_dim=32, iou_head_hidden_dim=16, neck_blocks=1
+)
+"""sam_ros's own kind: EfficientNet-Lite with finer levels for the decoder."""
+
+
+def random_sam(architecture: AnyArchitecture, seed: int = 0) -> Sam:
     """A Sam whose every parameter is random: upstream's zeros would hide errors in the position tables."""
     torch.manual_seed(seed)
     sam = build_sam(architecture)
@@ -44,10 +51,14 @@ def random_sam(architecture: Architecture, seed: int = 0) -> Sam:
         for name, parameter in sam.named_parameters():
             if parameter.ndim == 1 or "pos" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
+        for module in sam.modules():
+            if isinstance(module, FrozenNorm):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 2)
     return sam.requires_grad_(False)
 
 
-def save_random_sam(architecture: Architecture, path: Path, seed: int = 0) -> Sam:
+def save_random_sam(architecture: AnyArchitecture, path: Path, seed: int = 0) -> Sam:
     """Save a random Sam in sam_tiny's format and return it, as an oracle."""
     sam = random_sam(architecture, seed)
     save_state_dict(sam.state_dict(), architecture, path)

@@ -12,7 +12,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY, load_sam, save_state_dict
-from sam_ros.core.model import Architecture
+from sam_ros.core.efficientnet import EfficientNetArchitecture
 
 
 def export(checkpoint: Path, output: Path, before: Path | None = None, share: float = 0.5) -> None:
@@ -40,7 +40,7 @@ def export(checkpoint: Path, output: Path, before: Path | None = None, share: fl
         weights = _between(load_file(before), weights, share, before)
     save_state_dict(
         {name: _narrowed(name, weight) for name, weight in weights.items()},
-        Architecture.from_dict(settings["architecture"]),
+        EfficientNetArchitecture(**settings["architecture"]),
         output,
         source="sam_ros training/: generated scenes, some of their textures from photographs in scikit-image",
         training_steps=str(state["step"]),
@@ -58,8 +58,11 @@ def _between(
 
 
 def _narrowed(name: str, tensor: Tensor) -> Tensor:
-    """Float16, but for the few random frequencies that multiply pixel coordinates."""
-    return tensor if "gaussian_matrix" in name else tensor.half()
+    """Matrices in float16, but for the few random frequencies that multiply pixel coordinates.
+
+    What there is once for each channel stays: the variances of batch norms span many orders of magnitude.
+    """
+    return tensor if tensor.ndim < 2 or "gaussian_matrix" in name else tensor.half()
 
 
 def load_exported(path: Path) -> tuple[Sam, dict[str, str]]:

@@ -12,7 +12,14 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros import weights
-from sam_ros.core.model import OFFICIAL_ARCHITECTURES, PIXEL_MEAN, PIXEL_STD, Architecture, build_sam
+from sam_ros.core.model import (
+    OFFICIAL_ARCHITECTURES,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    AnyArchitecture,
+    architecture_from_dict,
+    build_sam,
+)
 from sam_ros.errors import WeightsError
 
 StateDict: TypeAlias = "dict[str, torch.Tensor]"
@@ -43,14 +50,14 @@ def load_sam(model_type: str, checkpoint: str | Path | None = None) -> Sam:
     return _assemble(architecture, _read_state_dict(path), path)
 
 
-def save_state_dict(weights: StateDict, architecture: Architecture, path: Path, **metadata: str) -> None:
+def save_state_dict(weights: StateDict, architecture: AnyArchitecture, path: Path, **metadata: str) -> None:
     """Write the weights of a ``Sam`` in the format of sam_tiny: safetensors that describe themselves."""
     described = {"format": "pt", ARCHITECTURE_KEY: json.dumps(architecture.to_dict()), **metadata}
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     safetensors.torch.save_file(tensors, path, metadata=described)
 
 
-def read_architecture(path: Path) -> Architecture:
+def read_architecture(path: Path) -> AnyArchitecture:
     """The architecture that a checkpoint of sam_tiny says it has.
 
     Raises:
@@ -59,7 +66,7 @@ def read_architecture(path: Path) -> Architecture:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        return Architecture.from_dict(json.loads(metadata[ARCHITECTURE_KEY]))
+        return architecture_from_dict(json.loads(metadata[ARCHITECTURE_KEY]))
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not a sam_tiny checkpoint: it needs to be a safetensors file with "
@@ -124,7 +131,7 @@ def _read_pytorch(path: Path) -> StateDict:
     return loaded
 
 
-def _assemble(architecture: Architecture, state_dict: StateDict, path: Path) -> Sam:
+def _assemble(architecture: AnyArchitecture, state_dict: StateDict, path: Path) -> Sam:
     try:
         with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
             sam = build_sam(architecture)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from segment_anything.modeling import (
@@ -13,6 +13,14 @@ from segment_anything.modeling import (
     PromptEncoder,
     Sam,
     TwoWayTransformer,
+)
+from torch import nn
+
+from sam_ros.core.efficientnet import (
+    ENCODER_KEY,
+    DetailedMaskDecoder,
+    EfficientNetArchitecture,
+    EfficientNetEncoder,
 )
 
 PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, as in segment_anything/build_sam.py
@@ -61,7 +69,21 @@ OFFICIAL_ARCHITECTURES = {
 }
 
 
-def build_sam(architecture: Architecture) -> Sam:
+AnyArchitecture: TypeAlias = "Architecture | EfficientNetArchitecture"
+
+
+def architecture_from_dict(values: dict[str, Any]) -> AnyArchitecture:
+    """The inverse of ``to_dict``; without a kind of encoder it is a ViT's, as before there were others.
+
+    Raises:
+        KeyError, TypeError: a key is missing or unknown.
+    """
+    if values.get(ENCODER_KEY) == EfficientNetArchitecture.ENCODER:
+        return EfficientNetArchitecture(**{name: it for name, it in values.items() if name != ENCODER_KEY})
+    return Architecture.from_dict(values)
+
+
+def build_sam(architecture: AnyArchitecture) -> Sam:
     """A randomly initialised ``Sam`` in evaluation mode, on torch's default device.
 
     Follows ``_build_sam`` in segment_anything/build_sam.py, whose sizes are fixed.
@@ -82,7 +104,10 @@ def build_sam(architecture: Architecture) -> Sam:
     return sam.eval()
 
 
-def _image_encoder(architecture: Architecture) -> ImageEncoderViT:
+def _image_encoder(architecture: AnyArchitecture) -> nn.Module:
+    """Pixels (1, 3, S, S) -> what the decoder takes; it tells S as ``img_size``."""
+    if isinstance(architecture, EfficientNetArchitecture):
+        return EfficientNetEncoder(architecture)
     return ImageEncoderViT(
         depth=architecture.encoder_depth,
         embed_dim=architecture.encoder_embed_dim,
@@ -99,8 +124,9 @@ def _image_encoder(architecture: Architecture) -> ImageEncoderViT:
     )
 
 
-def _mask_decoder(architecture: Architecture) -> MaskDecoder:
-    return MaskDecoder(
+def _mask_decoder(architecture: AnyArchitecture) -> MaskDecoder:
+    is_detailed = isinstance(architecture, EfficientNetArchitecture)
+    return (DetailedMaskDecoder if is_detailed else MaskDecoder)(
         num_multimask_outputs=3,
         transformer=TwoWayTransformer(
             depth=2,
