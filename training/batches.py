@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from training.augmentation import augmented
+from training.cutouts import Cutouts, pasted
 from training.photo_sets import PhotoSampler
 from training.pictures import Mask, Picture, picture_of_scene
 from training.pool import ScenePool
 from training.textures import Rng
 
+PASTED_SHARE = 0.25  # of the pictures get cut-outs
 SMALLEST_AREA = 100  # visible pixels of the model's input; smaller objects are not learned from
 SLIVER_AREA = 400  # smaller ones are not learned from if they fill little of their box: others hide the rest
 SLIVER_FILLING = 0.45
@@ -57,14 +59,22 @@ class Mixture:
         scenes: generated ones.
         photographs: None for none.
         scene_share: of the pictures are scenes, where there are photographs.
+        cutouts: pasted into some of them; None for none.
     """
 
     scenes: ScenePool
     photographs: PhotoSampler | None = None
     scene_share: float = 0.2
+    cutouts: Cutouts | None = None
 
     def sample(self, rng: Rng) -> Picture:
         """A picture and its objects."""
+        picture = self._plain(rng)
+        if self.cutouts is None or rng.random() >= PASTED_SHARE:
+            return picture
+        return pasted(rng, picture, self.cutouts)
+
+    def _plain(self, rng: Rng) -> Picture:
         if self.photographs is None or rng.random() < self.scene_share:
             return picture_of_scene(self.scenes[int(rng.integers(len(self.scenes)))])
         return self.photographs.sample(rng)

