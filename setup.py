@@ -25,8 +25,8 @@ setup(
     python_requires=">=3.10",
     entry_points={
         "console_scripts": [
-            "sam_node = sam_ros.node.sam_node:main",
-            "camera = sam_ros.tools.camera:main",
+            "sam_node = sam_ros.start:sam_node",
+            "camera = sam_ros.start:camera",
             "weights = sam_ros.weights:main",
         ],
     },

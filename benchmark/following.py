@@ -12,9 +12,10 @@ from benchmark.contest import Contest
 from benchmark.images import ImageRGB
 from benchmark.results import Result
 from benchmark.timing import Action, interleaved, peak_mb
-from sam_ros.core.follower import View, make_view, moved_objects, prompt_to_follow
+from sam_ros.core.follower import moved_objects, prompt_to_follow
+from sam_ros.core.grid import Grid, logits_from_mask, padded_grid
+from sam_ros.core.motion import View, make_view
 from sam_ros.core.objects import LowResLogits, SegmentedObject, Target
-from sam_ros.masks import logits_from_mask
 
 COUNTS = (1, 8, 64)  # objects
 ACROSS = 8  # places for objects in a row
@@ -29,13 +30,15 @@ def measure(contest: Contest, machine: Mapping[str, Any]) -> list[Result]:  # no
 
 
 def _measure(contest: Contest, count: int) -> list[Result]:
-    size_hw = contest.image_rgb.shape[:2]
-    logits = round_objects(count, (size_hw[0], size_hw[1]), contest.image_size)
+    height, width, _ = contest.image_rgb.shape
+    target = Target(1, padded_grid((height, width), contest.image_size))
     before, after = make_view(contest.image_rgb), np.roll(contest.image_rgb, SHIFT, axis=(0, 1))
-    target = Target(1, (size_hw[0], size_hw[1]), contest.image_size)
-    objects = [SegmentedObject("", "", 0, 0, target.size_hw, low_res_logits=one) for one in logits]
+    objects = [
+        SegmentedObject("", "", 0, 0, target.size_hw, low_res_logits=logits, logits_sequence=target.sequence)
+        for logits in round_objects(count, target.grid)
+    ]
     prompts = [prompt for prompt in (prompt_to_follow(one, target) for one in objects) if prompt is not None]
-    actions: dict[str, Action] = {CARRIED: partial(carry, objects, before, after, contest.image_size)}
+    actions: dict[str, Action] = {CARRIED: partial(carry, objects, before, after, target.grid)}
     for precision, ours in contest.ours.items():
         embedding = contest.embeddings[precision]
         actions[precision] = partial(ours.decode, embedding, prompts, False, True)
@@ -54,20 +57,20 @@ def _measure(contest: Contest, count: int) -> list[Result]:
 
 
 def carry(
-    objects: Sequence[SegmentedObject], before: View, image_rgb: ImageRGB, image_size: int
+    objects: Sequence[SegmentedObject], before: View, image_rgb: ImageRGB, grid: Grid
 ) -> list[SegmentedObject | None]:
     """All that following adds to a frame, (H, W, 3) uint8, before the model is asked."""
-    return moved_objects(objects, before, make_view(image_rgb), image_size)
+    return moved_objects(objects, before, make_view(image_rgb), grid)
 
 
-def round_objects(count: int, size_hw: tuple[int, int], image_size: int) -> list[LowResLogits]:
+def round_objects(count: int, grid: Grid) -> list[LowResLogits]:
     """Logits (S/4, S/4) of so many discs, row by row in an image (H, W)."""
-    height, width = size_hw
+    height, width = grid.original_hw
     rows, columns = np.ogrid[:height, :width]
     made = []
     for index in range(count):
         y = (index // ACROSS % ACROSS + 0.5) * height / ACROSS
         x = (index % ACROSS + 0.5) * width / ACROSS
         disc = (columns - x) ** 2 + (rows - y) ** 2 <= (RADIUS * height) ** 2
-        made.append(logits_from_mask(disc, size_hw, image_size))
+        made.append(logits_from_mask(disc, grid))
     return made

@@ -22,14 +22,9 @@ from benchmark.results import Result
 from benchmark.timing import Action, Effort, interleaved
 from sam_ros.core.objects import SegmentedObject
 from sam_ros.masks import Masks, draw_labels, draw_union
-from sam_ros.node.conversions import (
-    ImageBuffer,
-    draw_candidates,
-    image_from_compressed_msg,
-    image_from_msg,
-    image_to_msg,
-    segments_to_msg,
-)
+from sam_ros.node.conversions import segments_to_msg
+from sam_ros.node.images import ImageBuffer, image_from_compressed_msg, image_from_msg, image_to_msg
+from sam_ros.node.outputs import draw_candidates
 
 MAX_PIXELS = 33177600  # the default of max_image_pixels
 OBJECTS = 8

@@ -1,5 +1,12 @@
 """The package's exceptions: one root, one class for each thing that a caller can mend."""
 
+SHOWN_OF_NAME = 40  # characters of an id in a message to the user
+
+
+def shortened(name: str) -> str:
+    """An id or class as messages to the user show it: its beginning where it is long."""
+    return name if len(name) <= SHOWN_OF_NAME else f"{name[:SHOWN_OF_NAME]}... ({len(name)} characters)"
+
 
 class SamRosError(Exception):
     """Root of every error that sam_ros raises on purpose.

@@ -42,6 +42,18 @@ class Masks:
         if self.masks.ndim != 3 or len(set(counts)) != 1 or counts[0] < 1:
             raise ValueError(f"Masks needs (C, H, W) masks and C >= 1 of everything, got counts {counts}")
 
+    def only(self, index: int) -> Masks:
+        """One of the masks; the predicted IoU of the others stays, best first."""
+        chosen = slice(index, index + 1)
+        others = np.concatenate([np.delete(self.predicted_iou, index), self.other_predicted_iou])
+        return Masks(
+            self.masks[chosen],
+            self.predicted_iou[chosen],
+            self.stability_score[chosen],
+            self.low_res_logits[chosen],
+            others,
+        )
+
 
 def tight_box_xyxy(mask: BoolMask) -> tuple[int, int, int, int] | None:
     """The smallest box around the true pixels of an (H, W) mask: XYXY half-open pixel edges.

@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from segment_anything.modeling import Sam
-from torch import nn
 
 from sam_ros.core.checkpoint import load_sam
-from sam_ros.core.efficientnet import EfficientNetEncoder
+from sam_ros.core.grid import Grid, padded_grid
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
@@ -26,8 +25,7 @@ from sam_ros.errors import (
 )
 from sam_ros.fast.cuda_graph import Function, Graphed
 from sam_ros.fast.decoder import Answer, FastMaskDecoder, Prepared
-from sam_ros.fast.efficientnet import efficientnet_layers
-from sam_ros.fast.encoder import encoder_layers
+from sam_ros.fast.image_encoder import encoder_layers
 from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.fast.transfer import to_device, to_host
@@ -72,6 +70,11 @@ class Embedding:
     input_hw: tuple[int, int]
     prepared: Prepared | None = None
 
+    @property
+    def grid(self) -> Grid:
+        """Where the image lies in the model's input and low-res logits."""
+        return padded_grid(self.original_hw, 16 * self.features.shape[-1])
+
 
 def load_predictor(
     model_type: str = "sam_tiny",
@@ -83,7 +86,7 @@ def load_predictor(
     """Load a model and its weights.
 
     Args:
-        model_type: sam_tiny, vit_b, vit_l or vit_h.
+        model_type: one of the catalogue (sam_ros/core/catalogue.py): sam_tiny, vit_b, mobile_sam, ...
         checkpoint: a file of one's own; None takes the shipped sam_tiny or the verified cache.
         device: auto (a GPU where there is one), cpu, cuda or cuda:N.
         precision: of the image encoder: auto (bfloat16 where the device has instructions for it, else
@@ -163,7 +166,7 @@ class Predictor:
             self._preprocess = preprocessor(self.image_size, sam.pixel_mean, sam.pixel_std)
             postprocessor = GpuPostprocessor if on_gpu else CpuPostprocessor
             self._postprocess = postprocessor(sam.mask_threshold)
-            self._encoder_layers = _encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
+            self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
             self._decoder = FastMaskDecoder(sam)
             self._label_embeddings = _label_embeddings(sam)  # (5, C)
         self._compute: Function = Graphed(self._compute_embedding) if on_gpu else self._compute_embedding
@@ -337,13 +340,6 @@ class Predictor:
         if not all(_is_finite(masks) for masks in finished):
             raise ModelOutputError(f"{self.model_type} answered a prompt with values that are not finite")
         return finished
-
-
-def _encoder_layers(encoder: nn.Module, dtype: torch.dtype, compile: bool) -> list[Callable[[Any], Any]]:
-    """The fast steps of an image encoder, by what it is."""
-    if isinstance(encoder, EfficientNetEncoder):
-        return efficientnet_layers(encoder, dtype, compile)
-    return [*encoder_layers(encoder, dtype, compile)]
 
 
 def _stream(device: torch.device, priority: int) -> torch.cuda.Stream | None:

@@ -82,6 +82,10 @@ class RosSession:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
 
+    def spin_also(self, node: Node) -> None:
+        """Lets callbacks of another node of this context run while something is waited for."""
+        self._executor.add_node(node)
+
     def start(self, module: str, *arguments: str) -> RunningProcess:
         """Runs ``python -m module arguments...`` in this session's domain, on this machine only."""
         return self.start_command(module, [sys.executable, "-m", module, *arguments])

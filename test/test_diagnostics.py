@@ -74,7 +74,7 @@ def test_a_camera_that_stopped_makes_it_stale_until_it_comes_back() -> None:
         (USELESS_SEC + 0.1, DiagnosticStatus.ERROR),
     ],
 )
-def test_images_of_which_none_can_be_used_are_an_error(dropping_sec: float, level: bytes) -> None:
+def test_dropping_all_images_for_long_is_an_error(dropping_sec: float, level: bytes) -> None:
     counted = snapshot(age_sec={"image": 0.1}, last_drop="unknown encoding", dropping_sec=dropping_sec)
     status = only_status(status_msg("sam", NOW, "active", counted, {}))
     assert status.level == level
@@ -82,12 +82,12 @@ def test_images_of_which_none_can_be_used_are_an_error(dropping_sec: float, leve
 
 
 @pytest.mark.parametrize("state", ["unconfigured", "inactive", "finalized"])
-def test_a_node_that_need_not_work_is_not_stale(state: str) -> None:
+def test_a_node_that_is_not_active_is_not_stale(state: str) -> None:
     status = only_status(status_msg("sam", NOW, state, snapshot(age_sec={"image": 100.0}), {}))
     assert (status.level, status.message) == (DiagnosticStatus.OK, state)
 
 
-def test_all_that_is_counted_is_told() -> None:
+def test_everything_that_is_counted_is_reported() -> None:
     counted = snapshot(
         rates_hz={"image": 29.97, "encode": 5.0},
         last_sec={"encode": 0.2346, "decode": 0.0125},
@@ -112,7 +112,7 @@ def test_all_that_is_counted_is_told() -> None:
     }
 
 
-def test_a_refusal_tells_topic_stamp_id_and_reason() -> None:
+def test_a_refusal_reports_topic_stamp_id_and_reason() -> None:
     refusal = Refusal("/sam/prompts", 1_700_000_000_000_000_007, "cup", "second box", "one box, not two")
     status = only_status(refusal_msg("robot/sam", NOW, refusal))
     assert (status.level, status.name) == (DiagnosticStatus.WARN, "robot/sam: prompt refused")
@@ -126,7 +126,7 @@ def test_a_refusal_tells_topic_stamp_id_and_reason() -> None:
     }
 
 
-def test_a_refusal_without_stamp_and_id_tells_so() -> None:
+def test_a_refusal_without_stamp_and_id_reports_zero_and_an_empty_id() -> None:
     values = values_of(only_status(refusal_msg("sam", NOW, Refusal("/sam/click", 0, "", "stale", "old"))))
     assert (values["stamp"], values["id"]) == ("0.000000000", "")
 
@@ -151,6 +151,6 @@ def test_a_failure_is_an_error_with_its_reason() -> None:
     assert status.message == values_of(status)["reason"] == "encoding failed: RuntimeError: no"
 
 
-def test_memory_is_of_this_process() -> None:
+def test_reported_memory_is_that_of_this_process() -> None:
     memory = host_memory_mb()
     assert 1 < int(memory["memory (MB)"]) <= int(memory["peak memory (MB)"]) + 1

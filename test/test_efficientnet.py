@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import MaskDecoder
 from torch import nn
 
+from sam_ros.core.architecture import Architecture
 from sam_ros.core.checkpoint import read_architecture
-from sam_ros.core.efficientnet import ConvNorm, EfficientNetArchitecture, Levels, padding, unpacked
-from sam_ros.core.model import architecture_from_dict, build_sam
-from sam_ros.fast.efficientnet import Step, efficientnet_layers
+from sam_ros.core.efficientnet import ConvNorm, Levels, padding, unpacked
+from sam_ros.core.model import build_sam
+from sam_ros.fast.efficientnet import efficientnet_layers
+from sam_ros.fast.layers import Step
 from sam_ros.predictor import EncodeCancelledError, is_fast, load_predictor
 from sam_ros.prompt import Prompt
 
@@ -53,7 +56,7 @@ def test_packed_levels_are_unpacked() -> None:
 def test_the_sizes_are_those_of_efficientnet_lite(
     width: float, depth: float, channels: list[int], blocks: int
 ) -> None:
-    architecture = EfficientNetArchitecture(image_size=64, width=width, depth=depth)
+    architecture = replace(DETAILED, width=width, depth=depth)
     with torch.device("meta"):
         stages = build_sam(architecture).image_encoder.stages
     assert [stage[-1].project.conv.out_channels for stage in stages] == channels
@@ -62,7 +65,7 @@ def test_the_sizes_are_those_of_efficientnet_lite(
 
 def test_a_convolution_and_its_norm_are_one_convolution() -> None:
     layer = SAM.image_encoder.stages[1][0].depthwise  # halves
-    x = torch.randn(1, 96, 8, 8)
+    x = torch.randn(1, layer.conv.in_channels, 8, 8)
     before, after = padding(layer.conv)
     assert (before, after) == (0, 1)
     norm = layer.norm
@@ -141,7 +144,7 @@ def test_every_convolution_is_found() -> None:
 
 
 def test_the_architecture_is_read_from_its_description(tmp_path: Path) -> None:
-    assert architecture_from_dict(DETAILED.to_dict()) == DETAILED
+    assert Architecture.from_dict(DETAILED.to_dict()) == DETAILED
     save_random_sam(DETAILED, tmp_path / "sam.safetensors")
     assert read_architecture(tmp_path / "sam.safetensors") == DETAILED
 

@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fake_model import DEADLINE_SEC, SIZE_HW, FakeModel
 
 from sam_ros.core.objects import (
     Box,
@@ -23,17 +23,15 @@ from sam_ros.core.objects import (
     Target,
     Update,
 )
+from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidImageError, InvalidPromptError
-from sam_ros.masks import Masks
-from sam_ros.node import engine as engine_module
-from sam_ros.node.engine import Engine, Outputs, PromptRequest, Settings
+from sam_ros.node.engine import Engine
+from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import Refusal, Statistics
-from sam_ros.predictor import EncodeCancelledError, Predictor
-from sam_ros.prompt import Prompt
+from sam_ros.node.waiting import PromptRequest, WaitingPrompts
+from sam_ros.predictor import Predictor
 
 SECOND = 1_000_000_000
-SIZE_HW = (6, 8)
-DEADLINE_SEC = 20.0
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -41,67 +39,6 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.002)
-
-
-class FakePredictor:
-    """Encodes an image to the number it holds; decodes points, boxes and logits to recognisable masks."""
-
-    image_size = 16
-
-    def __init__(self) -> None:
-        self.encoded: list[int] = []
-        self.decoded: list[tuple[int, list[Prompt], list[bool]]] = []
-        self.gates: dict[int, threading.Event] = {}
-        self.started: list[int] = []
-        self.decode_gate = threading.Event()
-        self.decode_gate.set()
-        self.decoding = threading.Event()
-        self.failures: list[Exception] = []
-        self.next_logits: list[npt.NDArray[np.float32]] = []
-        self.scores = np.array([0.9, 0.8, 0.7], np.float32)
-        self.stability_scores = np.array([0.4, 0.3, 0.2], np.float32)
-
-    def encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Any:
-        number = int(image_rgb[0, 0, 0])
-        self.started.append(number)
-        gate = self.gates.get(number)
-        while gate is not None and not gate.wait(0.01):
-            if should_stop():
-                raise EncodeCancelledError("cancelled")
-        if self.failures:
-            raise self.failures.pop()
-        self.encoded.append(number)
-        return SimpleNamespace(number=number, original_hw=(image_rgb.shape[0], image_rgb.shape[1]))
-
-    def decode(
-        self,
-        embedding: Any,
-        prompts: Sequence[Prompt],
-        multimask_output: Sequence[bool],
-        best_only: Sequence[bool],
-    ) -> list[Masks]:
-        self.decoding.set()
-        assert self.decode_gate.wait(DEADLINE_SEC)
-        if self.failures:
-            raise self.failures.pop()
-        self.decoded.append((embedding.number, list(prompts), list(multimask_output)))
-        return [
-            self._masks(prompt, embedding.original_hw, 3 if three else 1, only_best)
-            for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
-        ]
-
-    def _masks(self, prompt: Prompt, size_hw: tuple[int, int], num_scores: int, only_best: bool) -> Masks:
-        """One pixel at the last point, or the first pixel; logits tell its x, or are those of the prompt."""
-        count = 1 if only_best else num_scores
-        masks = np.zeros((count, *size_hw), bool)
-        x, y = (0, 0) if prompt.point_coords is None else prompt.point_coords[-1].astype(int)
-        masks[:, y, x] = True
-        logits = np.full((count, 4, 4), x, np.float32)
-        if prompt.point_coords is None and prompt.low_res_logits is not None:
-            logits[:] = self.next_logits.pop() if self.next_logits else prompt.low_res_logits
-        scores = self.scores[:count]
-        others = self.scores[count:num_scores]
-        return Masks(masks, scores, self.stability_scores[:count], logits, others)
 
 
 @dataclass
@@ -112,6 +49,7 @@ class Recorder:
     candidates: list[Outputs] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     drops: list[tuple[str, str]] = field(default_factory=list)
+    flushes: list[str] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     candidates_wanted: bool = True
     refuse_outputs: bool = False
@@ -133,29 +71,34 @@ class Recorder:
     def on_drop(self, kind: str, reason: str) -> None:
         self.drops.append((kind, reason))
 
+    def on_flush(self, reason: str) -> None:
+        self.flushes.append(reason)
+
     def on_failure(self, what: str, error: Exception) -> None:
         self.failures.append((what, error))
-
-
-def read_image(data: bytes) -> npt.NDArray[np.uint8]:
-    """One byte: an image full of that number. Two: of another size. None: broken."""
-    if not data:
-        raise InvalidImageError("no data", kind="short data")
-    size_hw = SIZE_HW if len(data) == 1 else (12, 4)
-    return np.full((*size_hw, 3), data[0], np.uint8)
 
 
 class Rig:
     """An engine with its fake predictor and recorder."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.predictor = FakePredictor()
+    def __init__(self, settings: Settings, waiting: WaitingPrompts) -> None:
+        self.predictor = FakeModel()
         self.heard = Recorder()
         self.statistics = Statistics()
+        self.waiting = waiting
+        self.num_read = 0
         self.engine = Engine(
-            cast(Predictor, self.predictor), read_image, self.heard, settings, self.statistics
+            cast(Predictor, self.predictor), self.read_image, self.heard, settings, self.statistics, waiting
         )
         self.engine.start()
+
+    def read_image(self, data: bytes) -> npt.NDArray[np.uint8]:
+        """One byte: an image full of that number. Two: of another size. None: broken."""
+        self.num_read += 1
+        if not data:
+            raise InvalidImageError("no data", kind="short data")
+        size_hw = SIZE_HW if len(data) == 1 else (12, 4)
+        return np.full((*size_hw, 3), data[0], np.uint8)
 
     def image(self, number: int, stamp_ns: int | None = None, data: bytes | None = None) -> None:
         """An image with that number in its pixels and, unless said otherwise, that many seconds as stamp."""
@@ -170,7 +113,15 @@ class Rig:
 
     def wait_for_encode(self, number: int) -> None:
         wait_until(lambda: number in self.predictor.encoded, f"the encode of image {number}")
-        wait_until(lambda: self.engine._encoding is None, "the encode thread")
+        wait_until(self._has_settled_images, "the image to be stored or dropped")
+
+    def _has_settled_images(self) -> bool:
+        """Whether every image that was read is counted as encoded or as dropped, which comes last."""
+        snapshot = self.statistics.snapshot()
+        read_drops = [
+            num for kind, num in snapshot.drops.items() if kind not in ("out of order", "other camera")
+        ]
+        return snapshot.totals.get("encode", 0) + sum(read_drops) == self.num_read
 
     def prompt(
         self,
@@ -191,7 +142,8 @@ class Rig:
 
     def program(self, *prompts: ProgramPrompt, at: float = 0, refused: Sequence[RefusedObject] = ()) -> None:
         update = ProgramPrompts(prompts, tuple(refused))
-        self.prompt(update, round(at * SECOND), undoable=False)
+        stamp_ns = round(at * SECOND)
+        self.engine.submit(PromptRequest("/sam/prompts", stamp_ns, "", lambda _: update, False, True))
 
     def outputs(self, count: int) -> list[Outputs]:
         """The first sets of outputs, once so many have come."""
@@ -210,8 +162,8 @@ class Rig:
 def make_rig() -> Iterator[Callable[..., Rig]]:
     rigs: list[Rig] = []
 
-    def make(**settings: Any) -> Rig:
-        rigs.append(Rig(Settings(**settings)))
+    def make(waiting: WaitingPrompts | None = None, **settings: Any) -> Rig:
+        rigs.append(Rig(Settings(**settings), waiting or WaitingPrompts()))
         return rigs[-1]
 
     yield make
@@ -243,7 +195,7 @@ def test_a_prompt_on_an_embedded_frame_never_waits_for_an_encode(rig: Rig) -> No
     assert 2 not in rig.predictor.encoded
 
 
-def test_nor_does_it_wait_for_a_prompt_that_does(rig: Rig) -> None:
+def test_a_prompt_on_an_embedded_frame_never_waits_for_a_prompt_that_waits(rig: Rig) -> None:
     rig.embed(1)
     rig.predictor.gates[2] = threading.Event()
     rig.image(2)
@@ -325,8 +277,8 @@ def test_a_prompt_before_the_first_image_is_held_for_it(rig: Rig) -> None:
     assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND
 
 
-def test_but_not_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "HOLD_SEC", 0.01)
+def test_a_prompt_is_refused_when_no_image_comes_in_time(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(WaitingPrompts(hold_sec=0.01))
     rig.click()
     assert rig.refusals(1)[0].kind == "no image"
 
@@ -338,8 +290,8 @@ def test_a_prompt_newer_than_any_image_waits_for_its_frame(rig: Rig) -> None:
     assert rig.outputs(1)[0].frame.stamp_ns == 2 * SECOND
 
 
-def test_then_it_is_refused(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "HOLD_SEC", 0.01)
+def test_a_prompt_is_refused_when_no_image_as_new_comes_in_time(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(WaitingPrompts(hold_sec=0.01))
     rig.embed(1)
     rig.click(at=5)
     (refusal,) = rig.refusals(1)
@@ -379,7 +331,10 @@ def test_only_the_newest_of_a_flood_is_encoded(rig: Rig) -> None:
     rig.predictor.gates[1].set()
     rig.wait_for_encode(199)
     assert rig.predictor.encoded == [1, 199]
-    assert len(rig.engine._frames._images) == 30
+    rig.click(at=169)
+    assert rig.refusals(1)[0].kind == "stale"
+    rig.click(at=170)  # the last 30 are kept
+    assert seconds(rig.outputs(1)) == [170]
 
 
 def test_on_prompt_encodes_nothing_unasked(make_rig: Callable[..., Rig]) -> None:
@@ -541,16 +496,51 @@ def test_an_encode_begun_before_a_flush_is_not_kept(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1])
-def test_nor_does_it_answer_a_prompt_that_comes_after_the_flush(rig: Rig, at: int) -> None:
+def test_an_encode_begun_before_a_flush_answers_no_prompt_of_after_it(rig: Rig, at: int) -> None:
     """Frame 9 is of the recording before, though its stamp fits the prompt."""
     rig.predictor.gates[9] = threading.Event()
     rig.image(9, stamp_ns=1 * SECOND + 40_000_000)
     wait_until(lambda: rig.predictor.started == [9], "the encode")
-    rig.image(5, stamp_ns=1 * SECOND - 20_000_000)
+    for number, stamp_ns in ((3, 940), (4, 960), (5, 980)):  # a third one in order is no delay
+        rig.image(number, stamp_ns=stamp_ns * SECOND // 1000)
     rig.click(at=at)
-    wait_until(lambda: rig.engine._waiting_jobs()[0].wanted, "the prompt's choice of a frame")
+    wait_until(lambda: rig.waiting.wanted_frame, "the prompt's choice of a frame")
     rig.predictor.gates[9].set()
     assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND - 20_000_000
+
+
+def test_swapped_images_are_no_jump_of_the_clock(following: Rig) -> None:
+    following.embed(7, 9)
+    following.click()
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.image(8, stamp_ns=9 * SECOND - SECOND // 10)
+    following.embed(10)
+    assert [following.ids(one) for one in following.outputs(3)] == [[], [], ["_1"]]
+    ((kind, reason),) = following.heard.drops
+    assert kind == "out of order" and "0.100 s before" in reason
+    assert following.statistics.snapshot().drops == {"out of order": 1}
+    assert not following.heard.flushes
+
+
+def test_a_jump_of_the_clock_is_told_with_how_far_back_it_went(rig: Rig) -> None:
+    rig.embed(9)
+    rig.click()
+    rig.outputs(1)
+    rig.embed(4)
+    (reason,) = rig.heard.flushes
+    assert "jumped back by 5.000 s" in reason and rig.engine.num_objects == 0
+
+
+def test_images_of_a_second_camera_are_left_out_and_told(following: Rig) -> None:
+    for number in range(1, 9):
+        frame_id = ("left", "right")[number % 2]
+        following.engine.add_image(number * SECOND // 10, frame_id, bytes([number]))
+        if number in (1, 2, 3, 5, 7):
+            following.wait_for_encode(number)
+    frame_ids = [outputs.frame.frame_id for outputs in following.outputs(5)]
+    assert frame_ids == ["right", "left", "right", "right", "right"]
+    assert [kind for kind, _ in following.heard.drops] == ["other camera"] * 3
+    assert "'right' and 'left'" in following.heard.drops[0][1]
 
 
 # What is asked of the model, and what comes out.
@@ -698,8 +688,8 @@ def test_more_than_max_objects_is_said_once(make_rig: Callable[..., Rig]) -> Non
     assert rig.statistics.snapshot().refusals == {"max_objects": 997}
 
 
-def test_waiting_prompts_are_bounded_and_the_newest_win(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "PENDING_KEPT", 3)
+def test_waiting_prompts_are_bounded_and_the_newest_win(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(WaitingPrompts(prompts_kept=3))
     rig.predictor.gates[1] = threading.Event()
     rig.image(1)
     for x in range(5):
@@ -937,7 +927,6 @@ def test_encoding_waits_for_a_decode_thread_that_is_two_frames_behind(following:
     following.predictor.decode_gate.clear()
     following.embed(2, 3)  # one is being decoded, one waits
     following.image(4)
-    assert following.engine._choose_frame() == (None, None)
     following.image(5)
     following.predictor.decode_gate.set()
     assert seconds(following.outputs(4)) == [1, 2, 3, 5]
@@ -959,21 +948,20 @@ def test_stamps_increase_strictly(following: Rig) -> None:
     following.image(2, stamp_ns=SECOND)
     following.wait_for_encode(2)
     following.image(3, stamp_ns=SECOND - 1)
-    following.wait_for_encode(3)
     following.embed(4)
     assert seconds(following.outputs(2)) == [1, 4]
-    assert [kind for kind, _ in following.heard.drops] == ["stamp not later"] * 2
+    assert [kind for kind, _ in following.heard.drops] == ["stamp not later", "out of order"]
+    assert following.predictor.encoded == [1, 2, 4]
 
 
 def test_a_frame_that_is_encoded_again_is_not_out_of_order(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(follow=True, embeddings_kept=1)
-    rig.embed(1)
-    for number, stamp_ns in ((2, SECOND * 24 // 25), (3, SECOND * 23 // 25)):
-        rig.image(number, stamp_ns=stamp_ns)
-        rig.wait_for_encode(number)
+    rig.embed(1, 2)
+    rig.image(3, stamp_ns=2 * SECOND)
+    rig.wait_for_encode(3)
     rig.click(at=1)
     wait_until(lambda: rig.engine.num_objects, "the object")
-    assert rig.predictor.encoded == [1, 2, 3, 1] and len(rig.heard.drops) == 2
+    assert rig.predictor.encoded == [1, 2, 3, 1] and len(rig.heard.drops) == 1
 
 
 def test_stamps_that_do_not_increase_are_no_sign_of_life(following: Rig) -> None:
@@ -1038,12 +1026,10 @@ def test_a_failed_decode_empties_one_set_and_costs_no_object(following: Rig) -> 
 
 def test_an_answer_somewhere_else_is_left_out_and_costs_no_object(following: Rig) -> None:
     following.embed(1)
-    following.click(x=3)
-    wait_until(lambda: following.engine.num_objects, "the object")
-    (one,) = following.engine._table.objects
-    place = np.asarray(one.low_res_logits).copy()
+    place = np.full((4, 4), 3, np.float32)
     place[:, :2] = -3
-    following.engine._table = following.engine._table.with_objects([replace(one, low_res_logits=place)])
+    following.prompt(MaskPrompt(place))
+    wait_until(lambda: following.engine.num_objects, "the object")
     following.predictor.next_logits.append(-place)
     following.embed(2, 3)
     assert [following.ids(one) for one in following.outputs(3)] == [[], [], ["_1"]]
@@ -1058,7 +1044,7 @@ def test_frames_are_answered_before_prompts_on_later_ones(make_rig: Callable[...
     rig.image(4)
     rig.program(program_point("a", 1), at=3)
     rig.program(program_point("b", 2), at=4)
-    wait_until(lambda: all(job.wanted for job in rig.engine._waiting_jobs()), "the frames to be found")
+    wait_until(lambda: rig.waiting.next_deadline is None, "the frames to be found")
     rig.predictor.decode_gate.clear()
     rig.predictor.gates[3].set()
     wait_until(rig.predictor.decoding.is_set, "the decode")
@@ -1090,7 +1076,6 @@ def test_switched_off_and_on_again_everything_is_in_sight(following: Rig) -> Non
     wait_until(lambda: following.engine.num_objects, "the object")
     following.embed(2)
     assert following.ids(following.outputs(2)[1]) == []
-    assert following.engine._table.objects[0].is_lost
     following.engine.configure(Settings(follow=False))
     following.click(label=0)
     assert following.ids(following.outputs(3)[2]) == ["_1"]

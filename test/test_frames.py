@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import torch
+from fake_model import fake_embedding
 
-from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore
-from sam_ros.predictor import Embedding
+from sam_ros.core.frames import Arrival, EmbeddedFrame, Frame, FrameStore, Order
+from sam_ros.errors import SamRosError
 
 TOLERANCE_NS = 50
-EMBEDDING = Embedding(torch.zeros(1), (4, 6), (4, 6))
+SECOND = 1_000_000_000
+EMBEDDING = fake_embedding()
 
 
 def frame(sequence: int, stamp_ns: int) -> Frame:
@@ -32,6 +33,10 @@ def with_embeddings(*stamps_ns: int, embeddings_kept: int = 3) -> FrameStore:
     for sequence, stamp_ns in enumerate(stamps_ns, 1):
         frames.add_embedding(embedded(sequence, stamp_ns))
     return frames
+
+
+def add_images(frames: FrameStore, *stamps_ns: int) -> list[Frame]:
+    return [frames.add_image(stamp_ns, "camera", b"") for stamp_ns in stamps_ns]
 
 
 def sequence_of(found: EmbeddedFrame | Frame | None) -> int | None:
@@ -66,7 +71,7 @@ def test_the_tolerance_is_inclusive_on_both_sides() -> None:
 
 def test_without_tolerance_only_the_exact_stamp_fits() -> None:
     frames = store(stamp_tolerance_ns=0)
-    frames.add_image(frame(1, 1000))
+    add_images(frames, 1000)
     assert sequence_of(frames.find_image(1000)) == 1
     assert frames.find_image(1001) is None
 
@@ -75,8 +80,7 @@ def test_stamps_of_today_are_not_rounded() -> None:
     """Nanoseconds since 1970 have more digits than a float."""
     now = 1_763_800_000_123_456_789
     frames = store(stamp_tolerance_ns=0)
-    frames.add_image(frame(1, now))
-    frames.add_image(frame(2, now + 1))
+    add_images(frames, now, now + 1)
     assert sequence_of(frames.find_image(now)) == 1
     assert sequence_of(frames.find_image(now + 1)) == 2
 
@@ -92,15 +96,13 @@ def test_of_equally_near_ones_the_later_frame_is_taken() -> None:
 
 def test_of_frames_with_one_stamp_the_later_is_taken() -> None:
     frames = store()
-    for sequence in (1, 2):
-        frames.add_image(frame(sequence, 1000))
+    add_images(frames, 1000, 1000)
     assert sequence_of(frames.find_image(1000)) == 2
 
 
 def test_images_beyond_the_limit_are_forgotten_oldest_first() -> None:
     frames = store(images_kept=2, stamp_tolerance_ns=0)
-    for sequence in (1, 2, 3):
-        frames.add_image(frame(sequence, 1000 * sequence))
+    add_images(frames, 1000, 2000, 3000)
     assert frames.find_image(1000) is None
     assert sequence_of(frames.find_image(2000)) == 2
     assert sequence_of(frames.newest_image) == 3
@@ -108,8 +110,7 @@ def test_images_beyond_the_limit_are_forgotten_oldest_first() -> None:
 
 def test_the_newest_image_stays_even_if_none_is_to_be_kept() -> None:
     frames = store(images_kept=0, stamp_tolerance_ns=0)
-    frames.add_image(frame(1, 1000))
-    frames.add_image(frame(2, 2000))
+    add_images(frames, 1000, 2000)
     assert sequence_of(frames.newest_image) == 2
     assert frames.find_image(1000) is None
 
@@ -143,14 +144,13 @@ def test_old_frames_embedded_on_demand_never_push_out_the_newest(embeddings_kept
 
 def test_smaller_limits_forget_at_once_and_larger_ones_keep_more() -> None:
     frames = with_embeddings(1000, 2000, 3000)
-    for sequence in (1, 2, 3):
-        frames.add_image(frame(sequence, 1000 * sequence))
+    add_images(frames, 1000, 2000, 3000)
     frames.configure(images_kept=1, embeddings_kept=1, stamp_tolerance_ns=TOLERANCE_NS)
     assert frames.find_image(2000) is None and frames.find_embedding(2000) is None
     assert sequence_of(frames.find_image(3000)) == sequence_of(frames.find_embedding(3000)) == 3
     frames.configure(images_kept=3, embeddings_kept=3, stamp_tolerance_ns=TOLERANCE_NS)
     for sequence in (4, 5):
-        frames.add_image(frame(sequence, 1000 * sequence))
+        add_images(frames, 1000 * sequence)
         frames.add_embedding(embedded(sequence, 1000 * sequence))
     for stamp_ns in (3000, 4000, 5000):
         assert frames.find_image(stamp_ns) is not None
@@ -175,7 +175,169 @@ def test_the_embedding_of_a_frame_is_found_by_the_frame_not_its_stamp() -> None:
 
 def test_clear_forgets_everything() -> None:
     frames = with_embeddings(1000)
-    frames.add_image(frame(1, 1000))
+    (forgotten,) = add_images(frames, 1000)
     frames.clear()
     assert frames.newest_image is None and frames.newest_embedding is None
     assert frames.find_image(1000) is None and frames.find_embedding(1000) is None
+    assert frames.is_forgotten(forgotten) and not frames.is_forgotten(*add_images(frames, 1000))
+
+
+def test_frames_are_numbered_on_and_on() -> None:
+    frames = store()
+    add_images(frames, 1000, 2000)
+    frames.clear()
+    assert [frame.sequence for frame in add_images(frames, 500, 600)] == [3, 4]
+    assert frames.num_frames == 4
+
+
+def test_each_image_is_to_be_tried_once() -> None:
+    frames = store()
+    assert frames.newest_untried is None
+    first, second = add_images(frames, 1000, 2000)
+    assert sequence_of(frames.newest_untried) == 2
+    frames.begin_encoding(second)
+    assert sequence_of(frames.newest_untried) is None and sequence_of(frames.encoding) == 2
+    frames.add_embedding(EmbeddedFrame(second, EMBEDDING))
+    assert sequence_of(frames.encoding) is None
+    frames.begin_encoding(first)  # for a prompt
+    (third,) = add_images(frames, 3000)
+    frames.give_up(first, SamRosError("broken"))
+    assert sequence_of(frames.newest_untried) == third.sequence and sequence_of(frames.encoding) is None
+    assert str(frames.error_of(first)) == "broken" and frames.error_of(third) is None
+
+
+def test_a_frame_forgotten_while_it_is_encoded_is_not_kept() -> None:
+    frames = store()
+    (old,) = add_images(frames, 1000)
+    frames.begin_encoding(old)
+    frames.clear()
+    assert frames.encoding is None
+    assert frames.add_embedding(EmbeddedFrame(old, EMBEDDING)) is Order.FORGOTTEN
+    assert frames.newest_embedding is None
+
+
+@pytest.mark.parametrize(
+    ("stamps_ns", "expected"),
+    [
+        ([1000, 2000, 3000], [Order.NEXT] * 3),
+        ([1000, 1000, 2000], [Order.NEXT, Order.OUT_OF_ORDER, Order.NEXT]),
+        ([1000, 980, 990], [Order.NEXT, Order.OUT_OF_ORDER, Order.OUT_OF_ORDER]),
+        ([0, 0], [Order.NEXT] * 2),
+    ],
+    ids=["increasing", "repeated", "going back", "without stamps"],
+)
+def test_the_order_of_embedded_frames(stamps_ns: list[int], expected: list[Order]) -> None:
+    frames = store()
+    images = add_images(frames, *stamps_ns)
+    assert [frames.add_embedding(EmbeddedFrame(image, EMBEDDING)) for image in images] == expected
+
+
+def test_an_older_frame_embedded_for_a_prompt_is_earlier() -> None:
+    frames = store()
+    first, second = add_images(frames, 1000, 2000)
+    assert frames.add_embedding(EmbeddedFrame(second, EMBEDDING)) is Order.NEXT
+    assert frames.add_embedding(EmbeddedFrame(first, EMBEDDING)) is Order.EARLIER
+
+
+def test_a_stamp_means_an_embedding_before_an_image() -> None:
+    frames = store()
+    first, second = add_images(frames, 1000, 2000)
+    assert frames.find(1000, encode_always=True) == (None, first)
+    frames.add_embedding(embedded := EmbeddedFrame(first, EMBEDDING))
+    assert frames.find(1000, encode_always=True) == (embedded, None)
+    assert frames.find(2000, encode_always=True) == (None, second)
+    assert frames.find(9000, encode_always=True) == (None, None)
+
+
+def test_the_frame_that_is_being_encoded_is_found_though_its_image_is_gone() -> None:
+    frames = store(images_kept=1)
+    (first,) = add_images(frames, 1000)
+    frames.begin_encoding(first)
+    add_images(frames, 2000)
+    assert frames.find(1010, encode_always=True) == (None, first)
+
+
+def test_stamp_zero_is_the_newest_embedding_or_on_prompt_the_newest_image() -> None:
+    frames = store()
+    assert frames.find(0, encode_always=True) == (None, None)
+    first, second = add_images(frames, 1000, 2000)
+    assert frames.find(0, encode_always=True) == (None, second)
+    frames.add_embedding(embedded := EmbeddedFrame(first, EMBEDDING))
+    assert frames.find(0, encode_always=True) == (embedded, None)
+    assert frames.find(0, encode_always=False) == (None, second)
+
+
+def test_why_a_frame_is_missing() -> None:
+    frames = store()
+    assert frames.explain_missing(0).kind == "no image" and frames.may_still_come(5)
+    add_images(frames, 2 * SECOND)
+    late, early = frames.explain_missing(3 * SECOND), frames.explain_missing(1 * SECOND)
+    assert late.kind == "too new" and "1.000 s newer" in str(late) and frames.may_still_come(3 * SECOND)
+    assert early.kind == "stale" and "1.000 s older" in str(early)
+    assert not frames.may_still_come(1 * SECOND) and frames.may_still_come(0)
+
+
+def arrivals(frames: FrameStore, *stamps_ms: int, frame_ids: str = "") -> list[Arrival]:
+    """How images of these stamps come; those that are taken are stored, as the engine does."""
+    found = []
+    for index, stamp_ms in enumerate(stamps_ms):
+        frame_id = frame_ids[index] if frame_ids else "camera"
+        arrival = frames.arrival(stamp_ms * 1_000_000, frame_id)
+        if arrival is Arrival.JUMP_BACK:
+            frames.clear()
+        if arrival in (Arrival.NEXT, Arrival.JUMP_BACK):
+            frames.add_image(stamp_ms * 1_000_000, frame_id, b"")
+        found.append(arrival)
+    return found
+
+
+NEXT, LATE, JUMP, OTHER = Arrival.NEXT, Arrival.LATE, Arrival.JUMP_BACK, Arrival.OTHER_CAMERA
+
+
+@pytest.mark.parametrize(
+    ("stamps_ms", "expected"),
+    [
+        ([7000, 9000, 8900, 10000], [NEXT, NEXT, LATE, NEXT]),
+        ([100, 300, 200, 500, 400, 700, 600], [NEXT, NEXT, LATE, NEXT, LATE, NEXT, LATE]),
+        ([900, 800, 700, 600, 1000], [NEXT, LATE, LATE, LATE, NEXT]),  # the other way round
+        ([5000, 3001, 3000, 6000], [NEXT, LATE, JUMP, NEXT]),
+        ([500, 1000, 1500, 0, 500, 1000, 1500], [NEXT, NEXT, NEXT, LATE, LATE, JUMP, NEXT]),
+        ([0, 0, 0], [NEXT, NEXT, NEXT]),
+    ],
+    ids=["two swapped", "swapped in pairs", "reversed", "two seconds back", "a short bag loops", "no stamps"],
+)
+def test_how_images_arrive(stamps_ms: list[int], expected: list[Arrival]) -> None:
+    assert arrivals(store(), *stamps_ms) == expected
+
+
+def test_a_bag_that_loops_is_taken_on_every_loop() -> None:
+    """Shorter than stamp_tolerance, which has nothing to do with it."""
+    frames = store(stamp_tolerance_ns=2 * SECOND)
+    loop = range(0, 1500, 100)
+    first, *later = [arrivals(frames, *loop) for _ in range(4)]
+    assert first == [NEXT] * 15
+    assert later == [[LATE, LATE, JUMP] + [NEXT] * 12] * 3
+
+
+@pytest.mark.parametrize(
+    ("frame_ids", "stamps_ms", "expected"),
+    [
+        ("aabbb", [0, 100, 200, 300, 400], [NEXT] * 5),
+        ("ababab", [0, 100, 200, 300, 400, 500], [NEXT, NEXT, NEXT, OTHER, NEXT, OTHER]),
+        ("ababb", [0, 100, 200, 300, 2300], [NEXT, NEXT, NEXT, OTHER, NEXT]),
+        ("aba", [0, 100, 9000], [NEXT] * 3),
+    ],
+    ids=["it changed", "two at once", "the first one ends", "it changed back much later"],
+)
+def test_two_cameras_on_one_topic(frame_ids: str, stamps_ms: list[int], expected: list[Arrival]) -> None:
+    assert arrivals(store(), *stamps_ms, frame_ids=frame_ids) == expected
+
+
+def test_a_frame_that_never_arrived_is_told_from_one_that_is_no_longer_kept() -> None:
+    frames = store(images_kept=1, stamp_tolerance_ns=0)
+    arrivals(frames, 1000, 2000, 3000)
+    kept, lost, before = (frames.explain_missing(ms * 1_000_000) for ms in (1000, 1500, 400))
+    assert "no longer kept" in str(kept)
+    assert "no image of its stamp arrived; the nearest one is 0.500 s away" in str(lost)
+    assert "0.600 s older than the first image" in str(before)
+    assert {error.kind for error in (kept, lost, before)} == {"stale"}

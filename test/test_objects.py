@@ -1,485 +1,65 @@
-"""The objects: how clicks, boxes, masks and programs create, refine, replace and drop them."""
+"""The object table: found by id, removed, and brought back."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import pytest
 
-from sam_ros.core.objects import (
-    Box,
-    ClickedUpdate,
-    LowResLogits,
-    MaskPrompt,
-    ObjectTable,
-    Point,
-    ProgramPrompt,
-    ProgramPrompts,
-    RefusedObject,
-    Target,
-    update_clicked,
-    update_program,
-)
+from sam_ros.core.objects import ObjectTable, RefusedObject, SegmentedObject, by_kind, difference
 from sam_ros.errors import InvalidPromptError
 
-HERE = Target(sequence=1, size_hw=(48, 64), image_size=64)
-LATER = replace(HERE, sequence=2)
-LARGER = Target(sequence=3, size_hw=(96, 128), image_size=64)
+A, B, C = (SegmentedObject(id, "", index, 1, (48, 64)) for index, id in enumerate("abc"))
+TABLE = ObjectTable((A, B, C), clicked=B.created, num_created=3)
 
-FOREGROUND = Point(10, 20, 1)
-OTHER_FOREGROUND = Point(30, 40, 1)
-BACKGROUND = Point(5, 6, 0)
-BOX = Box((1, 2, 30, 40))
-OTHER_BOX = Box((3, 4, 10, 12))
 
+def ids(table: ObjectTable) -> str:
+    return "".join(o.id for o in table.objects)
 
-def logits(value: float) -> LowResLogits:
-    return np.full((16, 16), value, np.float32)
 
+def test_an_object_is_found_by_its_id_and_the_clicked_one_by_none() -> None:
+    assert TABLE.with_id("c") is C and TABLE.with_id("") is B
+    with pytest.raises(InvalidPromptError, match="no object 'd'"):
+        TABLE.with_id("d")
+    with pytest.raises(InvalidPromptError, match="no clicked object"):
+        ObjectTable((A,)).with_id("")
 
-def updated(
-    table: ObjectTable, *updates: ClickedUpdate, target: Target = HERE, **options: Any
-) -> ObjectTable:
-    """The table after some clicks on one frame; each object's answer is logits of its ``created``."""
-    settings = {"accumulate_clicks": False, "max_objects": 64, **options}
-    for update in updates:
-        table = decoded(update_clicked(table, update, target, **settings))
-    return table
 
+def test_a_removed_object_is_gone_and_the_clicked_one_no_longer_clicked() -> None:
+    assert ids(TABLE.without(A)) == "bc" and TABLE.without(A).clicked_object is B
+    assert ids(TABLE.without(B)) == "ac" and TABLE.without(B).clicked_object is None
+    assert TABLE.without(B).with_clicked(C).clicked_object is C
 
-def decoded(table: ObjectTable) -> ObjectTable:
-    """The table once every object has been decoded: the logits are the object's ``created``."""
-    return table.with_answers({o.created: logits(o.created) for o in table.objects}, HERE.sequence)
 
+def test_undone_what_was_made_is_gone_and_what_was_changed_or_removed_is_as_before() -> None:
+    made = SegmentedObject("d", "", 3, 1, (48, 64))
+    after = ObjectTable((A, replace(C, class_id="cup"), made), clicked=made.created, num_created=4)
+    change = difference(TABLE, after)
+    assert change.clicked_before == B.created
+    assert change.made == {made.created} and change.before == (B, C)
+    back = after.undone(change)
+    assert back.objects == (A, B, C) and back.clicked_object is B and back.num_created == 4
 
-def programmed(
-    table: ObjectTable, *prompts: ProgramPrompt, target: Target = HERE, max_objects: int = 64
-) -> tuple[ObjectTable, tuple[RefusedObject, ...]]:
-    after, refused = update_program(table, ProgramPrompts(prompts), target, max_objects=max_objects)
-    return decoded(after), refused
 
+def test_undone_what_came_later_stays() -> None:
+    change = difference(TABLE, TABLE.without(B))
+    later = SegmentedObject("later", "", 9, 2, (48, 64))
+    table = replace(TABLE.without(B), objects=(replace(A, class_id="mug"), C, later))
+    back = table.undone(change)
+    assert ids(back) == "abclater" and back.objects[0].class_id == "mug"
 
-def boxed(id: str, class_id: str = "", x: float = 0) -> ProgramPrompt:
-    return ProgramPrompt(id, class_id, box_xyxy=(x, 0, x + 5, 5))
 
+def test_undone_an_object_whose_id_was_made_anew_stays_gone() -> None:
+    change = difference(TABLE, TABLE.without(B))
+    anew = replace(B, created=7)
+    assert replace(TABLE.without(B), objects=(A, C, anew)).undone(change).objects == (A, C, anew)
 
-def ids(table: ObjectTable) -> list[str]:
-    return [o.id for o in table.objects]
 
+def test_undone_an_object_that_is_gone_is_not_clicked() -> None:
+    change = difference(TABLE, replace(TABLE, clicked=A.created))
+    assert replace(TABLE, objects=(A, C)).undone(change).clicked_object is None
 
-def clicked_id(table: ObjectTable) -> str | None:
-    return table.clicked_object.id if table.clicked_object else None
 
-
-# The clicked object.
-
-
-@pytest.mark.parametrize("update", [FOREGROUND, BOX, MaskPrompt(logits(7))])
-def test_the_first_click_box_or_mask_creates_an_object(update: ClickedUpdate) -> None:
-    table = updated(ObjectTable(), update)
-    assert ids(table) == ["_1"] and clicked_id(table) == "_1"
-    (one,) = table.objects
-    assert (one.class_id, one.sequence, one.size_hw) == ("", 1, (48, 64))
-
-
-@pytest.mark.parametrize("update", [OTHER_FOREGROUND, OTHER_BOX])
-@pytest.mark.parametrize("first", [FOREGROUND, BOX])
-def test_a_foreground_click_or_box_replaces_it(first: ClickedUpdate, update: ClickedUpdate) -> None:
-    table = updated(ObjectTable(), first, BACKGROUND, update)
-    assert ids(table) == ["_2"] and clicked_id(table) == "_2"
-    (one,) = table.objects
-    assert one.points == ((update,) if isinstance(update, Point) else ())
-    assert one.box_xyxy == (update.box_xyxy if isinstance(update, Box) else None)
-    assert one.prior_logits is None
-
-
-def test_clicks_and_boxes_join_it_when_they_accumulate() -> None:
-    updates = (FOREGROUND, BOX, OTHER_FOREGROUND, BACKGROUND, OTHER_BOX)
-    table = updated(ObjectTable(), *updates, accumulate_clicks=True)
-    (one,) = table.objects
-    assert one.id == "_1"
-    assert one.points == (FOREGROUND, OTHER_FOREGROUND, BACKGROUND)
-    assert one.box_xyxy == OTHER_BOX.box_xyxy
-    assert one.prior_logits is None
-
-
-@pytest.mark.parametrize("accumulate_clicks", [True, False])
-def test_a_background_click_joins_it(accumulate_clicks: bool) -> None:
-    table = updated(ObjectTable(), BOX, BACKGROUND, accumulate_clicks=accumulate_clicks)
-    (one,) = table.objects
-    assert (one.id, one.points, one.box_xyxy) == ("_1", (BACKGROUND,), BOX.box_xyxy)
-
-
-@pytest.mark.parametrize("accumulate_clicks", [True, False])
-def test_a_background_click_alone_is_refused(accumulate_clicks: bool) -> None:
-    program, _ = programmed(ObjectTable(), boxed("a"))
-    for table in (ObjectTable(), program, updated(ObjectTable(), FOREGROUND).cleared()):
-        with pytest.raises(InvalidPromptError, match="needs a clicked object") as caught:
-            updated(table, BACKGROUND, accumulate_clicks=accumulate_clicks)
-        assert caught.value.kind == "no object"
-
-
-def test_a_mask_prompt_joins_it_and_replaces_an_earlier_one() -> None:
-    table = updated(ObjectTable(), FOREGROUND, MaskPrompt(logits(5)), MaskPrompt(logits(6)))
-    (one,) = table.objects
-    assert (one.id, one.points) == ("_1", (FOREGROUND,))
-    np.testing.assert_array_equal(one.prior_logits, logits(6))
-
-
-def test_other_objects_are_not_touched_by_clicks() -> None:
-    program, _ = programmed(ObjectTable(), boxed("a"), boxed("b"))
-    table = updated(program, FOREGROUND, BACKGROUND, OTHER_FOREGROUND)
-    assert ids(table) == ["a", "b", "_2"]
-    assert [o.box_xyxy for o in table.objects] == [o.box_xyxy for o in program.objects] + [None]
-
-
-def test_too_many_objects_are_refused_but_replacing_makes_room() -> None:
-    program, _ = programmed(ObjectTable(), boxed("a"), boxed("b"))
-    with pytest.raises(InvalidPromptError, match="2 objects already") as caught:
-        updated(program, FOREGROUND, max_objects=2)
-    assert caught.value.kind == "max_objects"
-    table = updated(program, FOREGROUND, OTHER_FOREGROUND, MaskPrompt(logits(1)), max_objects=3)
-    assert ids(table) == ["a", "b", "_2"]
-
-
-def test_a_table_never_changes() -> None:
-    before = updated(ObjectTable(), FOREGROUND)
-    updated(before, BACKGROUND)
-    updated(before, OTHER_FOREGROUND)
-    programmed(before, boxed("a"))
-    assert ids(before) == ["_1"] and before.objects[0].points == (FOREGROUND,)
-
-
-# On other frames.
-
-
-def test_on_its_own_frame_it_asks_with_all_that_was_given() -> None:
-    table = updated(ObjectTable(), BOX, BACKGROUND, MaskPrompt(logits(5)))
-    prompt = table.objects[0].prompt_on(HERE)
-    np.testing.assert_array_equal(prompt.point_coords, [[5, 6]])
-    np.testing.assert_array_equal(prompt.point_labels, [0])
-    np.testing.assert_array_equal(prompt.box, [1, 2, 30, 40])
-    np.testing.assert_array_equal(prompt.low_res_logits, logits(5))
-
-
-def test_a_click_alone_asks_with_nothing_else() -> None:
-    """However often it was decoded: its own answer must not feed back on its frame."""
-    prompt = updated(ObjectTable(), FOREGROUND).objects[0].prompt_on(HERE)
-    assert prompt.is_single_point
-
-
-def test_elsewhere_it_contributes_its_logits_only() -> None:
-    (one,) = updated(ObjectTable(), BOX, BACKGROUND, MaskPrompt(logits(5))).objects
-    prompt = one.prompt_on(LATER)
-    assert prompt.point_coords is None and prompt.box is None
-    np.testing.assert_array_equal(prompt.low_res_logits, one.low_res_logits)
-
-
-def test_refining_elsewhere_drops_points_and_box_and_keeps_the_mask_as_prior() -> None:
-    table = updated(ObjectTable(), BOX, BACKGROUND)
-    (one,) = updated(table, Point(9, 9, 0), target=LATER).objects
-    assert (one.id, one.sequence, one.points, one.box_xyxy) == ("_1", 2, (Point(9, 9, 0),), None)
-    np.testing.assert_array_equal(one.prior_logits, logits(0))
-
-
-@pytest.mark.parametrize("update", [OTHER_FOREGROUND, OTHER_BOX])
-def test_accumulating_elsewhere_keeps_the_mask_as_prior(update: ClickedUpdate) -> None:
-    table = updated(ObjectTable(), BOX, FOREGROUND, accumulate_clicks=True)
-    (one,) = updated(table, update, target=LATER, accumulate_clicks=True).objects
-    assert one.points == ((update,) if isinstance(update, Point) else ())
-    assert one.box_xyxy == (update.box_xyxy if isinstance(update, Box) else None)
-    np.testing.assert_array_equal(one.prior_logits, logits(0))
-
-
-def test_a_mask_prompt_elsewhere_is_the_prior_itself() -> None:
-    table = updated(ObjectTable(), FOREGROUND)
-    (one,) = updated(table, MaskPrompt(logits(5)), target=LATER).objects
-    assert one.points == ()
-    np.testing.assert_array_equal(one.prior_logits, logits(5))
-
-
-def test_replacing_elsewhere_leaves_nothing_of_the_old() -> None:
-    (one,) = updated(updated(ObjectTable(), BOX), FOREGROUND, target=LATER).objects
-    assert (one.id, one.sequence, one.prior_logits) == ("_2", 2, None)
-
-
-def test_an_older_frame_is_elsewhere_too() -> None:
-    table = updated(ObjectTable(), FOREGROUND, target=LATER)
-    (one,) = updated(table, BACKGROUND, target=HERE).objects
-    assert (one.sequence, one.points) == (1, (BACKGROUND,))
-
-
-def test_objects_appear_only_on_images_of_their_size() -> None:
-    table = updated(ObjectTable(), FOREGROUND)
-    assert ids(table.only_on(HERE)) == ids(table.only_on(LATER)) == ["_1"]
-    assert ids(table.only_on(LARGER)) == []
-    undecoded = update_clicked(ObjectTable(), FOREGROUND, HERE, accumulate_clicks=False, max_objects=1)
-    assert ids(undecoded.only_on(HERE)) == ["_1"]
-    assert ids(undecoded.only_on(LATER)) == []
-
-
-def test_a_background_click_on_an_image_of_another_size_is_refused() -> None:
-    table = updated(ObjectTable(), FOREGROUND)
-    with pytest.raises(InvalidPromptError, match="64 x 48 pixels, not 128 x 96") as caught:
-        updated(table, BACKGROUND, target=LARGER)
-    assert caught.value.kind == "resolution changed"
-
-
-def lost(table: ObjectTable) -> ObjectTable:
-    return table.with_objects([one.lost() for one in table.objects])
-
-
-def test_a_background_click_on_an_object_that_is_out_of_sight_is_refused() -> None:
-    table = lost(updated(ObjectTable(), FOREGROUND))
-    with pytest.raises(InvalidPromptError, match="_1 is out of sight; prompt it anew") as caught:
-        updated(table, BACKGROUND, target=LATER)
-    assert caught.value.kind == "out of sight"
-
-
-@pytest.mark.parametrize("update", [OTHER_FOREGROUND, OTHER_BOX, MaskPrompt(logits(5))])
-def test_what_accumulates_begins_anew_where_the_object_is_out_of_sight(update: ClickedUpdate) -> None:
-    table = lost(updated(ObjectTable(), FOREGROUND, accumulate_clicks=True))
-    (one,) = updated(table, update, target=LATER, accumulate_clicks=True).objects
-    assert one.id == "_2" and not one.is_lost
-
-
-def test_an_object_that_was_lost_later_is_refined_on_its_own_frame() -> None:
-    table = lost(updated(ObjectTable(), FOREGROUND))
-    (one,) = updated(table, BACKGROUND).objects
-    assert (one.id, one.points, one.is_lost) == ("_1", (FOREGROUND, BACKGROUND), False)
-
-
-def test_or_on_the_one_where_it_was_last_seen() -> None:
-    table = updated(ObjectTable(), FOREGROUND)
-    table = lost(table.with_objects([replace(one, logits_sequence=2) for one in table.objects]))
-    (one,) = updated(table, BACKGROUND, target=LATER).objects
-    assert (one.id, one.points, one.is_lost) == ("_1", (BACKGROUND,), False)
-
-
-@pytest.mark.parametrize("update", [OTHER_FOREGROUND, OTHER_BOX, MaskPrompt(logits(5))])
-def test_on_an_image_of_another_size_even_what_accumulates_begins_anew(update: ClickedUpdate) -> None:
-    table = updated(ObjectTable(), FOREGROUND, BOX, accumulate_clicks=True)
-    (one,) = updated(table, update, target=LARGER, accumulate_clicks=True).objects
-    assert (one.id, one.size_hw) == ("_2", (96, 128))
-    assert one.points == ((update,) if isinstance(update, Point) else ())
-    assert (one.prior_logits is None) == (not isinstance(update, MaskPrompt))
-
-
-# Programs.
-
-
-def test_listed_ids_are_created_in_their_order_with_their_classes() -> None:
-    prompts = (boxed("b", "cup"), ProgramPrompt("a", "", (FOREGROUND, BACKGROUND)), boxed("", "cat"))
-    table, refused = programmed(ObjectTable(), *prompts)
-    assert refused == ()
-    assert [(o.id, o.class_id) for o in table.objects] == [("b", "cup"), ("a", ""), ("_1", "cat")]
-    assert [o.points for o in table.objects] == [(), (FOREGROUND, BACKGROUND), ()]
-    assert table.clicked_object is None
-
-
-def test_prompting_anew_keeps_place_and_class_and_nothing_else() -> None:
-    table, _ = programmed(ObjectTable(), boxed("a", "cup"), boxed("b", "cat"))
-    table, _ = programmed(
-        table, boxed("c"), boxed("b", "dog", 7), ProgramPrompt("a", "", (FOREGROUND,)), target=LATER
-    )
-    assert [(o.id, o.class_id) for o in table.objects] == [("a", "cup"), ("b", "dog"), ("c", "")]
-    first, second, _ = table.objects
-    assert (first.sequence, first.points, first.box_xyxy, first.prior_logits) == (
-        2,
-        (FOREGROUND,),
-        None,
-        None,
-    )
-    assert second.box_xyxy == (7, 0, 12, 5)
-
-
-def test_an_object_prompted_anew_has_no_logits_of_before() -> None:
-    before, _ = programmed(ObjectTable(), boxed("a"))
-    after, _ = update_program(before, ProgramPrompts((boxed("a"),)), LATER, max_objects=64)
-    assert after.objects[0].low_res_logits is None
-
-
-def test_unlisted_and_unnamed_ones_are_dropped() -> None:
-    table, _ = programmed(ObjectTable(), boxed("a"), boxed(""), boxed("b"), boxed(""))
-    assert ids(table) == ["a", "_1", "b", "_2"]
-    table, refused = programmed(table, boxed("b"), boxed(""))
-    assert ids(table) == ["b", "_3"] and refused == ()
-
-
-def test_an_id_that_the_node_made_can_be_prompted_while_it_lives() -> None:
-    table, _ = programmed(ObjectTable(), boxed(""), boxed(""))
-    table, refused = programmed(table, boxed("_2", "cup", 7))
-    assert ids(table) == ["_2"] and refused == ()
-    assert (table.objects[0].class_id, table.objects[0].box_xyxy) == ("cup", (7, 0, 12, 5))
-    table, (refusal,) = programmed(table, boxed("_1"), boxed("a"))
-    assert ids(table) == ["a"]
-    assert (refusal.id, refusal.kind) == ("_1", "unknown id") and "'_1' is not alive" in refusal.reason
-
-
-@pytest.mark.parametrize("id", ["_", "_1", "_99", "__", "_cup"])
-def test_foreign_ids_with_the_nodes_prefix_are_refused(id: str) -> None:
-    table, (refusal,) = programmed(ObjectTable(), boxed("a"), boxed(id))
-    assert ids(table) == ["a"]
-    assert (refusal.id, refusal.kind) == (id, "unknown id")
-
-
-def test_the_clicked_object_is_not_touched() -> None:
-    clicked = updated(ObjectTable(), FOREGROUND)
-    table, _ = programmed(clicked, boxed("a"), boxed(""))
-    assert ids(table) == ["_1", "a", "_2"] and table.clicked_object is table.objects[0]
-    table, _ = programmed(table)
-    assert ids(table) == ["_1"]
-    assert table.objects[0].points == (FOREGROUND,) and clicked_id(table) == "_1"
-
-
-def test_an_empty_array_leaves_none() -> None:
-    table, _ = programmed(ObjectTable(), boxed("a"), boxed(""))
-    table, refused = programmed(table)
-    assert (ids(table), refused) == ([], ())
-
-
-def test_a_refused_object_stays_as_it_was() -> None:
-    before, _ = programmed(ObjectTable(), boxed("a", "cup"), boxed("b"), boxed("c"))
-    refusal = RefusedObject("a", "a box cannot be background", "background box")
-    update = ProgramPrompts((boxed("b", x=7),), (refusal,))
-    after, refused = update_program(before, update, LATER, max_objects=64)
-    assert refused == (refusal,)
-    assert ids(after) == ["a", "b"]
-    assert after.objects[0] is before.objects[0]
-
-
-def test_where_all_are_refused_the_table_stays_as_it_was() -> None:
-    before, _ = programmed(updated(ObjectTable(), FOREGROUND), boxed("a"), boxed("b"))
-    refusal = RefusedObject("", "a point must be finite", "not finite")
-    after, refused = update_program(before, ProgramPrompts((boxed("_9"),), (refusal,)), LATER, max_objects=64)
-    assert after is before
-    assert [one.kind for one in refused] == ["not finite", "unknown id"]
-
-
-def test_objects_beyond_the_limit_are_refused_and_the_first_stay() -> None:
-    clicked = updated(ObjectTable(), FOREGROUND)
-    table, refused = programmed(clicked, *(boxed(f"a{i}") for i in range(10_000)), max_objects=3)
-    assert ids(table) == ["_1", "a0", "a1"]
-    assert len(refused) == 9998
-    assert refused[0].id == "a2" and {one.kind for one in refused} == {"max_objects"}
-    assert "raise max_objects" in refused[0].reason
-
-
-def test_dropping_the_unlisted_makes_room() -> None:
-    table, _ = programmed(ObjectTable(), boxed("a"), boxed("b"), max_objects=2)
-    table, refused = programmed(table, boxed("c"), boxed("d"), max_objects=2)
-    assert (ids(table), refused) == (["c", "d"], ())
-
-
-def test_a_full_table_is_prompted_anew_without_refusals() -> None:
-    table, _ = programmed(ObjectTable(), boxed("a"), boxed("b"), max_objects=2)
-    table, refused = programmed(table, boxed("b"), boxed("a"), max_objects=2)
-    assert (ids(table), refused) == (["a", "b"], ())
-
-
-def test_a_lowered_limit_holds_for_objects_that_live_already() -> None:
-    prompts = [boxed(id) for id in "abcd"]
-    table, _ = programmed(updated(ObjectTable(), FOREGROUND), *prompts)
-    table, refused = programmed(table, *prompts, max_objects=3)
-    assert ids(table) == ["_1", "a", "b"]
-    assert [(one.id, one.kind) for one in refused] == [("c", "max_objects"), ("d", "max_objects")]
-
-
-# Ids, order and undo.
-
-
-def test_ids_are_never_made_twice() -> None:
-    table = updated(ObjectTable(), FOREGROUND, FOREGROUND)
-    table, _ = programmed(table, boxed(""), boxed(""))
-    assert ids(table) == ["_2", "_3", "_4"]
-    table = updated(table.cleared(), FOREGROUND)
-    assert ids(table) == ["_5"]
-
-
-def test_named_objects_use_up_no_ids() -> None:
-    table, _ = programmed(ObjectTable(), boxed("a"), boxed("b"), boxed(""))
-    assert ids(table) == ["a", "b", "_1"]
-
-
-def test_objects_are_in_creation_order() -> None:
-    table, _ = programmed(ObjectTable(), boxed("a"))
-    table = updated(table, FOREGROUND)
-    table, _ = programmed(table, boxed("b"), boxed("a"))
-    assert ids(table) == ["a", "_1", "b"]
-    assert [o.created for o in updated(table, BACKGROUND).objects] == [0, 1, 2]
-    assert ids(updated(table, FOREGROUND)) == ["a", "b", "_2"]
-
-
-def test_an_earlier_clicked_object_comes_back_in_its_place() -> None:
-    before, _ = programmed(updated(ObjectTable(), FOREGROUND), boxed("a"))
-    replaced = updated(before, OTHER_FOREGROUND)
-    assert ids(replaced) == ["a", "_2"]
-    undone = replaced.with_clicked_object(before.clicked_object)
-    assert ids(undone) == ["_1", "a"] and clicked_id(undone) == "_1"
-    assert undone.objects[0].points == (FOREGROUND,)
-    assert ids(updated(undone, FOREGROUND)) == ["a", "_3"]
-
-
-def test_undoing_the_first_click_leaves_the_others() -> None:
-    before, _ = programmed(ObjectTable(), boxed("a"))
-    undone = updated(before, FOREGROUND).with_clicked_object(None)
-    assert ids(undone) == ["a"] and undone.clicked_object is None
-
-
-def test_clear_leaves_none() -> None:
-    table, _ = programmed(updated(ObjectTable(), FOREGROUND), boxed("a"))
-    assert table.cleared().objects == () and table.cleared().clicked_object is None
-
-
-def test_answers_reach_only_the_objects_they_belong_to() -> None:
-    table, _ = programmed(ObjectTable(), boxed("a"), boxed("b"))
-    table = table.with_answers({1: logits(42)}, 7)
-    np.testing.assert_array_equal(table.objects[0].low_res_logits, logits(0))
-    np.testing.assert_array_equal(table.objects[1].low_res_logits, logits(42))
-    assert [o.logits_sequence for o in table.objects] == [HERE.sequence, 7]
-
-
-# Whatever comes, in whatever order.
-
-
-def any_update(rng: np.random.Generator) -> ClickedUpdate | ProgramPrompts:
-    label = int(rng.integers(2))
-    x = float(rng.integers(40))
-    listed = tuple(
-        boxed(str(id), "", x) for id in rng.choice(["", "a", "b", "c", "_1", "_3"], rng.integers(5))
-    )
-    unique = tuple(p for i, p in enumerate(listed) if not p.id or p.id not in [q.id for q in listed[:i]])
-    choices = (Point(x, 5, label), Box((x, 1, x + 9, 9)), MaskPrompt(logits(x)), ProgramPrompts(unique))
-    return choices[int(rng.integers(len(choices)))]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_no_order_of_prompts_breaks_the_table(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    table, history = ObjectTable(), list[ObjectTable]()
-    for _ in range(200):
-        target = (HERE, LATER, LARGER)[int(rng.integers(3))]
-        update = any_update(rng)
-        try:
-            if isinstance(update, ProgramPrompts):
-                after = update_program(table, update, target, max_objects=4)[0]
-            else:
-                accumulate_clicks = bool(rng.integers(2))
-                after = update_clicked(
-                    table, update, target, accumulate_clicks=accumulate_clicks, max_objects=4
-                )
-                history.append(table)
-        except InvalidPromptError:
-            continue
-        if history and rng.random() < 0.1:
-            after = after.with_clicked_object(history.pop().clicked_object)
-        after = after.only_on(target)
-        for one in after.objects:
-            one.prompt_on(target)  # there is always something to ask with
-        created = [one.created for one in after.objects]
-        assert created == sorted(set(created))
-        assert len(set(ids(after))) == len(after.objects)
-        assert "" not in ids(after)
-        table = decoded(after)
+def test_refusals_are_grouped_by_kind_in_order() -> None:
+    refused = [RefusedObject(id, f"reason {id}", kind) for id, kind in ("ax", "by", "cx")]
+    assert [(one.id, count) for one, count in by_kind(refused)] == [("a", 2), ("b", 1)]

@@ -48,14 +48,14 @@ def blended(created: int) -> npt.NDArray[np.float64]:
     return 100 * (1 - MASK_OPACITY) + np.array(PALETTE_RGB[created]) * MASK_OPACITY
 
 
-def test_without_objects_it_is_a_copy() -> None:
+def test_an_overlay_without_objects_is_a_copy_of_the_image() -> None:
     image = grey()
     drawn = draw_overlay(image, [], 1)
     np.testing.assert_array_equal(drawn, image)
     assert not np.shares_memory(drawn, image)
 
 
-def test_the_image_given_is_not_changed() -> None:
+def test_drawing_an_overlay_does_not_change_the_image() -> None:
     image = grey()
     image.flags.writeable = False
     one = segmented(points=(Point(5, 5, 1),), box_xyxy=(1, 1, 50, 50))
@@ -163,7 +163,7 @@ def test_an_objects_colour_stays_when_others_go() -> None:
 @pytest.mark.parametrize(
     "name", ["", "cup", "x" * 5000, "a\nb\tc\x00", "naïve Tässe", "\u676f\u5b50", "\U0001f600"]
 )
-def test_any_size_and_name_is_drawn(size_hw: tuple[int, int], name: str) -> None:
+def test_images_of_any_size_and_objects_of_any_name_are_drawn(size_hw: tuple[int, int], name: str) -> None:
     h, w = size_hw
     one = segmented(points=(Point(w - 1, h - 1, 1), Point(0, 0, 0)), box_xyxy=(0, 0, w, h), class_id=name)
     whole = answer(np.ones(size_hw, bool), 0.9)

@@ -16,7 +16,13 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from sam_ros.errors import InvalidParameterError
-from sam_ros.node.parameters import FIXED_NAMES, Parameters, declare_parameters, read_parameters
+from sam_ros.node.parameters import (
+    FIXED_NAMES,
+    Parameters,
+    declare_parameters,
+    read_parameters,
+    unknown_overrides,
+)
 
 YAML = Path(__file__).parents[1] / "config" / "sam.yaml"
 NAMES = [field.name for field in fields(Parameters)]
@@ -31,12 +37,14 @@ FIXED_DEFAULTS = {
     "image_transport": "raw",
     "encode": "always",
     "max_rate": 0.0,
+    "image_durability": "volatile",
+    "threads": 0,
     "max_image_pixels": 33177600,
 }
 READ_ONLY_DEFAULTS = {"autostart": True}
 CHANGING_DEFAULTS = {
     "follow": True,
-    "accumulate_clicks": False,
+    "click_mode": "replace",
     "multimask_output": True,
     "min_predicted_iou": 0.0,
     "min_stability_score": 0.0,
@@ -49,6 +57,7 @@ CHANGING_DEFAULTS = {
 DEFAULTS = FIXED_DEFAULTS | READ_ONLY_DEFAULTS | CHANGING_DEFAULTS
 RANGES = {
     "max_rate": (0.0, 1000.0),
+    "threads": (0, 256),
     "max_image_pixels": (1, 2**63 - 1),
     "min_predicted_iou": (0.0, 1.0),
     "min_stability_score": (0.0, 1.0),
@@ -58,10 +67,12 @@ RANGES = {
     "stamp_tolerance": (0.0, 10.0),
 }
 CHOICES = {
-    "model_type": ("sam_tiny", "vit_b", "vit_l", "vit_h"),
+    "model_type": ("sam_tiny", "vit_b", "vit_l", "vit_h", "mobile_sam"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "image_transport": ("raw", "compressed"),
     "encode": ("always", "on_prompt"),
+    "image_durability": ("volatile", "transient_local"),
+    "click_mode": ("replace", "add", "join"),
 }
 TYPES = {
     str: Parameter.Type.STRING,
@@ -109,7 +120,7 @@ def test_there_are_exactly_the_documented_parameters_with_their_defaults() -> No
     assert vars(Parameters()) == DEFAULTS
 
 
-def test_those_of_the_left_column_are_fixed() -> None:
+def test_the_parameters_of_the_left_column_are_fixed() -> None:
     assert set(FIXED_DEFAULTS) == FIXED_NAMES
 
 
@@ -138,7 +149,7 @@ def test_the_file_tells_every_range_and_choice() -> None:
         assert name == "max_image_pixels" or f"{high:g}" in comment, name
 
 
-def test_a_node_declares_them_as_documented(make_node: MakeNode) -> None:
+def test_a_node_declares_the_parameters_as_documented(make_node: MakeNode) -> None:
     node = make_node()
     for name, default in DEFAULTS.items():
         parameter, descriptor = node.get_parameter(name), node.describe_parameter(name)
@@ -154,7 +165,7 @@ def test_descriptors_tell_ranges_and_choices(make_node: MakeNode) -> None:
     for name in NAMES:
         descriptor = node.describe_parameter(name)
         ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
-        assert [(one.from_value, one.to_value) for one in ranges] == (
+        assert [(limits.from_value, limits.to_value) for limits in ranges] == (
             [RANGES[name]] if name in RANGES else []
         )
         for choice in CHOICES.get(name, ()):
@@ -170,7 +181,7 @@ def test_a_node_started_with_the_file_is_as_without(make_node: MakeNode) -> None
     assert read_parameters(make_node("--params-file", str(YAML))) == Parameters()
 
 
-def test_overrides_are_read(make_node: MakeNode) -> None:
+def test_overrides_of_a_node_are_read(make_node: MakeNode) -> None:
     node = make_node(max_objects=3, encode="on_prompt", prompt_image_size=[640, 480], stamp_tolerance=0.5)
     read = read_parameters(node)
     assert (read.max_objects, read.encode, read.stamp_tolerance) == (3, "on_prompt", 0.5)
@@ -230,7 +241,7 @@ def test_values_out_of_range_are_refused_by_name(make_node: MakeNode, name: str,
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])
-def test_devices_are_those_of_torch(device: str) -> None:
+def test_a_device_is_named_as_torch_names_it(device: str) -> None:
     assert Parameters(device=device).device == device
 
 
@@ -252,13 +263,54 @@ def test_the_node_itself_keeps_to_the_ranges(make_node: MakeNode, name: str, val
         make_node(**{name: value})
 
 
-def test_what_is_read_only_cannot_be_set(make_node: MakeNode) -> None:
+def test_a_read_only_parameter_can_only_be_overridden(make_node: MakeNode) -> None:
     (result,) = make_node().set_parameters([Parameter("autostart", value=False)])
     assert not result.successful
     assert read_parameters(make_node(autostart=False)).autostart is False
 
 
-@pytest.mark.parametrize(("name", "value"), [("max_objects", "many"), ("max_rate", 5), ("compile", 1)])
-def test_another_type_is_refused(make_node: MakeNode, name: str, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_objects", "many"), ("max_rate", "5"), ("max_rate", True), ("max_objects", 5.0), ("compile", 1)],
+)
+def test_a_value_of_another_type_is_refused(make_node: MakeNode, name: str, value: Any) -> None:
     with pytest.raises(InvalidParameterTypeException, match=name):
         make_node(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["max_rate", "min_predicted_iou", "min_stability_score", "stamp_tolerance"])
+def test_an_integer_is_taken_for_a_float(make_node: MakeNode, name: str) -> None:
+    node = make_node(**{name: 1})
+    assert node.get_parameter(name).type_ == Parameter.Type.DOUBLE
+    assert getattr(read_parameters(node), name) == 1.0
+    (result,) = node.set_parameters([Parameter(name, value=0)])
+    assert result.successful, result.reason
+    assert node.get_parameter(name).type_ == Parameter.Type.DOUBLE
+    assert getattr(read_parameters(node), name) == 0.0
+
+
+def test_an_integer_from_the_command_line_is_taken_for_a_float(make_node: MakeNode) -> None:
+    assert read_parameters(make_node("-p", "max_rate:=5")) == Parameters(max_rate=5.0)
+
+
+def test_an_integer_for_a_float_must_be_in_its_range(make_node: MakeNode) -> None:
+    with pytest.raises(InvalidParameterValueException, match="max_rate"):
+        make_node(max_rate=1001)
+    node = make_node()
+    (result,) = node.set_parameters([Parameter("max_rate", value=-1)])
+    assert not result.successful and "max_rate" in result.reason
+    assert read_parameters(node) == Parameters()
+
+
+def test_an_override_without_a_parameter_is_found_with_the_nearest_name(make_node: MakeNode) -> None:
+    node = make_node("-p", "max_object:=3", "-p", "zzz:=1", click_moad="add", max_rate=5)
+    assert unknown_overrides(node) == {
+        "max_object": "max_objects",
+        "zzz": "",
+        "click_moad": "click_mode",
+    }
+
+
+def test_known_overrides_are_not_unknown(make_node: MakeNode) -> None:
+    node = make_node("-p", "use_sim_time:=true", "--params-file", str(YAML), max_objects=3)
+    assert unknown_overrides(node) == {}

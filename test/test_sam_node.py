@@ -19,6 +19,7 @@ from lifecycle_msgs.msg import Transition
 from node_rig import (
     ALWAYS_PUBLISHED,
     FRAME_ID,
+    INPUT_TYPES,
     OUTPUT_TYPES,
     SECOND,
     TRIES,
@@ -35,11 +36,17 @@ from node_rig import (
 )
 from processes import RosSession, ros_session
 from random_models import MINIATURE, save_random_sam
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
+from std_msgs.msg import String, UInt8
+from vision_msgs.msg import BoundingBox2D, Detection2D
 
+from sam_ros.core.grid import logits_from_mask, padded_grid
 from sam_ros.errors import DeviceError
-from sam_ros.masks import Masks, logits_from_mask, tight_box_xyxy
+from sam_ros.masks import Masks, tight_box_xyxy
 from sam_ros.node.sam_node import SamNode
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.prompt import Prompt
@@ -134,7 +141,7 @@ def assert_detection(one: Any, masks: Masks, class_id: str) -> None:
 # Prompts of every kind.
 
 
-def test_a_click(rig: NodeRig, core: Predictor) -> None:
+def test_a_click_is_answered_with_the_best_mask_and_its_candidates(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     outputs = rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
     expected = ask(core, scene(), click_prompt((35, 45)))
@@ -159,7 +166,7 @@ def test_all_scores_are_told_where_nobody_takes_candidates(
     assert len(outputs["segments"].detections[0].results) == 3
 
 
-def test_a_background_click_refines(rig: NodeRig, core: Predictor) -> None:
+def test_a_background_click_refines_the_clicked_object(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     first = rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
     outputs = rig.outputs_for("point_background", point(85, 40, stamp))
@@ -169,14 +176,14 @@ def test_a_background_click_refines(rig: NodeRig, core: Predictor) -> None:
     assert "candidates" not in outputs
 
 
-def test_a_click_without_header(rig: NodeRig, core: Predictor) -> None:
+def test_a_click_without_header_is_meant_for_the_newest_frame(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     outputs = rig.outputs_for("click", Point(x=float(W), y=45.0))  # rqt_image_view may say x == width
     assert_headers(outputs, stamp)
     assert_outputs(outputs, ask(core, scene(), click_prompt((W - 1, 45))))
 
 
-def test_a_box(rig: NodeRig, core: Predictor) -> None:
+def test_a_box_is_clipped_and_answered_on_the_newest_frame(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     box = RegionOfInterest(x_offset=70, y_offset=25, width=31, height=1000)
     outputs = rig.outputs_for("box", box)
@@ -184,28 +191,28 @@ def test_a_box(rig: NodeRig, core: Predictor) -> None:
     assert_outputs(outputs, ask(core, scene(), Prompt(box=np.array([70.0, 25.0, 101.0, 90.0]))))
 
 
-def test_a_mask(rig: NodeRig, core: Predictor) -> None:
+def test_a_mask_prompt_makes_an_object(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     mask = np.zeros((H, W), np.uint8)
     mask[20:70, 10:60] = 7
     outputs = rig.outputs_for("mask_prompt", image_msg(mask, "mono8", stamp))
     assert_headers(outputs, stamp)
-    logits = logits_from_mask(mask, (H, W), core.image_size)
+    logits = logits_from_mask(mask, padded_grid((H, W), core.image_size))
     assert_outputs(outputs, ask(core, scene(), Prompt(low_res_logits=logits)))
 
 
-def test_a_candidate_can_be_chosen(rig: NodeRig, core: Predictor) -> None:
+def test_a_candidate_sent_back_as_a_mask_prompt_is_chosen(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     first = rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
     third = np.ascontiguousarray(pixels_of(first["candidates"])[..., 2])
     outputs = rig.outputs_for("mask_prompt", image_msg(third, "mono8", stamp))
-    logits = logits_from_mask(third, (H, W), core.image_size)
+    logits = logits_from_mask(third, padded_grid((H, W), core.image_size))
     prompt = Prompt(np.array([[35, 45]]), np.array([1]), low_res_logits=logits)
     assert_outputs(outputs, ask(core, scene(), prompt))
     assert outputs["segments"].detections[0].id == first["segments"].detections[0].id
 
 
-def test_many_objects_at_once(rig: NodeRig, core: Predictor) -> None:
+def test_a_message_of_detections_makes_many_objects_at_once(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     message = detections(
         stamp,
@@ -266,7 +273,7 @@ def test_colours_arrive_as_they_are(rig: NodeRig, core: Predictor, encoding: str
     assert_outputs(outputs, expected)
 
 
-def test_padded_rows_and_grey_images(rig: NodeRig, core: Predictor) -> None:
+def test_grey_images_with_padded_rows_are_read(rig: NodeRig, core: Predictor) -> None:
     grey = scene()[..., 0]
     stamp = rig.next_stamp_ns()
     message = image_msg(np.ascontiguousarray(np.pad(grey, ((0, 0), (0, 5)))), "mono8", stamp)
@@ -277,7 +284,7 @@ def test_padded_rows_and_grey_images(rig: NodeRig, core: Predictor) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpeg"])
-def test_compressed_images(ros: RosSession, checkpoint: Path, core: Predictor, suffix: str) -> None:
+def test_compressed_images_are_read(ros: RosSession, checkpoint: Path, core: Predictor, suffix: str) -> None:
     rig = NodeRig(
         ros,
         *("-p", f"checkpoint:={checkpoint}", "-p", "image_transport:=compressed"),
@@ -317,7 +324,7 @@ def test_a_new_click_replaces_the_object_and_prompts_leave_it(rig: NodeRig, core
     assert_outputs(third, ask(core, scene(), click_prompt((85, 40)), click_prompt((35, 45))))
 
 
-def test_undo_and_clear(rig: NodeRig, core: Predictor) -> None:
+def test_undo_restores_and_clear_forgets_the_objects(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     rig.outputs_for("point", point(35, 45, stamp))
     rig.outputs_for("point_background", point(85, 40, stamp))
@@ -381,16 +388,16 @@ def test_bad_images_are_counted_and_survived(rig: NodeRig, core: Predictor) -> N
 # Parameters.
 
 
-def test_parameters_change_at_run_time(rig: NodeRig, core: Predictor) -> None:
+def test_clicks_join_once_the_parameter_is_set_at_run_time(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
-    assert rig.set_parameter("accumulate_clicks", True) == (True, "")
+    assert rig.set_parameter("click_mode", "join") == (True, "")
     rig.outputs_for("point", point(35, 45, stamp))
     both = rig.outputs_for("point", point(85, 40, stamp))
-    assert rig.set_parameter("accumulate_clicks", False) == (True, "")
+    assert rig.set_parameter("click_mode", "replace") == (True, "")
     assert_outputs(both, ask(core, scene(), click_prompt((35, 45), (85, 40))))
 
 
-def test_prompts_on_a_resized_image(rig: NodeRig, core: Predictor) -> None:
+def test_prompts_given_on_a_resized_image_are_rescaled(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     assert rig.set_parameter("prompt_image_size", [2 * W, 2 * H]) == (True, "")
     outputs = rig.outputs_for("point", point(70.5, 90.5, stamp))
@@ -408,15 +415,141 @@ def test_prompts_on_a_resized_image(rig: NodeRig, core: Predictor) -> None:
         ("images_kept", 301),
     ],
 )
-def test_what_may_not_change_is_rejected(rig: NodeRig, name: str, value: Any) -> None:
+def test_invalid_and_fixed_parameters_are_rejected_at_run_time(rig: NodeRig, name: str, value: Any) -> None:
     successful, reason = rig.set_parameter(name, value)
     assert not successful and name in reason
+
+
+def test_an_unknown_parameter_is_warned_of_with_the_nearest_name(ros: RosSession, checkpoint: Path) -> None:
+    rig = NodeRig(
+        ros,
+        *("-p", f"checkpoint:={checkpoint}", "-p", "max_ratee:=5.0", "-p", "zzz:=1"),
+        *("-p", "qos_overrides./imag.subscription.reliability:=reliable"),
+        *("-p", "qos_overrides./image.subscription.reliability:=reliable"),
+    )
+    nearest = "qos_overrides./image.subscription.reliability"
+    expected = (
+        "the node has no parameter max_ratee; did you mean max_rate?",
+        "the node has no parameter zzz\n",
+        f"the node has no parameter qos_overrides./imag.subscription.reliability; did you mean {nearest}?",
+    )
+    rig.wait_until(lambda: all(said in rig.process.output() for said in expected), "the warnings")
+    assert rig.process.output().count("the node has no parameter") == 3
+
+
+def test_an_unknown_parameter_in_a_file_is_warned_of(
+    ros: RosSession, checkpoint: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "sam.yaml"
+    path.write_text(f"/**:\n  ros__parameters:\n    checkpoint: {checkpoint}\n    max_object: 3\n")
+    rig = NodeRig(ros, "--params-file", str(path))
+    said = "the node has no parameter max_object; did you mean max_objects?"
+    rig.wait_until(lambda: said in rig.process.output(), said)
+
+
+def test_an_integer_is_taken_for_a_float_parameter(ros: RosSession, checkpoint: Path) -> None:
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}", "-p", "max_rate:=5")
+    assert rig.set_parameter("stamp_tolerance", 1) == (True, "")
+    successful, reason = rig.set_parameter("min_predicted_iou", 2)
+    assert not successful and "min_predicted_iou" in reason
+
+
+# What edits objects.
+
+
+def test_objects_are_added_joined_selected_and_removed(rig: NodeRig) -> None:
+    stamp = rig.show(scene())
+    assert rig.set_parameter("click_mode", "add") == (True, "")
+    rig.outputs_for("point", point(35, 45, stamp))
+    two = rig.outputs_for("prompt", Detection2D(header=header(stamp), bbox=bbox(85, 40, 30, 30)))
+    assert rig.set_parameter("click_mode", "replace") == (True, "")
+    first, second = ids(two)
+    assert first.startswith("_") and second.startswith("_")
+    three = rig.outputs_for("prompt", Detection2D(header=header(stamp), id="cup", bbox=bbox(35, 45, 0, 0)))
+    assert ids(three) == [first, second, "cup"]
+    rig.send("select", String(data=first))
+    rig.outputs_for("point_foreground", point(38, 48, stamp))
+    assert ids(rig.outputs_for("remove", String(data=second))) == [first, "cup"]
+    assert ids(rig.outputs_for("remove", String(data=""))) == ["cup"]
+    rig.forget_outputs()
+    assert rig.trigger("undo").success
+    assert ids(rig.next_outputs()) == [first, "cup"]
+    told = rig.refusal_of("remove", String(data="nobody"))
+    assert told["kind"] == "unknown id" and "'nobody'" in told["reason"]
+
+
+def test_another_of_the_three_candidates_can_be_chosen(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    rig.outputs_for("point", point(35, 45, stamp), (*ALWAYS_PUBLISHED, "candidates"))
+    (answer,) = core.decode(core.encode(scene()), [click_prompt((35, 45))])
+    chosen = rig.outputs_for("choose", UInt8(data=2))
+    np.testing.assert_array_equal(pixels_of(chosen["mask"]) > 0, answer.masks[2])
+    assert rig.refusal_of("choose", UInt8(data=3))["kind"] == "no candidates"
+    assert rig.trigger("undo").success
+
+
+def bbox(x: float, y: float, width: float, height: float) -> BoundingBox2D:
+    made = BoundingBox2D(size_x=float(width), size_y=float(height))
+    made.center.position.x, made.center.position.y = float(x), float(y)
+    return made
+
+
+def ids(outputs: OutputSet) -> list[str]:
+    return [found.id for found in outputs["segments"].detections]
+
+
+# Faults.
+
+
+CUT_WITHIN_THE_HEADER = bytes([0, 1, 0, 0, 1, 0, 0, 0, 2, 0])
+
+
+@pytest.mark.parametrize("topic", INPUT_TYPES)
+def test_a_malformed_prompt_message_is_refused_and_named(rig: NodeRig, topic: str) -> None:
+    told = rig.refusal_of(topic, CUT_WITHIN_THE_HEADER[:4])
+    assert (told["kind"], told["topic"]) == ("malformed message", f"/sam/{topic}")
+
+
+def test_a_malformed_image_message_is_dropped_and_counted(rig: NodeRig) -> None:
+    rig.wait_for_status("state")
+    for _ in range(TRIES):  # images are best effort, and some are lost
+        rig.send_image(CUT_WITHIN_THE_HEADER)
+        if rig.comes_true(lambda: rig.status("dropped: malformed message")):
+            break
+    assert int(rig.status("dropped: malformed message")) >= 1
+    rig.outputs_for("point", point(35, 45, rig.show(scene())))
+
+
+def test_a_parameter_of_a_type_that_does_not_exist_is_answered_as_failed(rig: NodeRig) -> None:
+    made: ParameterMsg = Parameter("max_objects", value=3).to_parameter_msg()
+    made.value.type = 77
+    one_by_one = SetParameters.Request(parameters=[made])
+    (result,) = rig.call(SetParameters, "/sam/set_parameters", one_by_one).results
+    assert not result.successful and "77" in result.reason
+    together = SetParametersAtomically.Request(parameters=[made])
+    result = rig.call(SetParametersAtomically, "/sam/set_parameters_atomically", together).result
+    assert not result.successful and "77" in result.reason
+    assert rig.set_parameter("max_objects", 64) == (True, "")
+
+
+def test_a_failure_to_activate_is_told(
+    ros: RosSession, core: Predictor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bogus = ("--ros-args", "-p", "qos_overrides./image.subscription.depth:=-3")
+    node = SamNode(threading.Event(), lambda *_: core, context=ros.node.context, cli_args=list(bogus))
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    finally:
+        node.destroy_node()
+    said = capfd.readouterr().err
+    assert "cannot activate" in said and "depth" in said
 
 
 # Life cycle.
 
 
-def test_a_lifecycle_manager_can_drive_it(ros: RosSession, checkpoint: Path, core: Predictor) -> None:
+def test_a_lifecycle_manager_can_drive_the_node(ros: RosSession, checkpoint: Path, core: Predictor) -> None:
     rig = NodeRig(ros, "-p", "autostart:=false", "-p", "checkpoint:=/nowhere.safetensors", wait=False)
     assert rig.state() == "unconfigured"
     assert not rig.change_state(Transition.TRANSITION_ACTIVATE)  # not from here; must not kill the node
@@ -438,6 +571,41 @@ def test_a_lifecycle_manager_can_drive_it(ros: RosSession, checkpoint: Path, cor
         assert rig.state() == "unconfigured"
 
 
+def test_an_inactive_node_refuses_prompts_and_services_with_that_reason(
+    ros: RosSession, checkpoint: Path, core: Predictor
+) -> None:
+    rig = NodeRig(ros, "-p", "autostart:=false", "-p", f"checkpoint:={checkpoint}", wait=False)
+    assert rig.state() == "unconfigured"
+    assert not any(ros.node.count_subscribers(f"/sam/{topic}") for topic in INPUT_TYPES)
+    assert rig.change_state(Transition.TRANSITION_CONFIGURE)
+    assert_refuses_as_inactive(rig)
+    rig.wait_for_status("refused: inactive", lambda count: int(count) >= len(INPUT_TYPES))
+    assert rig.change_state(Transition.TRANSITION_ACTIVATE)
+    rig.wait_until_connected()
+    outputs = rig.outputs_for("point", point(35, 45, rig.show(scene())))
+    assert_outputs(outputs, ask(core, scene(), click_prompt((35, 45))))  # and nothing of what was refused
+    assert rig.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert_refuses_as_inactive(rig)
+    assert rig.change_state(Transition.TRANSITION_CLEANUP)
+    rig.wait_until(lambda: not ros.node.count_subscribers("/sam/point"), "the topics to go")
+
+
+def assert_refuses_as_inactive(rig: NodeRig) -> None:
+    """Every prompt topic and service is there and refuses; images are not taken."""
+    node = rig.ros.node
+    topics = [f"{rig.name}/{topic}" for topic in INPUT_TYPES]
+    rig.wait_until(lambda: all(node.count_subscribers(topic) for topic in topics), "the prompt topics")
+    for topic, kind in INPUT_TYPES.items():
+        told = rig.refusal_of(topic, kind())
+        assert (told["kind"], told["topic"]) == ("inactive", f"{rig.name}/{topic}")
+        assert "the node is inactive" in told["reason"]
+    for service in ("clear", "undo"):
+        answer = rig.trigger(service)
+        assert not answer.success and "the node is inactive" in answer.message
+    assert "refused a prompt on /sam/point: the node is inactive" in rig.process.output()
+    rig.wait_until(lambda: not node.count_subscribers("/image"), "the camera's subscription to go")
+
+
 def test_deactivating_forgets_objects_and_frames(ros: RosSession, checkpoint: Path) -> None:
     rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}")
     stamp = rig.show(scene())
@@ -449,7 +617,7 @@ def test_deactivating_forgets_objects_and_frames(ros: RosSession, checkpoint: Pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_cleanly(ros: RosSession, checkpoint: Path, number: signal.Signals) -> None:
+def test_signals_end_the_node_cleanly(ros: RosSession, checkpoint: Path, number: signal.Signals) -> None:
     rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}")
     rig.outputs_for("point", point(35, 45, rig.show(scene())))
     for _ in range(5):  # as launch does
@@ -491,7 +659,7 @@ def test_an_unforeseen_failure_to_configure_is_told(
     assert "RuntimeError: no such luck" in capfd.readouterr().err
 
 
-def test_a_device_that_fails_while_the_node_configures_ends_it(ros: RosSession) -> None:
+def test_a_device_that_fails_while_the_node_configures_ends_the_node(ros: RosSession) -> None:
     def fail(*_: Any) -> Predictor:
         raise DeviceError("cuda:0 failed: uncorrectable memory")
 

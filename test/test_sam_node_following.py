@@ -145,7 +145,7 @@ def test_a_late_click_is_answered_where_the_object_is_by_then(rig: NodeRig) -> N
     assert ids(outputs)[0].startswith("_") and iou(found, truth(5)) > 0.7 > iou(truth(0), truth(5)) + 0.2
 
 
-def test_undo_and_clear_show_on_the_next_frame(rig: NodeRig) -> None:
+def test_undo_and_clear_take_effect_on_the_next_frame(rig: NodeRig) -> None:
     prompt_and_wait(rig, "point", point(*place(0)), 1)
     assert mask_of(rig.next_set(scene(0))).any()
     assert rig.trigger("undo").success

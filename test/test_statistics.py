@@ -24,13 +24,13 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_nothing_happened_yet(clock: Clock) -> None:
+def test_a_snapshot_before_any_event_is_empty(clock: Clock) -> None:
     snapshot = Statistics(clock).snapshot()
     assert snapshot.rates_hz == snapshot.last_sec == snapshot.age_sec == {}
     assert snapshot.totals == snapshot.drops == snapshot.refusals == {}
 
 
-def test_a_steady_rate_is_told_as_it_is(clock: Clock) -> None:
+def test_a_steady_rate_is_measured(clock: Clock) -> None:
     statistics = Statistics(clock)
     for _ in range(100):
         clock.now += 0.125
@@ -53,7 +53,7 @@ def test_rates_fall_to_zero_when_events_stop(clock: Clock) -> None:
     assert snapshot.age_sec["image"] == pytest.approx(RATE_WINDOW_SEC + 0.01)
 
 
-def test_events_are_told_apart(clock: Clock) -> None:
+def test_events_are_counted_by_name(clock: Clock) -> None:
     statistics = Statistics(clock)
     statistics.event("encode", 0.25)
     clock.now += 1
@@ -78,7 +78,7 @@ def test_drops_and_refusals_are_counted_by_kind(clock: Clock) -> None:
     assert snapshot.refusals == {"stale": 1}
 
 
-def test_how_long_nothing_but_drops_came(clock: Clock) -> None:
+def test_dropping_sec_is_the_time_since_which_images_were_only_dropped(clock: Clock) -> None:
     statistics = Statistics(clock)
 
     def dropping_sec(wait_sec: float) -> float:

@@ -11,7 +11,7 @@ from random_models import TRAINABLE, save_random_sam
 
 from sam_ros.predictor import Predictor, load_predictor
 from training.evaluate import VIDEO_SEED
-from training.following import SHOWN, TRUTH, WAYS, Trial, draw, follow, report
+from training.following import FOLLOWING, SHOWN, TRUTH, WAYS, Trial, draw, follow, report
 
 FRAMES = 5
 
@@ -31,7 +31,7 @@ def trials(predictor: Predictor) -> list[Trial]:
 def test_every_frame_but_the_first_is_tried_in_every_way(trials: list[Trial]) -> None:
     assert [trial.share for trial in trials] == [0.25, 0.5, 0.75, 1.0]
     for trial in trials:
-        assert set(trial.masks) == {*WAYS, TRUTH}
+        assert set(trial.masks) == {*WAYS, FOLLOWING, TRUTH}
         for masks in trial.masks.values():
             assert len(masks) == len(trial.truth)
             assert all(mask.shape == trial.image.shape[:2] for mask in masks)
@@ -57,7 +57,7 @@ def test_only_objects_of_which_enough_is_visible_are_scored() -> None:
 
 def test_the_report_has_a_row_for_each_way(trials: list[Trial]) -> None:
     text = report({FRAMES: [trials]})
-    for way in (*WAYS, TRUTH):
+    for way in (*WAYS, FOLLOWING, TRUTH):
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {way} |")]
         every = [iou for trial in trials for iou in trial.ious(way)]
         assert row.split("|")[2].strip() == f"{np.mean(every):.3f}"

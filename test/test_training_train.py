@@ -14,8 +14,9 @@ from random_models import DETAILED, random_sam, save_lite_backbone, save_random_
 from segment_anything import SamPredictor
 from torch import distributed
 
-from sam_ros.core.efficientnet import ConvNorm, EfficientNetArchitecture, Levels, unpacked
-from sam_ros.core.model import architecture_from_dict, build_sam
+from sam_ros.core.architecture import Architecture
+from sam_ros.core.efficientnet import ConvNorm, Levels, unpacked
+from sam_ros.core.model import build_sam
 from training.answers import KINDS
 from training.batches import Mixture, PictureBatches
 from training.evaluate import measure
@@ -162,7 +163,7 @@ def test_the_stem_takes_pixels_as_sam_normalises_them(files: tuple[Path, Path]) 
 
 
 def test_a_backbone_of_another_size_is_refused(files: tuple[Path, Path]) -> None:
-    encoder = build_sam(EfficientNetArchitecture(image_size=64, width=1.1)).image_encoder
+    encoder = build_sam(replace(DETAILED, width=1.1)).image_encoder
     with pytest.raises(ValueError, match=r"lite0\.pth is of another size"):
         load_backbone(encoder, files[0])
 
@@ -199,9 +200,9 @@ def test_the_exported_file_loads_and_answers(files: tuple[Path, Path], tmp_path:
     save(run, tmp_path)
     export(tmp_path / "checkpoint.pt", tmp_path / "sam.safetensors")
     sam, metadata = load_exported(tmp_path / "sam.safetensors")
-    assert architecture_from_dict(json.loads(metadata["architecture"])) == DETAILED
+    assert Architecture.from_dict(json.loads(metadata["architecture"])) == DETAILED
     assert metadata["training_steps"] == "1"
-    variance = run.average.module.image_encoder.stem.norm.running_var
+    variance = run.average.state_dict()["module.image_encoder.stem.norm.running_var"]
     assert torch.equal(sam.image_encoder.stem.norm.running_var, variance), "not rounded"
     figures = measure(SamPredictor(sam), scenes=2)
     assert set(figures) == set(KINDS)

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from sam_ros.core.architecture import Architecture
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY, load_sam, save_state_dict
-from sam_ros.core.efficientnet import EfficientNetArchitecture
 
 
 def export(checkpoint: Path, output: Path, before: Path | None = None, share: float = 0.5) -> None:
@@ -40,7 +40,7 @@ def export(checkpoint: Path, output: Path, before: Path | None = None, share: fl
         weights = _between(load_file(before), weights, share, before)
     save_state_dict(
         {name: _narrowed(name, weight) for name, weight in weights.items()},
-        EfficientNetArchitecture(**settings["architecture"]),
+        Architecture.from_dict(settings["architecture"]),
         output,
         source="sam_ros training/: generated scenes, some of their textures from photographs in scikit-image",
         training_steps=str(state["step"]),

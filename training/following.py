@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sam_ros.core.follower import Follower, found_again, make_view, prompt_to_follow
-from sam_ros.core.objects import SegmentedObject, Target
+from sam_ros.core.follower import Follower, prompt_to_follow
+from sam_ros.core.frames import EmbeddedFrame, Frame
+from sam_ros.core.motion import make_view
+from sam_ros.core.objects import ObjectTable, SegmentedObject, Target
+from sam_ros.core.segmenter import Options, Segmenter
 from sam_ros.fast.postprocess import upscale_on_cpu
 from sam_ros.predictor import Embedding, Predictor, load_predictor
 from sam_ros.prompt import Prompt
@@ -32,7 +35,7 @@ from training.video import generate_video
 FRAMES = (20, 40)  # of a video: the longer, the slower everything moves
 SHOWN = (0, 1, 2, 3)  # fourths of a video of which the sheet shows the last frame
 FOUND = 0.5  # IoU from which an object counts as found
-FOLLOWING = "the same, carried on near its place, its points kept: what the node does"
+FOLLOWING = "the same, carried on near its place, its points kept: the node's own code"
 TRUTH = "box of the truth on every frame"
 
 
@@ -89,31 +92,14 @@ def by_logits_and_box_moved(step: Step) -> list[Found]:
     return _asked(step, step.moved_or_not, prompt_to_follow)
 
 
-def followed(step: Step) -> list[Found]:
-    """What the node does."""
-    nothing = np.zeros(step.target.size_hw, np.bool_)
-    found: list[Found] = [(nothing, was.lost()) for was in step.unmoved]
-    asked = {
-        index: (one, prompt)
-        for index, one in enumerate(step.moved)
-        if one is not None and (prompt := prompt_to_follow(one, step.target)) is not None
-    }
-    answers = step.predictor.decode(step.embedding, [prompt for _, prompt in asked.values()], False)
-    for (index, (one, _)), answer in zip(asked.items(), answers, strict=True):
-        again = found_again(one, answer.low_res_logits[0], step.target)
-        if again is not None:
-            found[index] = answer.masks[0], again
-    return found
-
-
 WAYS: dict[str, Way] = {
     "logits of the frame before": by_logits_unmoved,
     "logits of the frame before and their box": by_logits_and_box_unmoved,
     "moved only": moved_only,
     "moved, asked by logits": by_logits_moved,
     "moved, asked by logits and box": by_logits_and_box_moved,
-    FOLLOWING: followed,
 }
+"""Less than what the node does, each way carrying on what it found itself."""
 
 
 def _by_logits(one: SegmentedObject, _: Target) -> Prompt:
@@ -188,18 +174,22 @@ def follow(predictor: Predictor, seed: int, frames: int) -> Iterator[Trial]:
     labels = labels_asked_for(first, seed).tolist()
     if not labels:
         return
-    embedding, follower = predictor.encode(first.image), Follower()
+    embedding, follower, node = predictor.encode(first.image), Follower(), NodeFollowing(predictor)
     follower.add(0, make_view(first.image))
     start = _prompted(predictor, embedding, [first.mask(label) for label in labels])
+    node.begin(first.image, start)
     states = dict.fromkeys(WAYS, start)
     for sequence, scene in enumerate(video, 1):
         embedding = predictor.encode(scene.image)
         follower.add(sequence, make_view(scene.image))
-        target = Target(sequence, embedding.original_hw, predictor.image_size)
+        target = Target(sequence, embedding.grid)
         truth = [scene.mask(label) for label in labels]
-        masks = {TRUTH: _from_boxes(predictor, embedding, truth)}
+        masks = {
+            TRUTH: _from_boxes(predictor, embedding, truth),
+            FOLLOWING: node.masks(sequence, scene.image, embedding),
+        }
         for name, way in WAYS.items():
-            moved = {one.created: one for one in follower.carried(states[name], target)}
+            moved = {one.created: one for one, _ in follower.expected(states[name], target)}
             before = states[name]
             found = way(Step(predictor, embedding, target, before, [moved.get(o.created) for o in before]))
             masks[name] = [mask for mask, _ in found]
@@ -207,11 +197,34 @@ def follow(predictor: Predictor, seed: int, frames: int) -> Iterator[Trial]:
         yield Trial(sequence / (frames - 1), scene.image, truth, masks)
 
 
+class NodeFollowing:
+    """Following by the code that the node runs, frame by frame."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._segmenter, self._options = Segmenter(predictor), Options()
+        self._table = ObjectTable()
+
+    def begin(self, image: NDArray[np.uint8], objects: Sequence[SegmentedObject]) -> None:
+        """See frame 0, (H, W, 3) uint8 RGB, and the objects that were prompted on it."""
+        self._segmenter.see(0, image)
+        self._table = ObjectTable(tuple(objects), num_created=len(objects))
+
+    def masks(self, sequence: int, image: NDArray[np.uint8], embedding: Embedding) -> list[Mask]:
+        """(H, W) of each object on the next frame, empty where it is not shown."""
+        self._segmenter.see(sequence, image)
+        frame = EmbeddedFrame(Frame(sequence, sequence, "", b""), embedding)
+        result = self._segmenter.followed(self._table, self._options, frame)
+        self._table = result.table
+        shown = {one.created: answer.masks[0] for one, answer in result.outputs.objects}
+        nothing = np.zeros(embedding.grid.original_hw, np.bool_)
+        return [shown.get(one.created, nothing) for one in self._table.objects]
+
+
 def _prompted(predictor: Predictor, embedding: Embedding, truth: Sequence[Mask]) -> list[SegmentedObject]:
     """Objects prompted on frame 0, by their tight boxes."""
     prompts = [Prompt(box=tight_box(mask).astype(np.float64)) for mask in truth]
     answers = predictor.decode(embedding, prompts, False)
-    size_hw = embedding.original_hw
+    size_hw = embedding.grid.original_hw
     return [
         SegmentedObject("", "", index, 0, size_hw, low_res_logits=answer.low_res_logits[0])
         for index, answer in enumerate(answers)
@@ -234,7 +247,7 @@ def report(videos: dict[int, Videos]) -> str:
     for frames, some_videos in videos.items():
         some = [trial for video in some_videos for trial in video]
         rows = []
-        for name in [*WAYS, TRUTH]:
+        for name in [*WAYS, FOLLOWING, TRUTH]:
             every = np.array([iou for trial in some for iou in trial.ious(name)])
             late = np.array([iou for trial in some if trial.share > 0.75 for iou in trial.ious(name)])
             gone = [shown for trial in some for shown in trial.phantoms(name)]

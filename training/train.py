@@ -25,7 +25,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from sam_ros.core.efficientnet import EfficientNetArchitecture, Levels
+from sam_ros.core.architecture import ENCODER_KEY, EfficientNetArchitecture
+from sam_ros.core.efficientnet import Levels
 from sam_ros.core.model import build_sam
 from sam_ros.predictor import is_fast
 from training.batches import Batch, Mixture, PictureBatches
@@ -44,6 +45,15 @@ from training.prompting import (
     sample_correction,
 )
 
+SAM_TINY = EfficientNetArchitecture(
+    width=1.0,
+    depth=1.0,
+    neck_blocks=3,
+    image_size=512,
+    prompt_embed_dim=128,
+    decoder_mlp_dim=512,
+    iou_head_hidden_dim=128,
+)
 CPU = torch.device("cpu")
 ROUND_WEIGHTS = (1.0, 0.5, 0.3)  # of the first prompts and of each round of corrections
 LOG_EVERY = 20  # steps
@@ -63,6 +73,7 @@ CHANGEABLE = (
     "neck_rate",
     "decoder_rate",
     "scene_share",
+    "ema_decay",
 )  # by the command line
 
 
@@ -88,7 +99,7 @@ class Settings:
     seed: int = 0
     pool_size: int = 20000
     first_step: int = 0
-    architecture: EfficientNetArchitecture = field(default_factory=EfficientNetArchitecture)
+    architecture: EfficientNetArchitecture = SAM_TINY
 
 
 @dataclass
@@ -394,7 +405,7 @@ def save(run: Run, output: Path) -> None:
 
 def _state(run: Run) -> dict[str, Any]:
     return {
-        "settings": asdict(run.settings),
+        "settings": {**asdict(run.settings), "architecture": run.settings.architecture.to_dict()},
         "sam": run.sam.state_dict(),
         "average": run.average.state_dict(),
         "optimizer": run.optimizer.state_dict(),
@@ -422,7 +433,12 @@ def resume(checkpoint: Path, device: torch.device = CPU, **changes: Any) -> Run:
 
 
 def _settings(values: dict[str, Any]) -> Settings:
-    return Settings(**{**values, "architecture": EfficientNetArchitecture(**values["architecture"])})
+    return Settings(**{**values, "architecture": _architecture(values["architecture"])})
+
+
+def _architecture(values: dict[str, Any]) -> EfficientNetArchitecture:
+    """Of its description; the first runs left out the kind of encoder."""
+    return EfficientNetArchitecture(**{name: it for name, it in values.items() if name != ENCODER_KEY})
 
 
 def plot_curves(records: list[dict[str, float]], path: Path) -> None:
@@ -476,7 +492,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--decoder", type=Path, help="exported file whose decoder a new run begins with")
     for name in ("steps", "pictures", "prompts", "accumulate", "seed", "pool_size"):
         add(f"--{name.replace('_', '-')}", type=int, help=f"default {getattr(Settings, name)} or as before")
-    for name in ("backbone_rate", "neck_rate", "decoder_rate", "scene_share"):
+    for name in ("backbone_rate", "neck_rate", "decoder_rate", "scene_share", "ema_decay"):
         add(f"--{name.replace('_', '-')}", type=float, help=f"default {getattr(Settings, name)} or as before")
     add("--pool", type=Path, default=Path("training/runs/scenes"), help="folder that keeps generated scenes")
     add("--device", type=torch.device, default=_best_device(), help="default: %(default)s")

@@ -11,8 +11,7 @@ decoder directly, where it upscales, as in SAM 2 (https://arxiv.org/abs/2408.007
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,8 @@ from segment_anything.modeling import MaskDecoder
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
-ENCODER_KEY = "encoder"  # in the description of an architecture: which kind of image encoder
+from sam_ros.core.architecture import EfficientNetArchitecture
+
 STEM_CHANNELS = 32
 NORM_EPS = 1e-3  # of the batch norms
 # kernel, stride, expansion, channels, blocks of each stage of Lite0
@@ -37,34 +37,6 @@ LEVELS = (1, 2, 4, 6)  # the stages that end the strides 4, 8, 16 and 32
 NECK_KERNEL = 7
 NECK_EXPANSION = 4
 PACKED = 4  # features have so many times the channels of the embedding
-
-
-@dataclass(frozen=True)
-class EfficientNetArchitecture:
-    """Everything that decides the keys and shapes of the state dict of a SAM with this encoder.
-
-    Attributes:
-        image_size: S, side of the encoder's square input, pixels; a multiple of 32.
-        prompt_embed_dim: C, channels of the embedding and of prompts; a multiple of 8.
-        decoder_mlp_dim: hidden channels in the mask decoder's transformer.
-        iou_head_hidden_dim: hidden channels of the head that predicts the IoU.
-        width, depth: of the backbone, times those of Lite0.
-        neck_blocks: number of blocks at stride 16 behind the backbone.
-    """
-
-    image_size: int = 512
-    prompt_embed_dim: int = 128
-    decoder_mlp_dim: int = 512
-    iou_head_hidden_dim: int = 128
-    width: float = 1.0
-    depth: float = 1.0
-    neck_blocks: int = 3
-
-    ENCODER = "efficientnet"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold, for the metadata of a checkpoint."""
-        return {ENCODER_KEY: self.ENCODER, **asdict(self)}
 
 
 class Levels(NamedTuple):
@@ -89,7 +61,7 @@ class Levels(NamedTuple):
 def unpacked(features: Tensor) -> Levels:
     """The inverse of ``Levels.packed``."""
     channels = features.shape[1] // PACKED
-    embedding, eighth, quarter = features.split([channels, channels, 2 * channels], 1)
+    embedding, eighth, quarter = torch.split(features, [channels, channels, 2 * channels], 1)
     return Levels(embedding, F.pixel_shuffle(eighth, 2), F.pixel_shuffle(quarter, 4))
 
 
@@ -280,7 +252,7 @@ class NeckBlock(nn.Module):
         return x + y.permute(0, 3, 1, 2)
 
 
-class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc]
+class DetailedMaskDecoder(MaskDecoder):
     """segment_anything's mask decoder, to which finer levels of the image are added where it upscales.
 
     Its state dict is that of ``MaskDecoder``; with zeros for the finer levels so are its answers.
@@ -309,7 +281,7 @@ class DetailedMaskDecoder(MaskDecoder):  # type: ignore[misc]
         hyper = torch.stack(
             [head(hidden[:, 1 + index]) for index, head in enumerate(heads)], 1
         )  # (B, 4, C/8)
-        logits = (hyper @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+        logits = (hyper @ upscaled.flatten(2)).reshape(batch, -1, *upscaled.shape[-2:])
         return logits, self.iou_prediction_head(hidden[:, 0])
 
     def upscaled(self, image: Tensor, eighth: Tensor, quarter: Tensor) -> Tensor:

@@ -1,92 +1,53 @@
-"""Carry objects from frame to frame: where each has moved, and how to ask the model for it there; no ROS.
+"""Follow objects from frame to frame: where each is expected, and what the model's answers confirm; no ROS.
 
 Asked with nothing but its logits of the frame before, SAM soon loses an object that moves: they say where
-it was. So points all over the object are tracked from frame to frame (pyramidal Lucas-Kanade, there and
-back), the logits are moved, turned and magnified as most of the points were, and SAM is asked with them and
-the box around them. SAM finds something in any box: an object whose points are suddenly gone has left or is
-covered, and is not asked for. ``python -m training.following`` measures what that is worth.
+it was. So its logits are moved as the object has (see ``motion``), and SAM is asked with them and the box
+around them. SAM finds something in any box: an object whose points are suddenly gone has left or is covered,
+and is not asked for. ``python -m training.following`` measures what that is worth.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sam_ros.core.objects import LowResLogits, SegmentedObject, Target, Tracks
-from sam_ros.masks import MASK_PROMPT_LOGIT, resized_hw, tight_box_xyxy
+from sam_ros.core.grid import Grid
+from sam_ros.core.motion import (
+    PYRAMID_LEVELS,
+    TrackedMask,
+    View,
+    moved_masks,
+    tracks_inside,
+)
+from sam_ros.core.objects import LowResLogits, SegmentedObject, Target, Tracking, Tracks
+from sam_ros.masks import Masks, tight_box_xyxy
 from sam_ros.prompt import Prompt
 
-VIEW_SIDE = 256  # pixels, the longest side of the small images in which motion is measured
-CONTRAST = 48.0  # standard deviation of a view's grey
-LEAST_CONTRAST = 8.0  # standard deviation of an image's grey; what has less is amplified no more than that
 VIEWS_KEPT = 512  # at least; a view takes 64 kB at most
 MOST_STEPS = 16  # from one frame to another; where more lie between, not all are looked at
-MOST_POINTS, LEAST_POINTS = 100, 12  # tracked of one object
-POINTS_TOGETHER = 1600  # of all objects
-WINDOW = (15, 15)  # pixels of a view, compared around each point
-PYRAMID_LEVELS = 4
-NEAR_LEVELS = 1  # for what moved by a few pixels only
-ITERATIONS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
-RETURN_PX = 1.0  # tracked there and back, a point ends so near to where it began, or it does not count
-AGREE_PX = 1.5  # points so near to where a motion takes them agree with it
-ASTRAY_PX = 3.0  # points so far from where the object's motion takes them are not the object's
-MOST_WEIGHT = 3  # of a point that has been tracked for long, a new one's being 1
-ENOUGH = 0.6  # of the points wanted: with fewer left, new ones are added
+NEAR_LEVELS = 1  # of the pyramids, for what moved by a few pixels only
 LEAST_FOUND = 0.1  # of the points that were tracked before: with fewer found, the object is lost
 LEAST_FOUND_AGAIN = 0.5  # of the points of an object that was lost: with as many found, it is there again
 FEWEST_TO_LOSE = 6  # points; of fewer it means nothing that they are gone
-FEWEST_TO_TURN = 6  # points; fewer tell where an object moved, but not how it turned
-MOST_GROWTH = 1.5  # in one step; what seems to grow or shrink more was not tracked well
-NEAR = 1 / 32  # of the side of the low-res logits: so far beyond its place an object's mask is believed
+NEAR = 1 / 32  # of the side of the logits: a mask farther than this from the expected one is discarded
 WHOLE = 0.85  # of the largest area that an object had lately: with less, it is not seen whole
-WHOLE_KEPT = 25  # frames that it was followed to, after which what is left of it counts as whole
+WHOLE_KEPT = 25  # followed frames after which the part that is still visible becomes the reference
 LOOKS = 4  # in one frame, for objects that were lost on different ones
-LEAST_OVERLAP = 0.3  # IoU of an object's mask with its place; with less, it is something else's
+LEAST_OVERLAP = 0.3  # IoU of an object's mask with the expected one; with less, it is something else's
 NOT_THE_OBJECT = -4.0  # logit: clearly outside
 
-Points = npt.NDArray[np.float32]
-"""(N, 2) XY, (0, 0) the centre of the first pixel."""
-Motion = npt.NDArray[np.float64]
-"""(2, 3) takes XY of one frame to XY of another."""
-STILL: Motion = np.eye(2, 3)
-_NO_POINTS, _NO_AGES = np.empty((0, 2), np.float32), np.empty(0, np.int64)
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """A small grey picture of a frame: (h, w) uint8 of even brightness, and (H, W) of the frame's image."""
-
-    grey: npt.NDArray[np.uint8]
-    size_hw: tuple[int, int]
-
-
-def make_view(image_rgb: npt.NDArray[np.uint8]) -> View:
-    """The view of an (H, W, 3) uint8 RGB image."""
-    size_hw = (image_rgb.shape[0], image_rgb.shape[1])
-    height, width = view_hw(size_hw)
-    small = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    # Lucas-Kanade compares brightness, which a camera's automatic exposure changes from frame to frame.
-    mean, deviation = (float(some[0, 0]) for some in cv2.meanStdDev(grey))
-    gain = CONTRAST / max(deviation, LEAST_CONTRAST)
-    even = np.clip(128 + gain * (grey.astype(np.float32) - mean), 0, 255)
-    return View(even.astype(np.uint8), size_hw)
-
-
-def view_hw(size_hw: tuple[int, int]) -> tuple[int, int]:
-    """The size (h, w) of the view of an image (H, W)."""
-    height, width = resized_hw(size_hw, VIEW_SIDE)
-    return max(1, height), max(1, width)
+Expected = list[tuple[SegmentedObject, Prompt]]
+"""Objects where they are expected on a frame, and how to ask the model for each there."""
 
 
 class Follower:
-    """Remembers how frames looked and moves objects between them. Its methods may be called by any thread."""
+    """Remembers how frames looked, and finds objects on them. Its methods may be called by any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -102,36 +63,71 @@ class Follower:
                 del self._views[min(self._views)]
 
     def clear(self, first: int = 0) -> None:
-        """Forget all frames. Objects of frames before the first to come are taken to stay."""
+        """Forget all frames. Objects of frames before ``first`` are assumed not to have moved."""
         with self._lock:
             self._views.clear()
             self._first = first
 
-    def carried(self, objects: Iterable[SegmentedObject], target: Target) -> list[SegmentedObject]:
-        """Those of the objects that have logits of another frame and are found on this one, moved to it.
+    def expected(self, objects: Iterable[SegmentedObject], target: Target) -> Expected:
+        """Where objects are expected on a frame, and how to ask for each: by the moved logits and their box.
 
-        Not found are those whose points are gone, and those whose frame is forgotten; those of a frame of
-        before anything was seen are taken to stay. One that was lost before is looked for where it was last
-        seen whole; where there are many, in turn.
+        An object that was prompted on this frame is asked for by its prompt. Left out are those of which too
+        few points are found, those whose frame is forgotten or has another size, and those that have no
+        logits yet. One that was lost before is looked for where it was last seen whole; where many are lost,
+        in turn.
         """
+        some = list(objects)
+        moved = {o.created: o for o in self._moved_to(some, target)}
+        expected: Expected = []
+        for now in (moved.get(o.created, o) for o in some):
+            prompt = prompt_to_follow(now, target)
+            if prompt is not None:
+                expected.append((now, prompt))
+        return expected
+
+    def confirmed(
+        self, expected: Expected, answers: Sequence[Masks], target: Target
+    ) -> list[SegmentedObject]:
+        """The expected objects once the model has answered, in the same order; those not confirmed are lost.
+
+        Args:
+            expected: of this frame, as ``expected`` returned it.
+            answers: of the model, one for each.
+            target: the frame.
+        """
+        found = []
+        for (now, _), answer in zip(expected, answers, strict=True):
+            logits = answer.low_res_logits[0]
+            if now.sequence == target.sequence:
+                found.append(now.decoded(logits, target.sequence))
+            else:
+                found.append(confirmed_object(now, logits, target) or now.lost())
+        return found
+
+    def _moved_to(self, objects: Sequence[SegmentedObject], target: Target) -> list[SegmentedObject]:
+        """Those of the objects that have logits of another frame and are found on this one, moved to it."""
+        movable = [o for o in objects if o.low_res_logits is not None and o.size_hw == target.size_hw]
         groups: dict[tuple[int, bool], list[SegmentedObject]] = {}
-        for one in objects:
-            if one.low_res_logits is not None and one.logits_sequence != target.sequence:
-                groups.setdefault((one.logits_sequence, one.is_lost), []).append(one)
-        lost_on = sorted(sequence for sequence, are_lost in groups if are_lost)
-        looked_at = {lost_on[(self._looks + i) % len(lost_on)] for i in range(min(LOOKS, len(lost_on)))}
-        self._looks += LOOKS
-        found: list[SegmentedObject] = []
+        for one in movable:
+            if target.sequence not in (one.sequence, one.logits_sequence):
+                groups.setdefault((one.logits_sequence, one.is_lost), []).append(_with_any_reference(one))
+        looked_at = self._next_looks(sorted(sequence for sequence, are_lost in groups if are_lost))
+        moved: list[SegmentedObject] = []
         for (sequence, are_lost), some in groups.items():
             if sequence < self._first:
-                found += [one.decoded(np.asarray(one.low_res_logits), sequence) for one in some]
+                moved += [one.decoded(np.asarray(one.low_res_logits), sequence) for one in some]
             elif not are_lost:
-                found += self._moved(some, sequence, target)
+                moved += self._tracked(some, sequence, target)
             elif sequence in looked_at:
-                found += self._looked_for(some, sequence, target)
-        return [replace(one, logits_sequence=target.sequence) for one in found]
+                moved += self._looked_for(some, sequence, target)
+        return [replace(one, logits_sequence=target.sequence) for one in moved]
 
-    def _moved(
+    def _next_looks(self, lost_on: Sequence[int]) -> set[int]:
+        """Of the frames on which objects were lost, those whose objects are looked for this time."""
+        start, self._looks = self._looks, self._looks + LOOKS
+        return {lost_on[(start + i) % len(lost_on)] for i in range(min(LOOKS, len(lost_on)))}
+
+    def _tracked(
         self, objects: Sequence[SegmentedObject], sequence: int, target: Target
     ) -> Sequence[SegmentedObject]:
         """Those of the objects that are not lost on the way from that frame."""
@@ -139,7 +135,7 @@ class Follower:
         if not path:
             return []
         for before, after in pairwise(path):
-            moved = moved_objects(objects, before, after, target.image_size)
+            moved = moved_objects(objects, before, after, target.grid)
             objects = [one for one in moved if one is not None]
         return objects
 
@@ -153,8 +149,8 @@ class Follower:
         found: list[SegmentedObject] = []
         for before, after in pairwise(self._path(sequence, target.sequence, steps=1)):
             for levels in (NEAR_LEVELS, PYRAMID_LEVELS):
-                moved = moved_objects(objects, before, after, target.image_size, levels)
-                found += [replace(one, is_lost=False) for one in moved if one is not None]
+                moved = moved_objects(objects, before, after, target.grid, levels)
+                found += [_in_sight(one) for one in moved if one is not None]
                 objects = [was for was, one in zip(objects, moved, strict=True) if one is None]
         return found
 
@@ -171,220 +167,118 @@ class Follower:
         return path if start < end else path[::-1]
 
 
-def prompt_to_follow(one: SegmentedObject, target: Target) -> Prompt | None:
-    """How to ask for an object whose logits were carried to this frame; None where nothing of it is left.
+def _with_any_reference(one: SegmentedObject) -> SegmentedObject:
+    """The object, so that it is known as it was before it is moved, should it not be confirmed."""
+    if one.tracking.reference is not None:
+        return one
+    return replace(one, tracking=replace(one.tracking, reference=one))
 
-    Its logits, and the box around what is positive in them.
+
+def _in_sight(one: SegmentedObject) -> SegmentedObject:
+    return replace(one, tracking=replace(one.tracking, is_lost=False))
+
+
+def prompt_to_follow(one: SegmentedObject, target: Target) -> Prompt | None:
+    """How to ask for an object on a frame that it was prompted on or moved to; None where it was neither.
+
+    Where it was moved to: its logits, and the box around what is positive in them; None where nothing is.
     """
+    if one.sequence == target.sequence:
+        return one.prompt_on(target)
     logits = one.low_res_logits
-    if logits is None:
+    if logits is None or one.logits_sequence != target.sequence:
         return None
-    rows, columns = covered_hw(target.size_hw, target.image_size)
-    box = tight_box_xyxy(logits[:rows, :columns] > 0)
-    if box is None:
+    rows, columns = target.grid.covered_hw()
+    cells_xyxy = tight_box_xyxy(logits[:rows, :columns] > 0)
+    if cells_xyxy is None:
         return None
     height, width = target.size_hw
-    scale = np.divide((width, height), resized_hw(target.size_hw, target.image_size)[::-1]) * 4
-    edges = np.minimum(np.array(box) * np.tile(scale, 2), (width, height, width, height))
-    return Prompt(box=edges, low_res_logits=logits)
+    box_xyxy = np.minimum(cells_xyxy * np.tile(target.grid.cell_xy, 2), (width, height, width, height))
+    return Prompt(box=box_xyxy, low_res_logits=logits)
 
 
-def found_again(one: SegmentedObject, logits: LowResLogits, target: Target) -> SegmentedObject | None:
-    """An object that was carried to this frame, once the model has answered with these logits (S/4, S/4).
+def confirmed_object(one: SegmentedObject, logits: LowResLogits, target: Target) -> SegmentedObject | None:
+    """An object that was expected on this frame, once the model has answered with these logits (S/4, S/4).
 
     A mask that spills over to something else would grow from frame to frame and be carried along with that:
-    it is believed only near the object's place. Of the tracked points those stay that lie in the mask. None
+    it is believed only near the expected one. Of the tracked points those stay that lie in the mask. None
     where the mask is empty or something else's.
     """
     place = np.asarray(one.low_res_logits) > 0
     mask = logits > 0
     if not mask.any() or (mask & place).sum() < LEAST_OVERLAP * (mask | place).sum():
         return None
+    logits = _near(place, logits)
+    tracks = one.tracking.tracks
+    if tracks is not None:
+        tracks = tracks_inside(tracks, logits, target.grid)
+    confirmed = replace(one.decoded(logits, target.sequence), tracking=Tracking(tracks))
+    return _with_reference(confirmed, one.tracking)
+
+
+def _near(place: npt.NDArray[np.bool_], logits: LowResLogits) -> LowResLogits:
+    """The logits (S/4, S/4), clearly outside where they are far from the expected mask."""
     reach = max(1, round(NEAR * len(logits)))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     near = cv2.dilate(place.astype(np.uint8), kernel)
-    logits = np.where(near > 0, logits, np.minimum(logits, np.float32(NOT_THE_OBJECT)))
-    tracks = one.tracks
-    if tracks is not None:
-        cells = np.floor((tracks.points + 0.5) / _cell_xy(target.size_hw, target.image_size)).astype(int)
-        x, y = np.clip(cells, 0, len(logits) - 1).T
-        is_inside = logits[y, x] > 0
-        tracks = Tracks(tracks.points[is_inside], tracks.ages[is_inside])
-    found = replace(one.decoded(logits, target.sequence), tracks=tracks)
-    area, full_area, age = int((logits > 0).sum()), one.full_area, one.whole_age + 1
-    if one.whole is None or age > WHOLE_KEPT:
+    return np.where(near > 0, logits, np.minimum(logits, np.float32(NOT_THE_OBJECT)))
+
+
+def _with_reference(one: SegmentedObject, before: Tracking) -> SegmentedObject:
+    """A confirmed object with what it looks like whole: as now, or as lately where it was larger.
+
+    Args:
+        one: the object, so far without reference.
+        before: what was known of it on the frame before.
+    """
+    area, full_area, age = (
+        int((np.asarray(one.low_res_logits) > 0).sum()),
+        before.full_area,
+        before.reference_age + 1,
+    )
+    if before.reference is None or age > WHOLE_KEPT:
         full_area = area
+    tracks = one.tracking.tracks
     if area < WHOLE * full_area:
-        return replace(found, whole=one.whole, whole_age=age, full_area=full_area)
-    return replace(found, whole=found, whole_age=0, full_area=max(area, full_area))
-
-
-def covered_hw(size_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
-    """How many rows and columns of low-res logits an image (H, W) covers, the last ones perhaps in part."""
-    height, width = resized_hw(size_hw, image_size)
-    return -(-height // 4), -(-width // 4)
+        return replace(one, tracking=Tracking(tracks, before.reference, age, full_area))
+    return replace(one, tracking=Tracking(tracks, one, 0, max(area, full_area)))
 
 
 def moved_objects(
     objects: Sequence[SegmentedObject],
     before: View,
     after: View,
-    image_size: int,
+    grid: Grid,
     pyramid_levels: int = PYRAMID_LEVELS,
 ) -> list[SegmentedObject | None]:
-    """Objects in another frame: their low-res logits moved as they have, and where their points are there.
-
-    Args:
-        objects: any number, all with logits.
-        before, after: the frames; their images have one size.
-        image_size: S.
-        pyramid_levels: how far they may have moved, 15 pixels of a view and so many times twice as far.
+    """Objects in another frame: their low-res logits and points moved, see ``motion.moved_masks``.
 
     Returns:
         As many; None where the object is not to be found.
     """
-    if not objects:
-        return []
-    cell_xy = _cell_xy(before.size_hw, image_size)
-    rows, columns = covered_hw(before.size_hw, image_size)
-    logits = [np.asarray(one.low_res_logits) for one in objects]
-    each = min(MOST_POINTS, max(LEAST_POINTS, POINTS_TOGETHER // len(objects)))
-    starts = [
-        enough_tracks(one.tracks, some[:rows, :columns] > 0, cell_xy, each)
-        for one, some in zip(objects, logits, strict=True)
+    masks = [TrackedMask(np.asarray(one.low_res_logits), one.tracking.tracks) for one in objects]
+    moved = moved_masks(masks, before, after, grid, pyramid_levels)
+    return [
+        None if is_missing(was, now.tracks) else _with_mask(was, now)
+        for was, now in zip(objects, moved, strict=True)
     ]
-    points = np.concatenate([tracks.points for tracks in starts])
-    ends, is_tracked = track(before, after, points, pyramid_levels)
-    borders = np.cumsum([len(tracks.points) for tracks in starts])[:-1]
-    moved: list[SegmentedObject | None] = []
-    for one, some, tracks, ended, found in zip(
-        objects, logits, starts, np.split(ends, borders), np.split(is_tracked, borders), strict=True
-    ):
-        here, there, ages = tracks.points[found], ended[found], tracks.ages[found]
-        motion = find_motion(here, there, 1 + np.minimum(ages, MOST_WEIGHT - 1))
-        is_with_it = np.linalg.norm(_applied(motion, here) - there, axis=1) < ASTRAY_PX
-        if is_missing(one, ages[is_with_it]):
-            moved.append(None)
-            continue
-        moved.append(
-            replace(
-                one,
-                low_res_logits=_warped(some, in_cells(motion, cell_xy), rows, columns),
-                tracks=Tracks(there[is_with_it], ages[is_with_it] + 1),
-            )
-        )
-    return moved
 
 
-def is_missing(one: SegmentedObject, ages: npt.NDArray[np.int64]) -> bool:
-    """Whether an object is not there: so few of its points are found, of these ages.
+def _with_mask(one: SegmentedObject, mask: TrackedMask) -> SegmentedObject:
+    return replace(
+        one, low_res_logits=mask.low_res_logits, tracking=replace(one.tracking, tracks=mask.tracks)
+    )
+
+
+def is_missing(one: SegmentedObject, found: Tracks | None) -> bool:
+    """Whether an object is not there: so few of its points are found again.
 
     Points that were tracked before can be tracked: where they are gone, so is the object. One that never had
-    any, since it has no texture, is taken to stay.
+    any, since it has no texture, is assumed not to have moved.
     """
-    tracked = 0 if one.tracks is None else len(one.tracks.points)
-    if tracked < FEWEST_TO_LOSE:
+    tracks = one.tracking.tracks
+    tracked = 0 if tracks is None else len(tracks.points)
+    if tracked < FEWEST_TO_LOSE or found is None:
         return False
-    return int(np.count_nonzero(ages)) < (LEAST_FOUND_AGAIN if one.is_lost else LEAST_FOUND) * tracked
-
-
-def enough_tracks(
-    tracks: Tracks | None, mask: npt.NDArray[np.bool_], cell_xy: npt.NDArray[np.float64], most: int
-) -> Tracks:
-    """Tracks on an object, a mask (h, w) of low-res cells; where there are few, with new ones added."""
-    points, ages = (_NO_POINTS, _NO_AGES) if tracks is None else (tracks.points, tracks.ages)
-    if len(points) < ENOUGH * most:
-        added = points_inside(mask, cell_xy, most - len(points))
-        points = np.concatenate([points, added])
-        ages = np.concatenate([ages, np.zeros(len(added), np.int64)])
-    return Tracks(points, ages)
-
-
-def points_inside(mask: npt.NDArray[np.bool_], cell_xy: npt.NDArray[np.float64], most: int) -> Points:
-    """At most so many points in a view, spread over a mask (h, w) of low-res cells of that size."""
-    rows, columns = np.nonzero(mask)
-    if len(rows) > most:
-        picked = np.linspace(0, len(rows) - 1, most).round().astype(int)
-        rows, columns = rows[picked], columns[picked]
-    centres = np.column_stack([columns, rows]) + 0.5
-    return np.asarray(centres * cell_xy - 0.5, np.float32)
-
-
-def track(
-    before: View, after: View, points: Points, pyramid_levels: int = PYRAMID_LEVELS
-) -> tuple[Points, npt.NDArray[np.bool_]]:
-    """Where points of one view are in another (N, 2), and which of them (N,) were found and found back."""
-    if not len(points):
-        return points, np.zeros(0, np.bool_)
-    ends, found = _lucas_kanade(before, after, points, pyramid_levels)
-    back, found_back = _lucas_kanade(after, before, ends, pyramid_levels)
-    is_back = np.linalg.norm(back - points, axis=1) < RETURN_PX
-    height, width = after.grey.shape
-    is_inside = ((ends > -1) & (ends < (width, height))).all(axis=1)
-    return ends, found & found_back & is_back & is_inside
-
-
-def _lucas_kanade(
-    before: View, after: View, points: Points, pyramid_levels: int
-) -> tuple[Points, npt.NDArray[np.bool_]]:
-    ends, status, _ = cv2.calcOpticalFlowPyrLK(
-        before.grey,
-        after.grey,
-        points[:, None],
-        np.empty(0, np.float32),
-        winSize=WINDOW,
-        maxLevel=pyramid_levels,
-        criteria=ITERATIONS,
-    )
-    return np.asarray(ends[:, 0], np.float32), np.asarray(status.ravel() == 1)
-
-
-def find_motion(starts: Points, ends: Points, weights: npt.NDArray[np.int64]) -> Motion:
-    """The turning, magnifying and shifting that most of the points (N, 2) agree on; none without points.
-
-    A point of weight (N,) 2 counts as two.
-    """
-    if not len(starts):
-        return STILL
-    starts, ends = np.repeat(starts, weights, axis=0), np.repeat(ends, weights, axis=0)
-    shift = np.column_stack([np.eye(2), np.median(ends - starts, axis=0)])
-    if len(weights) < FEWEST_TO_TURN:
-        return shift
-    found, _ = cv2.estimateAffinePartial2D(starts, ends, method=cv2.RANSAC, ransacReprojThreshold=AGREE_PX)
-    if found is None:
-        return shift
-    growth = np.sqrt(abs(np.linalg.det(found[:, :2])))
-    return np.asarray(found) if 1 / MOST_GROWTH < growth < MOST_GROWTH else shift
-
-
-def _applied(motion: Motion, points: Points) -> npt.NDArray[np.float64]:
-    """Where a motion takes points (N, 2)."""
-    return np.asarray(points @ motion[:, :2].T + motion[:, 2])
-
-
-def _cell_xy(size_hw: tuple[int, int], image_size: int) -> npt.NDArray[np.float64]:
-    """(2,) width and height of a low-res cell in the view of an image (H, W)."""
-    height, width = view_hw(size_hw)
-    input_h, input_w = resized_hw(size_hw, image_size)
-    return np.array([4 * width / input_w, 4 * height / input_h])
-
-
-def in_cells(motion: Motion, cell_xy: npt.NDArray[np.float64]) -> Motion:
-    """The same motion of low-res cells instead of a view's pixels."""
-    linear, shift = motion[:, :2], motion[:, 2]
-    # A cell's (x + 0.5) * cell_xy - 0.5 is its place in the view.
-    moved = linear @ (0.5 * cell_xy - 0.5) + shift + 0.5
-    return np.column_stack([linear * cell_xy / cell_xy[:, None], moved / cell_xy - 0.5])
-
-
-def _warped(logits: LowResLogits, motion: Motion, rows: int, columns: int) -> LowResLogits:
-    """Logits (S/4, S/4) after a motion; objects go on beyond the image's border, in the padding is none."""
-    moved = np.full_like(logits, -MASK_PROMPT_LOGIT)
-    moved[:rows, :columns] = cv2.warpAffine(
-        logits[:rows, :columns],
-        motion,
-        (columns, rows),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return moved
+    not_new = int(np.count_nonzero(found.ages > 1))
+    return not_new < (LEAST_FOUND_AGAIN if one.is_lost else LEAST_FOUND) * tracked

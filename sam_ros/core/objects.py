@@ -1,18 +1,19 @@
-"""The objects being segmented: how prompts create, refine, replace and drop them."""
+"""The objects being segmented, and the prompts that are given for them: values."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from sam_ros.errors import InvalidPromptError
-from sam_ros.prompt import BACKGROUND, Prompt
-
-NODE_MADE_PREFIX = "_"  # ids that the node gives: _1, _2, ...
+from sam_ros.core.grid import Grid
+from sam_ros.errors import InvalidPromptError, shortened
+from sam_ros.masks import Masks
+from sam_ros.prompt import Prompt
 
 BoxXYXY: TypeAlias = "tuple[float, float, float, float]"
 LowResLogits: TypeAlias = "npt.NDArray[np.float32]"
@@ -24,13 +25,16 @@ class Target:
 
     Attributes:
         sequence: the frame's number.
-        size_hw: (H, W) of its image in pixels.
-        image_size: S, the model's input size.
+        grid: where its image lies in the model's input and low-res logits.
     """
 
     sequence: int
-    size_hw: tuple[int, int]
-    image_size: int
+    grid: Grid
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(H, W) of its image in pixels."""
+        return self.grid.original_hw
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,13 @@ class Point:
     x: float
     y: float
     label: int
+
+
+@dataclass(frozen=True)
+class Joining:
+    """A click that joins the clicked object, whatever the click mode; begins one where there is none."""
+
+    point: Point
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,16 @@ class RefusedObject:
     kind: str
 
 
+def by_kind(refused: Iterable[RefusedObject]) -> list[tuple[RefusedObject, int]]:
+    """Of each kind of refusal the first object, and how many objects were refused for it."""
+    first: dict[str, RefusedObject] = {}
+    counts: Counter[str] = Counter()
+    for one in refused:
+        first.setdefault(one.kind, one)
+        counts[one.kind] += 1
+    return [(one, counts[kind]) for kind, one in first.items()]
+
+
 @dataclass(frozen=True)
 class ProgramPrompts:
     """The complete set of a program's objects, and those of them that were refused already."""
@@ -83,8 +104,15 @@ class ProgramPrompts:
     refused: tuple[RefusedObject, ...] = ()
 
 
-ClickedUpdate: TypeAlias = "Point | Box | MaskPrompt"
-Update: TypeAlias = "ClickedUpdate | ProgramPrompts"
+@dataclass(frozen=True)
+class Choice:
+    """Which of the three masks of the clicked object's single point is to be its mask; 0 is the best."""
+
+    index: int
+
+
+ClickedUpdate: TypeAlias = "Point | Joining | Box | MaskPrompt"
+Update: TypeAlias = "ClickedUpdate | Choice | ProgramPrompt | ProgramPrompts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +120,31 @@ class Tracks:
     """Points of an object that are tracked from frame to frame.
 
     Attributes:
-        points: (N, 2) float32 XY in the view of a frame, see ``follower.View``.
+        points: (N, 2) float32 XY in the view of a frame, see ``motion.View``.
         ages: (N,) over how many frames each has been tracked.
     """
 
     points: npt.NDArray[np.float32]
     ages: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Tracking:
+    """What following knows of an object, beside its mask.
+
+    Attributes:
+        tracks: points on the object in the frame of its logits; None where it was not followed to that one.
+        reference: the object as it was last seen whole, or nearly; what is looked for once it is lost.
+        reference_age: how many followed frames ago that was.
+        full_area: the largest number of positive logits that it had lately.
+        is_lost: whether it was not found on a later frame than that of its logits.
+    """
+
+    tracks: Tracks | None = None
+    reference: SegmentedObject | None = None
+    reference_age: int = 0
+    full_area: int = 0
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +165,10 @@ class SegmentedObject:
             other frames than the one it was prompted on.
         logits_sequence: the frame that low_res_logits are of: the one it was prompted on or, where objects
             are followed, a later one.
-        tracks: points on the object in that frame, where it was followed to it.
-        whole: the object where it was last seen whole, or nearly, while it is followed.
-        whole_age: how many frames ago, of those that it was followed to.
-        full_area: the largest number of positive logits that it had lately, while it is followed.
-        is_lost: whether it was not found on a later frame.
+        tracking: what following knows of it.
+        chosen: the mask that a person chose of its candidates: it stands for the model's on the frame that it
+            was prompted on, until the object is prompted again.
+        is_of_program: whether a program made it, whose next ``~/prompts`` drops it unless that lists it.
     """
 
     id: str
@@ -135,11 +181,14 @@ class SegmentedObject:
     prior_logits: LowResLogits | None = None
     low_res_logits: LowResLogits | None = None
     logits_sequence: int = 0
-    tracks: Tracks | None = None
-    whole: SegmentedObject | None = None
-    whole_age: int = 0
-    full_area: int = 0
-    is_lost: bool = False
+    tracking: Tracking = field(default_factory=Tracking)
+    chosen: Masks | None = None
+    is_of_program: bool = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was not found on a later frame than that of its logits."""
+        return self.tracking.is_lost
 
     def prompt_on(self, target: Target) -> Prompt:
         """What to ask the model for this object: its prompt on its own frame, its logits elsewhere."""
@@ -159,7 +208,11 @@ class SegmentedObject:
         return self.low_res_logits is not None and self.size_hw == target.size_hw
 
     def can_be_refined_on(self, target: Target) -> bool:
-        """Whether a click on that frame can join it: one that was lost would be sought in the wrong place."""
+        """Whether a click on that frame can join it.
+
+        Not while it is lost: its logits would point to the wrong place. On the frame that they are of, they
+        are right.
+        """
         is_of_it = target.sequence in (self.sequence, self.logits_sequence)
         return self.can_appear_on(target) and (is_of_it or not self.is_lost)
 
@@ -182,23 +235,22 @@ class SegmentedObject:
                 f"object {self.id} is out of sight; prompt it anew where it is seen", kind="out of sight"
             )
         return replace(
-            self, sequence=target.sequence, points=(), box_xyxy=None, prior_logits=self.low_res_logits
+            self,
+            sequence=target.sequence,
+            points=(),
+            box_xyxy=None,
+            prior_logits=self.low_res_logits,
+            chosen=None,
         )
 
     def decoded(self, low_res_logits: LowResLogits, sequence: int) -> SegmentedObject:
-        """The object with the logits (S/4, S/4) of a fresh answer on a frame."""
-        return replace(
-            self,
-            low_res_logits=low_res_logits,
-            logits_sequence=sequence,
-            tracks=None,
-            whole=None,
-            is_lost=False,
-        )
+        """The object with the logits (S/4, S/4) of a fresh answer on a frame; tracking starts anew there."""
+        return replace(self, low_res_logits=low_res_logits, logits_sequence=sequence, tracking=Tracking())
 
     def lost(self) -> SegmentedObject:
         """The object as it was last seen whole: what to look for once it is not found."""
-        return replace(self if self.whole is None else self.whole, is_lost=True)
+        seen = self.tracking.reference or self
+        return replace(seen, tracking=replace(seen.tracking, is_lost=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,17 +274,55 @@ class ObjectTable:
         """The object that clicks, boxes and mask prompts refer to."""
         return next((o for o in self.objects if o.created == self.clicked), None)
 
+    def with_id(self, id: str) -> SegmentedObject:
+        """The object of an id; '' means the clicked one.
+
+        Raises:
+            InvalidPromptError: there is none.
+        """
+        found = next((o for o in self.objects if o.id == id), None) if id else self.clicked_object
+        if found is None:
+            raise InvalidPromptError(
+                f"there is no object {shortened(id)!r}" if id else "there is no clicked object", "unknown id"
+            )
+        return found
+
+    def without(self, removed: SegmentedObject) -> ObjectTable:
+        """Without one of its objects."""
+        objects = tuple(o for o in self.objects if o.created != removed.created)
+        return replace(
+            self, objects=objects, clicked=None if removed.created == self.clicked else self.clicked
+        )
+
+    def undone(self, change: Change) -> ObjectTable:
+        """As it was before a change, as far as that changed it; an id that was made anew since then stays."""
+        gone = change.made | {o.created for o in change.before}
+        others = [o for o in self.objects if o.created not in gone]
+        taken = {o.id for o in others}
+        objects = [*others, *(o for o in change.before if o.id not in taken)]
+        alive = {o.created for o in objects}
+        return replace(
+            self,
+            objects=tuple(sorted(objects, key=lambda o: o.created)),
+            clicked=change.clicked_before if change.clicked_before in alive else None,
+        )
+
     def cleared(self) -> ObjectTable:
         """Without any object."""
         return replace(self, objects=(), clicked=None)
 
     def with_clicked_object(self, clicked: SegmentedObject | None) -> ObjectTable:
         """With this clicked object, or none, instead of the present one; the others stay."""
-        others = tuple(o for o in self.objects if o.created != self.clicked)
+        replaced = {self.clicked, clicked.created} if clicked is not None else {self.clicked}
+        others = tuple(o for o in self.objects if o.created not in replaced)
         if clicked is None:
             return replace(self, objects=others, clicked=None)
         objects = tuple(sorted((*others, clicked), key=lambda o: o.created))
         return replace(self, objects=objects, clicked=clicked.created)
+
+    def with_clicked(self, clicked: SegmentedObject) -> ObjectTable:
+        """With one of its objects as the clicked one."""
+        return replace(self, clicked=clicked.created)
 
     def with_answers(self, logits: dict[int, LowResLogits], sequence: int) -> ObjectTable:
         """With the low-res logits of objects freshly decoded on a frame, keyed by ``created``."""
@@ -241,121 +331,39 @@ class ObjectTable:
         )
 
     def with_objects(self, changed: Iterable[SegmentedObject]) -> ObjectTable:
-        """With these objects in the place of those that they were made of."""
+        """With objects replaced by these newer versions of them, matched by ``created``."""
         by_created = {o.created: o for o in changed}
         return replace(self, objects=tuple(by_created.get(o.created, o) for o in self.objects))
 
     def all_in_sight(self) -> ObjectTable:
         """With no object lost, as where nobody follows them."""
-        return self.with_objects(replace(one, is_lost=False) for one in self.objects)
+        return self.with_objects(
+            replace(o, tracking=replace(o.tracking, is_lost=False)) for o in self.objects
+        )
 
     def only_on(self, target: Target) -> ObjectTable:
         """Without the objects that have no prompt for that frame."""
         return replace(self, objects=tuple(o for o in self.objects if o.can_appear_on(target)))
 
 
-def update_clicked(
-    table: ObjectTable, update: ClickedUpdate, target: Target, *, accumulate_clicks: bool, max_objects: int
-) -> ObjectTable:
-    """Apply a click, box or mask prompt.
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What an edit changed, for undo.
 
-    A foreground click or a box replaces the clicked object, or joins it with ``accumulate_clicks``; a
-    background click or a mask prompt joins it; a mask prompt creates one where there is none. An object of
-    another resolution, or one that is out of sight, cannot be joined, it is replaced.
-
-    Raises:
-        InvalidPromptError: a background click without an object or on one that cannot be joined, or too many
-            objects.
+    Attributes:
+        clicked_before: ``created`` of the object that was the clicked one.
+        made: ``created`` of the objects that the edit made.
+        before: the objects that it changed or removed, as they were.
     """
-    current = table.clicked_object
-    is_background = isinstance(update, Point) and update.label == BACKGROUND
-    if is_background and current is None:
-        raise InvalidPromptError(
-            "a background click needs a clicked object; click on the foreground first", kind="no object"
-        )
-    joins = is_background or isinstance(update, MaskPrompt) or accumulate_clicks
-    if current is not None and joins and (is_background or current.can_be_refined_on(target)):
-        return table.with_clicked_object(_refined(current.moved_to(target), update))
-    table = table.with_clicked_object(None)
-    table, created = _create(table, "", "", target, max_objects)
-    return replace(table, clicked=created.created).with_clicked_object(_refined(created, update))
+
+    clicked_before: int | None
+    made: frozenset[int]
+    before: tuple[SegmentedObject, ...]
 
 
-def _refined(current: SegmentedObject, update: ClickedUpdate) -> SegmentedObject:
-    if isinstance(update, Point):
-        return replace(current, points=(*current.points, update))
-    if isinstance(update, Box):
-        return replace(current, box_xyxy=update.box_xyxy)
-    return replace(current, prior_logits=update.low_res_logits)
-
-
-def update_program(
-    table: ObjectTable, update: ProgramPrompts, target: Target, *, max_objects: int
-) -> tuple[ObjectTable, tuple[RefusedObject, ...]]:
-    """Make the table hold the program's objects as listed, beside the clicked one.
-
-    Listed ids are created or prompted anew; unlisted ones and those that the node named are dropped, unless
-    listed by that name. An object whose prompt is refused stays as it was. Where ``max_objects`` was lowered,
-    the latest are dropped.
-
-    Returns:
-        The new table, and every refused object; the same table where the message lists objects, but every one
-        is refused.
-    """
-    before = table
-    listed = {p.id for p in update.prompts} | {refused.id for refused in update.refused}
-    alive = {o.id for o in table.objects}
-    program = [o.created for o in table.objects if o.created != table.clicked and o.id in listed]
-    room = max_objects - (table.clicked_object is not None)
-    kept = {table.clicked, *program[:room]}
-    table = replace(table, objects=tuple(o for o in table.objects if o.created in kept))
-    refused = list(update.refused)
-    for prompt in update.prompts:
-        try:
-            table = _with_program_object(table, prompt, alive, target, max_objects)
-        except InvalidPromptError as error:
-            refused.append(RefusedObject(prompt.id, str(error), error.kind))
-    if refused and len(refused) == len(update.prompts) + len(update.refused):
-        return before, tuple(refused)
-    return table, tuple(refused)
-
-
-def _with_program_object(
-    table: ObjectTable, prompt: ProgramPrompt, alive: set[str], target: Target, max_objects: int
-) -> ObjectTable:
-    existing = next((o for o in table.objects if o.id == prompt.id and prompt.id), None)
-    if existing is None:
-        if prompt.id.startswith(NODE_MADE_PREFIX) and prompt.id not in alive:
-            raise InvalidPromptError(
-                f"id {prompt.id!r} is not alive; ids beginning with {NODE_MADE_PREFIX!r} are the node's",
-                kind="unknown id",
-            )
-        table, existing = _create(table, prompt.id, prompt.class_id, target, max_objects)
-    prompted = replace(
-        existing,
-        class_id=prompt.class_id or existing.class_id,
-        sequence=target.sequence,
-        size_hw=target.size_hw,
-        points=prompt.points,
-        box_xyxy=prompt.box_xyxy,
-        prior_logits=None,
-        low_res_logits=None,
-    )
-    return table.with_objects([prompted])
-
-
-def _create(
-    table: ObjectTable, id: str, class_id: str, target: Target, max_objects: int
-) -> tuple[ObjectTable, SegmentedObject]:
-    """A table with one more object at its end, still without prompt; an empty id gets a new name."""
-    if len(table.objects) >= max_objects:
-        raise InvalidPromptError(
-            f"there are {len(table.objects)} objects already; raise max_objects for more", kind="max_objects"
-        )
-    num_named = table.num_named + (not id)
-    created = SegmentedObject(
-        id or f"{NODE_MADE_PREFIX}{num_named}", class_id, table.num_created, target.sequence, target.size_hw
-    )
-    objects = (*table.objects, created)
-    table = replace(table, objects=objects, num_created=table.num_created + 1, num_named=num_named)
-    return table, created
+def difference(before: ObjectTable, after: ObjectTable) -> Change:
+    """What changed from one table to the next."""
+    now = {o.created: o for o in after.objects}
+    made = frozenset(now).difference(o.created for o in before.objects)
+    changed = tuple(o for o in before.objects if now.get(o.created) is not o)
+    return Change(before.clicked, made, changed)

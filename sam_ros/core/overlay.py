@@ -43,21 +43,21 @@ def draw_overlay(
         sequence: the image's frame; only prompts given on this frame are drawn.
     """
     drawn = image_rgb.copy()
-    for one, masks in objects:
-        _draw_mask(drawn, masks.masks[0], colour_of(one))
-    prompted = [one for one, _ in objects if one.sequence == sequence]
-    for one in prompted:
-        _draw_box(drawn, one)
-    for one, masks in objects:
-        _draw_label(drawn, one, masks)
-    for one in prompted:
-        _draw_points(drawn, one)
+    for segmented, masks in objects:
+        _draw_mask(drawn, masks.masks[0], colour_of(segmented))
+    prompted = [segmented for segmented, _ in objects if segmented.sequence == sequence]
+    for segmented in prompted:
+        _draw_box(drawn, segmented)
+    for segmented, masks in objects:
+        _draw_label(drawn, segmented, masks)
+    for segmented in prompted:
+        _draw_points(drawn, segmented)
     return drawn
 
 
-def colour_of(one: SegmentedObject) -> ColourRgb:
+def colour_of(segmented: SegmentedObject) -> ColourRgb:
     """An object's colour: the same on every frame."""
-    return PALETTE_RGB[one.created % len(PALETTE_RGB)]
+    return PALETTE_RGB[segmented.created % len(PALETTE_RGB)]
 
 
 def _draw_mask(drawn: ImageRgb, mask: BoolMask, colour: ColourRgb) -> None:
@@ -67,27 +67,27 @@ def _draw_mask(drawn: ImageRgb, mask: BoolMask, colour: ColourRgb) -> None:
     cv2.drawContours(drawn, outlines, -1, colour, _line_width(drawn))
 
 
-def _draw_box(drawn: ImageRgb, one: SegmentedObject) -> None:
-    if one.box_xyxy is not None:
-        x0, y0, x1, y1 = (round(edge) for edge in one.box_xyxy)
+def _draw_box(drawn: ImageRgb, segmented: SegmentedObject) -> None:
+    if segmented.box_xyxy is not None:
+        x0, y0, x1, y1 = (round(edge) for edge in segmented.box_xyxy)
         cv2.rectangle(drawn, (x0, y0), (x1 - 1, y1 - 1), FOREGROUND_RGB, _line_width(drawn))
 
 
-def _draw_points(drawn: ImageRgb, one: SegmentedObject) -> None:
+def _draw_points(drawn: ImageRgb, segmented: SegmentedObject) -> None:
     width = _line_width(drawn)
-    for point in one.points:
+    for point in segmented.points:
         colour = FOREGROUND_RGB if point.label == FOREGROUND else BACKGROUND_RGB
         centre = (round(point.x), round(point.y))
         cv2.circle(drawn, centre, 5 * width, WHITE, cv2.FILLED)
         cv2.circle(drawn, centre, 4 * width, colour, cv2.FILLED)
 
 
-def _draw_label(drawn: ImageRgb, one: SegmentedObject, masks: Masks) -> None:
+def _draw_label(drawn: ImageRgb, segmented: SegmentedObject, masks: Masks) -> None:
     """Class, id and predicted IoU on a plate of the object's colour, above its mask and inside the image."""
     box_xyxy = tight_box_xyxy(masks.masks[0])
     if box_xyxy is None:
         return
-    name = f"{one.class_id} {one.id}".strip()
+    name = f"{segmented.class_id} {segmented.id}".strip()
     text = f"{name} {masks.predicted_iou[0]:.2f}"
     font, width = cv2.FONT_HERSHEY_SIMPLEX, _line_width(drawn)
     scale, margin = 0.5 * width, 3 * width
@@ -95,7 +95,7 @@ def _draw_label(drawn: ImageRgb, one: SegmentedObject, masks: Masks) -> None:
     plate_w, plate_h = text_w + 2 * margin, text_h + baseline + margin
     x = max(0, min(box_xyxy[0], drawn.shape[1] - plate_w))
     y = max(0, box_xyxy[1] - plate_h)
-    colour = colour_of(one)
+    colour = colour_of(segmented)
     cv2.rectangle(drawn, (x, y), (x + plate_w - 1, y + plate_h - 1), colour, cv2.FILLED)
     origin = (x + margin, y + margin + text_h)
     cv2.putText(drawn, text, origin, font, scale, _readable_on(colour), width, cv2.LINE_AA)

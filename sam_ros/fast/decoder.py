@@ -72,11 +72,12 @@ class Details(NamedTuple):
     def of(cls, levels: Levels) -> Details:
         """Those of one image."""
         rows, columns = levels.embedding.shape[2:]
-        eighth = levels.eighth[0].unflatten(2, (columns, 2)).unflatten(1, (rows, 2))
-        quarter = levels.quarter[0].unflatten(2, (columns, 2, 2)).unflatten(1, (rows, 2, 2))
+        eighth = levels.eighth.reshape(-1, rows, 2, columns, 2)  # C/4, h, dy, w, dx
+        quarter = levels.quarter.reshape(
+            -1, rows, 2, 2, columns, 2, 2
+        )  # C/8, h, dy, dy of dy, w, dx, dx of dx
         return cls(
-            eighth.permute(1, 3, 2, 4, 0).reshape(rows * columns, 4, -1),  # from C/4, h, dy, w, dx
-            # from C/8, h, dy, dy of dy, w, dx, dx of dx
+            eighth.permute(1, 3, 2, 4, 0).reshape(rows * columns, 4, -1),
             quarter.permute(1, 4, 2, 5, 3, 6, 0).reshape(4 * rows * columns, 4, -1),
         )
 
@@ -207,12 +208,12 @@ class FastMaskDecoder:
 
     def _decode_folded(self, prepared: Prepared, sparse: Tensor, logits: Tensor | None) -> Answer:
         """Answer prompts of few tokens."""
-        image, details = prepared
-        assert self._folded is not None and isinstance(image, FoldedImage)
+        folded, details = prepared
+        assert self._folded is not None and isinstance(folded, FoldedImage)
         queries = tokens = self._with_output_tokens(sparse)
         *levels, last = self._folded.levels
         masks = [None] * len(tokens) if logits is None else self._folded.masks(logits)
-        images = [PromptedImage(self._folded, image, mask) for mask in masks]
+        images = [PromptedImage(self._folded, folded, mask) for mask in masks]
 
         def attended(level: Level, queries: Tensor) -> Tensor:
             """(B, T, C)."""

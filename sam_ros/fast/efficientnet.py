@@ -11,7 +11,6 @@ differently:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -29,8 +28,8 @@ from sam_ros.core.efficientnet import (
     NeckBlock,
     padding,
 )
+from sam_ros.fast.layers import Step
 
-Step: TypeAlias = "Callable[[Any], Any]"
 State: TypeAlias = "tuple[Tensor, ...]"  # the strides that the neck wants so far, then the newest image
 
 
@@ -47,9 +46,10 @@ def efficientnet_layers(
         dtype: of the convolutions; norms and sums of the neck stay float32.
         compile: compile the stages with torch.compile.
     """
+    modules: Any = encoder.stages
     stages: list[Step] = [
-        _Stage([FastBlock(block, dtype) for block in stage], index in LEVELS)
-        for index, stage in enumerate(encoder.stages)
+        FastStage([FastBlock(block, dtype) for block in stage], index in LEVELS)
+        for index, stage in enumerate(modules)
     ]
     if compile:
         stages = [torch.compile(stage, dynamic=False) for stage in stages]
@@ -144,13 +144,14 @@ class FastBlock:
         return y.add_(x) if self.is_residual else y
 
 
-class _Stage:
+class FastStage:
     """Blocks; where the neck wants what they make, it is kept."""
 
     def __init__(self, blocks: list[FastBlock], is_kept: bool) -> None:
         self.blocks, self.is_kept = blocks, is_kept
 
     def __call__(self, state: State) -> State:
+        """What the neck wants so far and the newest image, one stage further."""
         *kept, x = state
         for block in self.blocks:
             x = block(x)
@@ -165,18 +166,19 @@ class _FastNeck:
         weight = neck.merge.weight[:, :, 0, 0]  # (C, all channels)
         coarsest = weight.shape[0]
         sixteenth = weight.shape[1] - 16 * quarter - 4 * eighth - coarsest
-        parts = weight.split([16 * quarter, 4 * eighth, sixteenth, coarsest], 1)
+        parts = torch.split(weight, [16 * quarter, 4 * eighth, sixteenth, coarsest], 1)
         bias = _bias(neck.merge)
         nothing = torch.zeros_like(bias)
         # What pixel_unshuffle gathers of a cell is what a convolution of its size sees.
-        self.from_quarter = _Convolution.made(parts[0].unflatten(1, (quarter, 4, 4)), bias, dtype, 4)
-        self.from_eighth = _Convolution.made(parts[1].unflatten(1, (eighth, 2, 2)), nothing, dtype, 2)
+        self.from_quarter = _Convolution.made(parts[0].reshape(-1, quarter, 4, 4), bias, dtype, 4)
+        self.from_eighth = _Convolution.made(parts[1].reshape(-1, eighth, 2, 2), nothing, dtype, 2)
         self.from_sixteenth = _Convolution.made(parts[2][..., None, None], nothing, dtype)
         projection = parts[3] @ neck.coarsest.weight[:, :, 0, 0]
         self.from_coarsest = _Convolution.made(
             projection[..., None, None], parts[3] @ _bias(neck.coarsest), dtype
         )
-        self.blocks = [_FastNeckBlock(block, dtype) for block in neck.blocks]
+        blocks: Any = neck.blocks
+        self.blocks = [_FastNeckBlock(block, dtype) for block in blocks]
         self.norm = neck.norm
         self.eighth = _Convolution.made(neck.eighth.weight, _bias(neck.eighth), dtype)
         self.quarter = _Convolution.made(neck.quarter.weight, _bias(neck.quarter), dtype)

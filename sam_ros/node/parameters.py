@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -11,9 +12,11 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from sam_ros.core.catalogue import MODELS
 from sam_ros.errors import InvalidParameterError
 
 INT64_MAX = 2**63 - 1
+QOS_PREFIX = "qos_overrides."  # of the parameters that rclpy makes for QoS
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?", re.ASCII)
 
 
@@ -53,7 +56,7 @@ class Parameters:
     model_type: str = _parameter(
         "sam_tiny",
         "which Segment Anything model to run",
-        choices=("sam_tiny", "vit_b", "vit_l", "vit_h"),
+        choices=tuple(MODELS),
         fixed=True,
     )
     checkpoint: str = _parameter(
@@ -86,6 +89,19 @@ class Parameters:
     max_rate: float = _parameter(
         0.0, "most frames to encode in a second, in Hz; 0 is unlimited", range=(0.0, 1000.0), fixed=True
     )
+    image_durability: str = _parameter(
+        "volatile",
+        "of the subscription to images: with transient_local an image is taken that was published once, "
+        "before the node started, by a publisher that keeps it (reliable and transient_local)",
+        choices=("volatile", "transient_local"),
+        fixed=True,
+    )
+    threads: int = _parameter(
+        0,
+        "how many threads torch uses on the CPU, which other nodes need too; 0 is torch's own choice",
+        range=(0, 256),
+        fixed=True,
+    )
     max_image_pixels: int = _parameter(
         33177600, "larger images are dropped before they are decoded", range=(1, INT64_MAX), fixed=True
     )
@@ -97,8 +113,11 @@ class Parameters:
         "follow the objects and answer on every encoded frame; false answers once for each prompt, on its "
         "frame, as does encode: on_prompt",
     )
-    accumulate_clicks: bool = _parameter(
-        False, "foreground clicks and boxes join the clicked object instead of replacing it"
+    click_mode: str = _parameter(
+        "replace",
+        "what a foreground click or a box does to the clicked object: replace it, join it, or add another "
+        "one beside it",
+        choices=("replace", "add", "join"),
     )
     multimask_output: bool = _parameter(
         True, "for a single point, predict three masks (whole, part, subpart) and publish the best"
@@ -122,8 +141,8 @@ class Parameters:
     )
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            _check(one, getattr(self, one.name))
+        for parameter in fields(self):
+            _check(parameter, getattr(self, parameter.name))
         if not DEVICE.fullmatch(self.device):
             raise InvalidParameterError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         width, height = self.prompt_image_size if len(self.prompt_image_size) == 2 else (-1, -1)
@@ -139,16 +158,51 @@ class Parameters:
         return self.prompt_image_size[1], self.prompt_image_size[0]
 
 
-FIXED_NAMES = frozenset(one.name for one in fields(Parameters) if one.metadata["fixed"])
+FIXED_NAMES = frozenset(parameter.name for parameter in fields(Parameters) if parameter.metadata["fixed"])
+FLOAT_NAMES = frozenset(
+    parameter.name for parameter in fields(Parameters) if isinstance(parameter.default, float)
+)
 
 
 def declare_parameters(node: Node) -> None:
-    """Declare all parameters on a node.
+    """Declare all parameters on a node, which takes a whole number for a float from then on.
 
     Raises:
         rclpy.exceptions.ParameterException: an override has another type or is out of range.
     """
-    node.declare_parameters("", [(one.name, _default(one), _descriptor(one)) for one in fields(Parameters)])
+    # rclpy itself would refuse these.
+    whole = {name: float(given.value) for name, given in _overrides(node).items() if _is_whole_float(given)}
+    for parameter in fields(Parameters):
+        name, descriptor = parameter.name, _descriptor(parameter)
+        value = whole.get(name, _default(parameter))
+        node.declare_parameter(name, value, descriptor, ignore_override=name in whole)
+    node.add_pre_set_parameters_callback(lambda changes: [_as_declared(change) for change in changes])
+
+
+def unknown_overrides(node: Node) -> dict[str, str]:
+    """Overrides that name no parameter of the node, each with the nearest name that does, or ''.
+
+    Those of QoS become parameters with the publisher or subscription that they are for.
+    """
+    known = node.list_parameters([], 0).names
+    unknown = [name for name in _overrides(node) if not node.has_parameter(name)]
+    return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in unknown}
+
+
+def _overrides(node: Node) -> dict[str, Parameter]:
+    """From the command line, files and the constructor, by name; rclpy has no public way to them."""
+    return dict(node._parameter_overrides)
+
+
+def _is_whole_float(parameter: Parameter) -> bool:
+    """Whether it is an integer where a float is declared: people write ``max_rate: 5``."""
+    return parameter.name in FLOAT_NAMES and parameter.type_ == Parameter.Type.INTEGER
+
+
+def _as_declared(parameter: Parameter) -> Parameter:
+    if _is_whole_float(parameter):
+        return Parameter(parameter.name, value=float(parameter.value))
+    return parameter
 
 
 def read_parameters(node: Node, changes: Iterable[Parameter] = ()) -> Parameters:
@@ -157,28 +211,28 @@ def read_parameters(node: Node, changes: Iterable[Parameter] = ()) -> Parameters
     Raises:
         InvalidParameterError: a value that its range or choices do not allow.
     """
-    names = [one.name for one in fields(Parameters)]
+    names = [parameter.name for parameter in fields(Parameters)]
     values = {parameter.name: parameter.value for parameter in node.get_parameters(names)}
     values.update((change.name, change.value) for change in changes if change.name in values)
     values["prompt_image_size"] = list(values["prompt_image_size"])
     return Parameters(**values)
 
 
-def _default(one: Field[Any]) -> Any:
-    return getattr(Parameters(), one.name)
+def _default(parameter: Field[Any]) -> Any:
+    return getattr(Parameters(), parameter.name)
 
 
-def _descriptor(one: Field[Any]) -> ParameterDescriptor:
+def _descriptor(parameter: Field[Any]) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
-        description=one.metadata["description"], read_only=one.metadata["read_only"]
+        description=parameter.metadata["description"], read_only=parameter.metadata["read_only"]
     )
-    if one.metadata["choices"]:
-        descriptor.additional_constraints = "one of: " + ", ".join(one.metadata["choices"])
-    if one.metadata["fixed"]:
+    if parameter.metadata["choices"]:
+        descriptor.additional_constraints = "one of: " + ", ".join(parameter.metadata["choices"])
+    if parameter.metadata["fixed"]:
         descriptor.additional_constraints += "; can be set only while the node is unconfigured"
     descriptor.additional_constraints = descriptor.additional_constraints.removeprefix("; ")
-    if one.metadata["range"] is not None:
-        _set_range(descriptor, _default(one), one.metadata["range"])
+    if parameter.metadata["range"] is not None:
+        _set_range(descriptor, _default(parameter), parameter.metadata["range"])
     return descriptor
 
 
@@ -190,9 +244,9 @@ def _set_range(descriptor: ParameterDescriptor, default: Any, range: tuple[float
         descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
 
 
-def _check(one: Field[Any], value: Any) -> None:
-    choices, range = one.metadata["choices"], one.metadata["range"]
+def _check(parameter: Field[Any], value: Any) -> None:
+    choices, range = parameter.metadata["choices"], parameter.metadata["range"]
     if choices and value not in choices:
-        raise InvalidParameterError(f"{one.name} must be one of {', '.join(choices)}, got {value!r}")
+        raise InvalidParameterError(f"{parameter.name} must be one of {', '.join(choices)}, got {value!r}")
     if range is not None and not range[0] <= value <= range[1]:
-        raise InvalidParameterError(f"{one.name} must be from {range[0]} to {range[1]}, got {value!r}")
+        raise InvalidParameterError(f"{parameter.name} must be from {range[0]} to {range[1]}, got {value!r}")

@@ -96,10 +96,10 @@ class Statistics:
             self._last_drop = kind
             self._drop_times = [*self._drop_times[:1], now]
 
-    def refused(self, kind: str) -> None:
-        """Count a prompt, or one object of it, that was refused."""
+    def refused(self, kind: str, count: int = 1) -> None:
+        """Count a prompt, or so many objects of it, that were refused."""
         with self._lock:
-            self._refusals[kind] += 1
+            self._refusals[kind] += count
 
     def snapshot(self) -> Snapshot:
         """Everything counted until now."""

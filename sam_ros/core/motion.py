@@ -1,0 +1,240 @@
+"""Optical flow between frames: where masks have moved, measured on small grey pictures; knows no objects.
+
+Points all over each mask are tracked from frame to frame (pyramidal Lucas-Kanade, there and back), and its
+low-res logits are moved, turned and magnified as most of the points were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sam_ros.core.grid import Grid, SizeHW, resized_hw
+from sam_ros.core.objects import LowResLogits, Tracks
+from sam_ros.masks import MASK_PROMPT_LOGIT
+
+VIEW_SIDE = 256  # pixels, the longest side of the small images in which motion is measured
+CONTRAST = 48.0  # standard deviation of a view's grey
+LEAST_CONTRAST = 8.0  # standard deviation of an image's grey; what has less is amplified no more than that
+MOST_POINTS, LEAST_POINTS = 100, 12  # tracked on one mask
+POINTS_TOGETHER = 1600  # on all masks
+WINDOW = (15, 15)  # pixels of a view, compared around each point
+PYRAMID_LEVELS = 4
+ITERATIONS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.03)
+RETURN_PX = 1.0  # tracked there and back, a point ends so near to where it began, or it does not count
+AGREE_PX = 1.5  # points so near to where a motion takes them agree with it
+ASTRAY_PX = 3.0  # points so far from where the mask's motion takes them are not the object's
+MOST_WEIGHT = 3  # of a point that has been tracked for long, a new one's being 1
+ENOUGH = 0.6  # of the points wanted: with fewer left, new ones are added
+FEWEST_TO_TURN = 6  # points; fewer tell where a mask moved, but not how it turned
+MOST_GROWTH = 1.5  # in one step; what seems to grow or shrink more was not tracked well
+
+Points = npt.NDArray[np.float32]
+"""(N, 2) XY, (0, 0) the centre of the first pixel."""
+Motion = npt.NDArray[np.float64]
+"""(2, 3) takes XY of one frame to XY of another."""
+STILL: Motion = np.eye(2, 3)
+_NO_POINTS, _NO_AGES = np.empty((0, 2), np.float32), np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A small grey picture of a frame: (h, w) uint8 of even brightness, and (H, W) of the frame's image."""
+
+    grey: npt.NDArray[np.uint8]
+    size_hw: SizeHW
+
+
+def make_view(image_rgb: npt.NDArray[np.uint8]) -> View:
+    """The view of an (H, W, 3) uint8 RGB image."""
+    size_hw = (image_rgb.shape[0], image_rgb.shape[1])
+    height, width = view_hw(size_hw)
+    small = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    # Lucas-Kanade compares brightness, which a camera's automatic exposure changes from frame to frame.
+    mean, deviation = (float(statistic[0, 0]) for statistic in cv2.meanStdDev(grey))
+    gain = CONTRAST / max(deviation, LEAST_CONTRAST)
+    even = np.clip(128 + gain * (grey.astype(np.float32) - mean), 0, 255)
+    return View(even.astype(np.uint8), size_hw)
+
+
+def view_hw(size_hw: SizeHW) -> SizeHW:
+    """The size (h, w) of the view of an image (H, W)."""
+    height, width = resized_hw(size_hw, VIEW_SIDE)
+    return max(1, height), max(1, width)
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedMask:
+    """A mask in one frame, and points on it.
+
+    Attributes:
+        low_res_logits: (S/4, S/4) its logits.
+        tracks: points in the frame's view; None or too few are topped up before they are tracked.
+    """
+
+    low_res_logits: LowResLogits
+    tracks: Tracks | None = None
+
+
+def moved_masks(
+    masks: Sequence[TrackedMask], before: View, after: View, grid: Grid, pyramid_levels: int = PYRAMID_LEVELS
+) -> list[TrackedMask]:
+    """Masks in another frame: their logits moved as their points have, and those points that moved along.
+
+    A mask of which no point is found stays where it was. The points that are left are one frame older, so
+    that an age of 1 is that of a point which was new.
+
+    Args:
+        masks: any number.
+        before, after: the frames; their images have one size.
+        grid: of that size.
+        pyramid_levels: how far they may have moved, 15 pixels of a view and so many times twice as far.
+    """
+    if not masks:
+        return []
+    starts = _topped_up(masks, grid)
+    points = np.concatenate([tracks.points for tracks in starts])
+    ends, is_tracked = track(before, after, points, pyramid_levels)
+    borders = np.cumsum([len(tracks.points) for tracks in starts])[:-1]
+    return [
+        _moved(mask.low_res_logits, tracks, ended, found, grid)
+        for mask, tracks, ended, found in zip(
+            masks, starts, np.split(ends, borders), np.split(is_tracked, borders), strict=True
+        )
+    ]
+
+
+def _topped_up(masks: Sequence[TrackedMask], grid: Grid) -> list[Tracks]:
+    """Points to track on each mask; the more masks, the fewer on each."""
+    rows, columns = grid.covered_hw()
+    most = min(MOST_POINTS, max(LEAST_POINTS, POINTS_TOGETHER // len(masks)))
+    cell_xy = view_cell_xy(grid)
+    return [
+        enough_tracks(mask.tracks, mask.low_res_logits[:rows, :columns] > 0, cell_xy, most) for mask in masks
+    ]
+
+
+def _moved(
+    logits: LowResLogits, tracks: Tracks, ends: Points, is_tracked: npt.NDArray[np.bool_], grid: Grid
+) -> TrackedMask:
+    """A mask (S/4, S/4) after the motion that most of its tracked points agree on."""
+    here, there, ages = tracks.points[is_tracked], ends[is_tracked], tracks.ages[is_tracked]
+    motion = find_motion(here, there, 1 + np.minimum(ages, MOST_WEIGHT - 1))
+    moves_along = np.linalg.norm(_applied(motion, here) - there, axis=1) < ASTRAY_PX
+    moved = _warped(logits, in_cells(motion, view_cell_xy(grid)), grid)
+    return TrackedMask(moved, Tracks(there[moves_along], ages[moves_along] + 1))
+
+
+def enough_tracks(
+    tracks: Tracks | None, mask: npt.NDArray[np.bool_], cell_xy: npt.NDArray[np.float64], most: int
+) -> Tracks:
+    """Tracks on a mask (h, w) of low-res cells of that size in a view; where few are left, with new ones."""
+    points, ages = (_NO_POINTS, _NO_AGES) if tracks is None else (tracks.points, tracks.ages)
+    if len(points) < ENOUGH * most:
+        added = points_inside(mask, cell_xy, most - len(points))
+        points = np.concatenate([points, added])
+        ages = np.concatenate([ages, np.zeros(len(added), np.int64)])
+    return Tracks(points, ages)
+
+
+def points_inside(mask: npt.NDArray[np.bool_], cell_xy: npt.NDArray[np.float64], most: int) -> Points:
+    """At most so many points in a view, spread over a mask (h, w) of low-res cells of that size."""
+    rows, columns = np.nonzero(mask)
+    if len(rows) > most:
+        picked = np.linspace(0, len(rows) - 1, most).round().astype(int)
+        rows, columns = rows[picked], columns[picked]
+    centres = np.column_stack([columns, rows]) + 0.5
+    return np.asarray(centres * cell_xy - 0.5, np.float32)
+
+
+def tracks_inside(tracks: Tracks, logits: LowResLogits, grid: Grid) -> Tracks:
+    """Those of the tracks that lie where logits (S/4, S/4) are positive."""
+    cells = np.floor((tracks.points + 0.5) / view_cell_xy(grid)).astype(int)
+    x, y = np.clip(cells, 0, len(logits) - 1).T
+    is_inside = logits[y, x] > 0
+    return Tracks(tracks.points[is_inside], tracks.ages[is_inside])
+
+
+def track(
+    before: View, after: View, points: Points, pyramid_levels: int = PYRAMID_LEVELS
+) -> tuple[Points, npt.NDArray[np.bool_]]:
+    """Where points of one view are in another (N, 2), and which of them (N,) were found and found back."""
+    if not len(points):
+        return points, np.zeros(0, np.bool_)
+    ends, found = _lucas_kanade(before, after, points, pyramid_levels)
+    back, found_back = _lucas_kanade(after, before, ends, pyramid_levels)
+    is_back = np.linalg.norm(back - points, axis=1) < RETURN_PX
+    height, width = after.grey.shape
+    is_inside = ((ends > -1) & (ends < (width, height))).all(axis=1)
+    return ends, found & found_back & is_back & is_inside
+
+
+def _lucas_kanade(
+    before: View, after: View, points: Points, pyramid_levels: int
+) -> tuple[Points, npt.NDArray[np.bool_]]:
+    ends, status, _ = cv2.calcOpticalFlowPyrLK(
+        before.grey,
+        after.grey,
+        points[:, None],
+        np.empty(0, np.float32),
+        winSize=WINDOW,
+        maxLevel=pyramid_levels,
+        criteria=ITERATIONS,
+    )
+    return np.asarray(ends[:, 0], np.float32), np.asarray(status.ravel() == 1)
+
+
+def find_motion(starts: Points, ends: Points, weights: npt.NDArray[np.int64]) -> Motion:
+    """The turning, magnifying and shifting that most of the points (N, 2) agree on; none without points.
+
+    A point of weight (N,) 2 counts as two.
+    """
+    if not len(starts):
+        return STILL
+    starts, ends = np.repeat(starts, weights, axis=0), np.repeat(ends, weights, axis=0)
+    shift = np.column_stack([np.eye(2), np.median(ends - starts, axis=0)])
+    if len(weights) < FEWEST_TO_TURN:
+        return shift
+    found, _ = cv2.estimateAffinePartial2D(starts, ends, method=cv2.RANSAC, ransacReprojThreshold=AGREE_PX)
+    if found is None:
+        return shift
+    growth = np.sqrt(abs(np.linalg.det(found[:, :2])))
+    return np.asarray(found) if 1 / MOST_GROWTH < growth < MOST_GROWTH else shift
+
+
+def _applied(motion: Motion, points: Points) -> npt.NDArray[np.float64]:
+    """Where a motion takes points (N, 2)."""
+    return np.asarray(points @ motion[:, :2].T + motion[:, 2])
+
+
+def view_cell_xy(grid: Grid) -> npt.NDArray[np.float64]:
+    """(2,) width and height of a low-res cell in the view of an image, in the view's pixels."""
+    scale_xy = np.divide(view_hw(grid.original_hw)[::-1], grid.original_hw[::-1])
+    return grid.cell_xy * scale_xy
+
+
+def in_cells(motion: Motion, cell_xy: npt.NDArray[np.float64]) -> Motion:
+    """The same motion of low-res cells instead of a view's pixels."""
+    linear, shift = motion[:, :2], motion[:, 2]
+    # A cell's (x + 0.5) * cell_xy - 0.5 is its place in the view.
+    moved = linear @ (0.5 * cell_xy - 0.5) + shift + 0.5
+    return np.column_stack([linear * cell_xy / cell_xy[:, None], moved / cell_xy - 0.5])
+
+
+def _warped(logits: LowResLogits, motion: Motion, grid: Grid) -> LowResLogits:
+    """Logits (S/4, S/4) after a motion of cells; masks go on beyond the image's border, not into padding."""
+    rows, columns = grid.covered_hw()
+    moved = np.full_like(logits, -MASK_PROMPT_LOGIT)
+    moved[:rows, :columns] = cv2.warpAffine(
+        logits[:rows, :columns],
+        motion,
+        (columns, rows),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return moved

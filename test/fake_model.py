@@ -1,0 +1,93 @@
+"""A model that injects order and faults: it blocks, fails and remembers what it was asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_ros.core.frames import EmbeddedFrame, Frame
+from sam_ros.core.grid import padded_grid
+from sam_ros.masks import Masks
+from sam_ros.predictor import EncodeCancelledError
+from sam_ros.prompt import Prompt
+
+SIZE_HW = (6, 8)
+IMAGE_SIZE = 16
+DEADLINE_SEC = 20.0
+
+
+def fake_embedding(number: int = 0, size_hw: tuple[int, int] = SIZE_HW) -> Any:
+    """What ``FakeModel`` makes of an image of that number."""
+    return SimpleNamespace(number=number, grid=padded_grid(size_hw, IMAGE_SIZE))
+
+
+def embedded_frame(
+    sequence: int, stamp_ns: int, frame_id: str = "camera", size_hw: tuple[int, int] = SIZE_HW
+) -> EmbeddedFrame:
+    """A frame that is embedded, its sequence the number."""
+    return EmbeddedFrame(Frame(sequence, stamp_ns, frame_id, b""), fake_embedding(sequence, size_hw))
+
+
+class FakeModel:
+    """Encodes an image to the number it holds; decodes points, boxes and logits to recognisable masks."""
+
+    def __init__(self) -> None:
+        self.encoded: list[int] = []
+        self.decoded: list[tuple[int, list[Prompt], list[bool]]] = []
+        self.gates: dict[int, threading.Event] = {}
+        self.started: list[int] = []
+        self.decode_gate = threading.Event()
+        self.decode_gate.set()
+        self.decoding = threading.Event()
+        self.failures: list[Exception] = []
+        self.next_logits: list[npt.NDArray[np.float32]] = []
+        self.scores = np.array([0.9, 0.8, 0.7], np.float32)
+        self.stability_scores = np.array([0.4, 0.3, 0.2], np.float32)
+
+    def encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Any:
+        number = int(image_rgb[0, 0, 0])
+        self.started.append(number)
+        gate = self.gates.get(number)
+        while gate is not None and not gate.wait(0.01):
+            if should_stop():
+                raise EncodeCancelledError("cancelled")
+        if self.failures:
+            raise self.failures.pop()
+        self.encoded.append(number)
+        original_hw = (image_rgb.shape[0], image_rgb.shape[1])
+        return fake_embedding(number, original_hw)
+
+    def decode(
+        self,
+        embedding: Any,
+        prompts: Sequence[Prompt],
+        multimask_output: Sequence[bool],
+        best_only: Sequence[bool],
+    ) -> list[Masks]:
+        self.decoding.set()
+        assert self.decode_gate.wait(DEADLINE_SEC)
+        if self.failures:
+            raise self.failures.pop()
+        self.decoded.append((embedding.number, list(prompts), list(multimask_output)))
+        return [
+            self._masks(prompt, embedding.grid.original_hw, 3 if three else 1, only_best)
+            for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
+        ]
+
+    def _masks(self, prompt: Prompt, size_hw: tuple[int, int], num_scores: int, only_best: bool) -> Masks:
+        """One pixel at the last point, or the first pixel; logits tell its x, or are those of the prompt."""
+        count = 1 if only_best else num_scores
+        masks = np.zeros((count, *size_hw), bool)
+        x, y = (0, 0) if prompt.point_coords is None else prompt.point_coords[-1].astype(int)
+        masks[:, y, x] = True
+        logits = np.full((count, 4, 4), x, np.float32)
+        if prompt.point_coords is None and prompt.low_res_logits is not None:
+            logits[:] = self.next_logits.pop() if self.next_logits else prompt.low_res_logits
+        scores = self.scores[:count]
+        others = self.scores[count:num_scores]
+        return Masks(masks, scores, self.stability_scores[:count], logits, others)
