@@ -74,8 +74,9 @@ def test_a_run_writes_its_files_and_can_be_given_more_steps(files: tuple[Path, P
     train(start(replace(SETTINGS, steps=2, pictures=1, prompts=1), *files), mixture, tmp_path, 0, 1000)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "log.jsonl", "scenes"}
     assert 1 <= len(list((tmp_path / "scenes").iterdir())) <= 4
-    again = resume(tmp_path / "checkpoint.pt", steps=LOG_EVERY + 2, neck_rate=0.5)
+    again = resume(tmp_path / "checkpoint.pt", steps=LOG_EVERY + 2, neck_rate=0.5, image_size=96)
     assert (again.settings.steps, again.settings.pictures) == (LOG_EVERY + 2, 1)
+    assert again.sam.image_encoder.img_size == 96
     assert 0.5 in [group["rate"] for group in again.optimizer.param_groups]
     train(again, mixture, tmp_path, 0, 1000)
     assert json.loads((tmp_path / "log.jsonl").read_text())["step"] == LOG_EVERY + 2

