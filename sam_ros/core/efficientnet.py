@@ -10,6 +10,7 @@ decoder directly, where it upscales, as in SAM 2 (https://arxiv.org/abs/2408.007
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -23,20 +24,49 @@ from sam_ros.core.architecture import EfficientNetArchitecture
 
 STEM_CHANNELS = 32
 NORM_EPS = 1e-3  # of the batch norms
-# kernel, stride, expansion, channels, blocks of each stage of Lite0
-STAGES = (
-    (3, 1, 1, 16, 1),
-    (3, 2, 6, 24, 2),
-    (5, 2, 6, 40, 2),
-    (3, 2, 6, 80, 3),
-    (5, 1, 6, 112, 3),
-    (5, 2, 6, 192, 4),
-    (3, 1, 6, 320, 1),
-)
 LEVELS = (1, 2, 4, 6)  # the stages that end the strides 4, 8, 16 and 32
 NECK_KERNEL = 7
 NECK_EXPANSION = 4
 PACKED = 4  # features have so many times the channels of the embedding
+
+
+class StageSize(NamedTuple):
+    """Of a stage of the backbone; the first of its blocks has the stride."""
+
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+    blocks: int
+
+
+LITE0 = (
+    StageSize(3, 1, 1, 16, 1),
+    StageSize(3, 2, 6, 24, 2),
+    StageSize(5, 2, 6, 40, 2),
+    StageSize(3, 2, 6, 80, 3),
+    StageSize(5, 1, 6, 112, 3),
+    StageSize(5, 2, 6, 192, 4),
+    StageSize(3, 1, 6, 320, 1),
+)
+
+
+def stage_sizes(architecture: EfficientNetArchitecture) -> list[StageSize]:
+    """Of each stage of a backbone; the first and the last have one block in all sizes."""
+    wide = [size._replace(channels=_widened(size.channels, architecture.width)) for size in LITE0]
+    first, *middle, last = wide
+    return [
+        first,
+        *(size._replace(blocks=math.ceil(architecture.depth * size.blocks)) for size in middle),
+        last,
+    ]
+
+
+def _widened(channels: int, width: float, divisor: int = 8) -> int:
+    """The multiple of ``divisor`` next to ``width`` times the channels, at most a tenth below it."""
+    wanted = channels * width
+    rounded = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * wanted else rounded + divisor
 
 
 class Levels(NamedTuple):
@@ -72,16 +102,10 @@ class EfficientNetEncoder(nn.Module):
         super().__init__()
         self.img_size = architecture.image_size  # segment_anything's name for it
         self.stem = ConvNorm(3, STEM_CHANNELS, kernel=3, stride=2)
-        self.stages = nn.ModuleList()
-        last, outputs = STEM_CHANNELS, []
-        for index, (kernel, stride, expansion, base, blocks) in enumerate(STAGES):
-            is_fixed = index in (0, len(STAGES) - 1)  # these are of the same depth in all sizes
-            count = blocks if is_fixed else _deepened(blocks, architecture.depth)
-            out = _widened(base, architecture.width)
-            self.stages.append(_stage(last, out, kernel, stride, expansion, count))
-            last = out
-            outputs.append(out)
-        inputs = [outputs[index] for index in LEVELS]
+        sizes = stage_sizes(architecture)
+        inputs = [STEM_CHANNELS, *(size.channels for size in sizes)]
+        self.stages = nn.ModuleList(map(_stage, inputs, sizes))
+        inputs = [sizes[index].channels for index in LEVELS]
         self.neck = Neck(inputs, architecture.prompt_embed_dim, architecture.neck_blocks)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -99,21 +123,11 @@ class EfficientNetEncoder(nn.Module):
         return levels
 
 
-def _stage(last: int, out: int, kernel: int, stride: int, expansion: int, count: int) -> nn.Sequential:
-    first = Block(last, out, kernel, stride, expansion)
+def _stage(channels: int, size: StageSize) -> nn.Sequential:
+    """Its blocks, the first from so many channels."""
+    kernel, stride, expansion, out, count = size
+    first = Block(channels, out, kernel, stride, expansion)
     return nn.Sequential(first, *(Block(out, out, kernel, 1, expansion) for _ in range(count - 1)))
-
-
-def _widened(channels: int, width: float, divisor: int = 8) -> int:
-    """The multiple of ``divisor`` next to ``width`` times the channels, at most a tenth below it."""
-    wanted = channels * width
-    rounded = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
-    return rounded if rounded >= 0.9 * wanted else rounded + divisor
-
-
-def _deepened(blocks: int, depth: float) -> int:
-    """``depth`` times the blocks, rounded up."""
-    return int(-(-depth * blocks // 1))
 
 
 class Block(nn.Module):
