@@ -68,6 +68,10 @@ def test_a_set_is_measured_in_all_ways(predictor: SamPredictor) -> None:
     assert all(len(part.iou) == 2 for part in scores.scores.values())
     assert scores.clicks.shape == (2, 2)
     assert scores.grab_cut_iou.shape == (2,)
+    quick = measure_set(predictor, "dogs", [square()], is_quick=True)
+    assert (
+        quick.clicks.shape == (1, 2) and np.isnan(quick.clicks).all() and np.isnan(quick.grab_cut_iou).all()
+    )
 
 
 def test_clicks_are_counted_until_each_iou_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +95,7 @@ def test_the_table_has_a_row_for_each_set_and_their_mean() -> None:
     def of(value: float) -> SetScores:
         scores = Scores(*torch.full((3, 2), value))
         return SetScores(
-            "x", 1, dict.fromkeys(KINDS, scores), np.array([[1, 2], [2, 4]]), np.array([value, 1])
+            "x", 1, dict.fromkeys(KINDS, scores), np.array([[1.0, 2], [2, 4]]), np.array([value, 1])
         )
 
     *_, one, two, mean = set_table([of(0.5), of(0.7)]).splitlines()

@@ -65,6 +65,7 @@ class Settings:
     sets: tuple[Path, ...] = ()
     per_set: int | None = None
     sheets: Path | None = None
+    is_quick: bool = False
 
 
 def held_out(count: int, image_size: int) -> Iterator[Prompted]:
@@ -214,7 +215,7 @@ def _sets(predictor: SamPredictor, settings: Settings) -> Part:
     if not settings.sets:
         return f"{title}\n\nSkipped: name their folders with --photographs.", {}
     images = dict(measured(settings.sets, settings.per_set))
-    found = [measure_set(predictor, name, of_set) for name, of_set in images.items()]
+    found = [measure_set(predictor, name, of_set, settings.is_quick) for name, of_set in images.items()]
     scores = {kind: joined([one.scores[kind] for one in found]) for kind in found[0].scores}
     if settings.sheets is not None:
         everything = [objects for of_set in images.values() for objects in of_set]
@@ -270,6 +271,7 @@ def _parse() -> Settings:
         sets=tuple(arguments.photographs),
         per_set=arguments.per_set,
         sheets=arguments.sheets,
+        is_quick=arguments.quick,
     )
 
 

@@ -37,14 +37,14 @@ class SetScores:
         name: of the set.
         photographs: how many.
         scores: by way of prompting.
-        clicks: (N, 2) how many reach each of ``WANTED``.
-        grab_cut_iou: (N,) of GrabCut from the same box.
+        clicks: (N, 2) how many reach each of ``WANTED``, NaN where they were not counted.
+        grab_cut_iou: (N,) of GrabCut from the same box, NaN where it was not asked.
     """
 
     name: str
     photographs: int
     scores: dict[str, Scores]
-    clicks: NDArray[np.int64]
+    clicks: NDArray[np.float64]
     grab_cut_iou: NDArray[np.float64]
 
 
@@ -77,26 +77,36 @@ def _large(picture: Picture, rng: np.random.Generator) -> list[Mask]:
     return [picture.mask(int(index)) for index in rng.permutation(large)[:OBJECTS_PER_PHOTOGRAPH]]
 
 
-def measure_set(predictor: SamPredictor, name: str, images: Sequence[Prompted]) -> SetScores:
-    """Prompt for all objects of a set in all ways."""
+def measure_set(
+    predictor: SamPredictor, name: str, images: Sequence[Prompted], is_quick: bool = False
+) -> SetScores:
+    """Prompt for all objects of a set in all ways; quickly, without counting clicks and without GrabCut."""
     scores: dict[str, list[Scores]] = {kind: [] for kind in KINDS}
     clicks, cuts = [], []
     for objects in tqdm(images, desc=name, unit="image"):
         predictor.set_image(objects.image)
         for kind in KINDS:
             scores[kind].append(score(ask(predictor, objects, kind), objects.masks))
-        clicks.append(clicks_needed(predictor, objects))
-        cuts += [
-            mask_iou(grab_cut(objects.image, box.numpy()), mask.numpy())
-            for box, mask in zip(objects.boxes, objects.masks, strict=True)
-        ]
+        clicks.append(unknown(objects) if is_quick else clicks_needed(predictor, objects))
+        cuts.append(unknown(objects)[:, 0] if is_quick else _grab_cut_iou(objects))
     by_kind = {kind: joined(parts) for kind, parts in scores.items()}
-    return SetScores(name, len(images), by_kind, np.concatenate(clicks), np.array(cuts))
+    return SetScores(name, len(images), by_kind, np.concatenate(clicks), np.concatenate(cuts))
 
 
-def clicks_needed(predictor: SamPredictor, objects: Prompted) -> NDArray[np.int64]:
+def unknown(objects: Prompted) -> NDArray[np.float64]:
+    """(N, 2) NaN."""
+    return np.full((len(objects.masks), len(WANTED)), np.nan)
+
+
+def _grab_cut_iou(objects: Prompted) -> NDArray[np.float64]:
+    """(N,) from their boxes."""
+    pairs = zip(objects.boxes, objects.masks, strict=True)
+    return np.array([mask_iou(grab_cut(objects.image, box.numpy()), mask.numpy()) for box, mask in pairs])
+
+
+def clicks_needed(predictor: SamPredictor, objects: Prompted) -> NDArray[np.float64]:
     """(N, 2) clicks until the mask has each IoU of ``WANTED``; the image is set; at most ``MOST_CLICKS``."""
-    needed = np.full((len(objects.masks), len(WANTED)), MOST_CLICKS)
+    needed = np.full((len(objects.masks), len(WANTED)), float(MOST_CLICKS))
     for count, iou in enumerate(_click_by_click(predictor, objects), 1):
         for column, wanted in enumerate(WANTED):
             reached = (iou.numpy() >= wanted) & (needed[:, column] == MOST_CLICKS)
