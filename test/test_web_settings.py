@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import rclpy
+import yaml
 from processes import RosSession, ros_session
 
 pytest.importorskip("aiohttp")
 
 from web_rig import start_web
+
+from sam_ros.tools.web.settings import Settings, declare_settings
+
+DOCUMENT = (Path(__file__).parents[1] / "docs/web.md").read_text()
+ROW = re.compile(r"^\| `(\w+)` \| `(.+?)` \|", re.MULTILINE)
 
 
 @pytest.fixture
@@ -48,3 +57,12 @@ def test_a_port_in_use_ends_it_with_what_to_do(ros: RosSession) -> None:
         assert f"cannot listen on 127.0.0.1:{port}" in web.output()
         assert "choose another with -p port:=" in web.output()
         assert "Traceback" not in web.output()
+
+
+def test_the_document_has_every_parameter_with_its_default(ros: RosSession) -> None:
+    documented = {name: yaml.safe_load(default) for name, default in ROW.findall(DOCUMENT)}
+    node = rclpy.create_node("settings", context=ros.node.context)
+    built = declare_settings(node)
+    node.destroy_node()
+    documented["allowed_hosts"] = tuple(documented["allowed_hosts"])
+    assert documented == {field.name: getattr(built, field.name) for field in fields(Settings)}
