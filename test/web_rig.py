@@ -45,6 +45,7 @@ EVERY_GESTURE: tuple[dict[str, Any], ...] = (
     {"type": "command", "name": "undo"},
     {"type": "command", "name": "clear"},
 )
+NOBODY = "nobody "  # how a refusal of sam_web itself begins: no node is known yet
 
 
 def start_web(ros: RosSession, *arguments: str) -> RunningProcess:
@@ -212,6 +213,19 @@ class PageClient:
         (self.frames if values["type"] == "frame" else self.candidates).append((values, parts))
         if values["type"] == "frame":
             await connection.send_json({"type": "drawn", "sequence": values["sequence"]})
+
+
+def connect_to_node(ros: RosSession, address: str) -> None:
+    """Send each gesture until a real node answers: all refer to a frame that it never saw."""
+    page = PageClient(ros, address)
+    for gesture in EVERY_GESTURE:
+        refused: list[str] = [NOBODY]
+        while any(NOBODY in reason for reason in refused):
+            page.messages.clear()
+            page.send(**gesture)
+            ros.wait_until(lambda: bool(page.of_type("refused") + page.of_type("said")), str(gesture))
+            refused = [message["reason"] for message in page.of_type("refused")]
+    page.close()
 
 
 def connect_prompts(ros: RosSession, sam: StandIn, page: PageClient) -> None:
