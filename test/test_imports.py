@@ -77,6 +77,7 @@ ALLOWED = {
     "node.schedule": VALUES | {"cv2"},
     "node.listener": VALUES | {"cv2"},
     "node.guards": MESSAGES,
+    "node.watching": ROS,
     "node.waiting": VALUES | {"cv2"},
     "node.engine": VALUES | {"cv2"},
     "node.headers": {"std_msgs"},

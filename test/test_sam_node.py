@@ -454,6 +454,28 @@ def test_an_integer_is_taken_for_a_float_parameter(ros: RosSession, checkpoint: 
     assert not successful and "min_predicted_iou" in reason
 
 
+# What the node says.
+
+
+def test_the_node_says_what_it_waits_for_and_what_comes(ros: RosSession, checkpoint: Path) -> None:
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}", "-r", "image:=/front/image")
+    said = rig.process.output
+    rig.wait_until(
+        lambda: "waiting for images on /front/image (sensor_msgs/msg/Image)" in said(), "the start"
+    )
+    missing = "nothing publishes on /front/image (sensor_msgs/msg/Image); topics of that type are /image"
+    rig.wait_until(lambda: missing in said(), "the warning")
+    front = ros.node.create_publisher(Image, "/front/image", 1)
+
+    def comes() -> bool:
+        front.publish(image_msg(scene(), "rgb8", rig.next_stamp_ns()))
+        return "images come on /front/image" in said()
+
+    rig.wait_until(comes, "the first image")
+    rig.send("point", point(35, 45))
+    rig.wait_until(lambda: "/sam/point: object _1 with an IoU of" in said(), "the answer")
+
+
 # What edits objects.
 
 
