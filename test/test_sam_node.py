@@ -458,12 +458,13 @@ def test_an_integer_is_taken_for_a_float_parameter(ros: RosSession, checkpoint: 
 
 
 def test_the_node_says_what_it_waits_for_and_what_comes(ros: RosSession, checkpoint: Path) -> None:
-    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}", "-r", "image:=/front/image")
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}", "-r", "image:=/front/image", wait=False)
     said = rig.process.output
-    rig.wait_until(
-        lambda: "waiting for images on /front/image (sensor_msgs/msg/Image)" in said(), "the start"
+    waits = "active, waiting for images on /front/image (sensor_msgs/msg/Image)"
+    rig.wait_until(lambda: waits in said(), waits, 90)
+    missing = (
+        "nothing publishes on /front/image (sensor_msgs/msg/Image); topics of that type are /image: remap"
     )
-    missing = "nothing publishes on /front/image (sensor_msgs/msg/Image); topics of that type are /image"
     rig.wait_until(lambda: missing in said(), "the warning")
     front = ros.node.create_publisher(Image, "/front/image", 1)
 
