@@ -18,15 +18,15 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
-        (f"share/{PACKAGE}/config", sorted(map(str, Path("config").glob("*.yaml")))),
+        (f"share/{PACKAGE}/config", sorted(map(str, Path("config").iterdir()))),
         (f"share/{PACKAGE}/launch", sorted(map(str, Path("launch").glob("*.launch.py")))),
     ],
     zip_safe=False,
     python_requires=">=3.10",
     entry_points={
         "console_scripts": [
-            "sam_node = sam_ros.node.sam_node:main",
-            "camera = sam_ros.tools.camera:main",
+            "sam_node = sam_ros.start:sam_node",
+            "camera = sam_ros.start:camera",
             "weights = sam_ros.weights:main",
         ],
     },

@@ -23,7 +23,7 @@ from benchmark.picture import draw
 from benchmark.report import PARTS, goals_table, machine_table, markdown, part_table
 from benchmark.results import Report, Result, load, merged, save
 from benchmark.timing import FULL, QUICK
-from sam_ros.core.checkpoint import MODEL_TYPES
+from sam_ros.core.catalogue import MODELS
 from sam_ros.predictor import PRECISIONS
 
 MODEL_PARTS = {
@@ -51,7 +51,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__)
     available = [part for part in PARTS if part not in ROS_PARTS or find_spec("rclpy")]
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=available)
-    parser.add_argument("--models", nargs="+", choices=MODEL_TYPES, default=["sam_tiny", "vit_b"])
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["sam_tiny", "vit_b"])
     parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), help="default: those that pay")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ from segment_anything.modeling import Sam
 
 from benchmark.images import ImageRGB
 from benchmark.timing import Effort
+from sam_ros.core.architecture import Architecture
+from sam_ros.core.catalogue import MODELS
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY, load_sam, read_architecture
-from sam_ros.core.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
+from sam_ros.core.model import build_sam
 from sam_ros.predictor import Embedding, Predictor, load_predictor
 from sam_ros.prompt import Prompt
 from sam_ros.weights import cached_path
@@ -79,7 +84,7 @@ class Contest:
     @cached_property
     def architecture(self) -> Architecture:
         """That of the model on both sides."""
-        return OFFICIAL_ARCHITECTURES.get(self.model_type) or read_architecture(self.weights.path)
+        return MODELS[self.model_type].architecture or read_architecture(self.weights.path)
 
     @property
     def image_size(self) -> int:
@@ -94,7 +99,7 @@ class Contest:
 
 def open_contest(model_type: str, weights: Weights, options: Options, image_rgb: ImageRGB) -> Contest:
     """Load a model on both sides; they are to look at an image (H, W, 3) uint8."""
-    theirs = SamPredictor(_load_upstream(model_type, weights.path).to(options.device))
+    theirs = _load_upstream(model_type, weights.path, options.device)
     ours = {
         precision: load_predictor(
             model_type, weights.path, str(options.device), precision, compile=options.compile
@@ -104,11 +109,26 @@ def open_contest(model_type: str, weights: Weights, options: Options, image_rgb:
     return Contest(model_type, weights, theirs, ours, options, image_rgb)
 
 
-def _load_upstream(model_type: str, path: Path) -> Sam:
-    """Upstream's model by upstream's code; sam_tiny, which it does not know, by this project's."""
+def _load_upstream(model_type: str, path: Path, device: torch.device) -> SamPredictor:
+    """Upstream's model and predictor by upstream's code; sam_tiny, which has none, by this project's."""
+    if model_type == "mobile_sam":
+        return _load_mobile_sam(path, device)
     if model_type in sam_model_registry:
-        return sam_model_registry[model_type](checkpoint=str(path))
-    return load_sam(model_type, path)
+        return SamPredictor(sam_model_registry[model_type](checkpoint=str(path)).to(device))
+    return SamPredictor(load_sam(model_type, path).to(device))
+
+
+def _load_mobile_sam(path: Path, device: torch.device) -> SamPredictor:
+    """MobileSAM's own ``SamPredictor``, from a package that only this comparison and tests need."""
+    with warnings.catch_warnings():  # torch and timm deprecate what it imports
+        warnings.simplefilter("ignore")
+        try:
+            upstream = import_module("mobile_sam")
+        except ImportError as error:
+            sys.exit(f"benchmark: the code to compare mobile_sam with is missing: {error}")
+    sam = upstream.sam_model_registry["vit_t"](checkpoint=str(path))
+    # Its biases of attention are gathered by eval(), which it calls before it loads them.
+    return upstream.SamPredictor(sam.eval().to(device))
 
 
 def find_weights(model_type: str, folder: Path) -> Weights:
@@ -125,13 +145,27 @@ def find_weights(model_type: str, folder: Path) -> Weights:
 
 def random_sam(model_type: str, seed: int = 0) -> Sam:
     """An official architecture whose every parameter is random: upstream begins some with zeros."""
+    architecture = MODELS[model_type].architecture
+    if architecture is None:
+        raise ValueError(f"{model_type} has its architecture in its file: there is nothing to make at random")
     torch.manual_seed(seed)
-    sam = build_sam(OFFICIAL_ARCHITECTURES[model_type])
-    with torch.no_grad():
-        for name, parameter in sam.named_parameters():
-            if parameter.ndim == 1 or "pos" in name:
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-    return sam.requires_grad_(False)
+    sam = build_sam(architecture).requires_grad_(False)
+    for name, parameter in sam.named_parameters():
+        if parameter.ndim == 1 or "pos" in name or "bias" in name:
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    _measure_batch_norms(sam.image_encoder)
+    return sam
+
+
+def _measure_batch_norms(encoder: Any) -> None:
+    """Give batch norms the statistics of noise: else a random encoder makes the same of every picture."""
+    norms = [module for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # all of what they see next, nothing of what they begin with
+    if norms:
+        with torch.inference_mode():
+            encoder.train()(torch.randn(1, 3, encoder.img_size, encoder.img_size))
+        encoder.eval()
 
 
 def predict(

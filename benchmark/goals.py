@@ -152,6 +152,7 @@ def _in_precision(results: Sequence[Result], part: str, case: dict[str, str]) ->
 
 
 SET_IMAGE = "`SamPredictor.set_image` in float32"
+MOBILE_SET_IMAGE = "`set_image` of MobileSAM's own `SamPredictor`"
 PREDICT = "`SamPredictor.predict`"
 LOOP = "a loop of `predict`"
 FRAME_IN_AND_OUT = "a frame in, its masks out, 1 object, candidates"
@@ -177,6 +178,14 @@ GOALS = (
     Goal(
         "CPU 64 mixed prompts, ViT-B, float32", LOOP, 4, "x", True, "cpu",
         ratio("prompts", model="vit_b", precision="float32", prompts="64"),
+    ),
+    Goal(
+        f"CPU encode MobileSAM, float32, equal to {EMBEDDING_TOLERANCE:g}", MOBILE_SET_IMAGE, 1.5, "x", True,
+        "cpu", exact_ratio("mobile_sam"),
+    ),
+    Goal(
+        "CPU encode MobileSAM, bfloat16", MOBILE_SET_IMAGE, 3, "x", True, "cpu",
+        ratio("encode", model="mobile_sam", precision="bfloat16"),
     ),
     Goal(
         "CPU pre-processing of 720p to 1024, float32", "PIL in `ResizeLongestSide`", 3, "x", True, "cpu",

@@ -18,6 +18,7 @@ from sam_ros.core.grid import Grid, SizeHW, padded_grid
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
+    EncodeCancelledError,
     InvalidImageError,
     InvalidPromptError,
     ModelOutputError,
@@ -25,8 +26,8 @@ from sam_ros.errors import (
 )
 from sam_ros.fast.cuda_graph import Function, Graphed
 from sam_ros.fast.decoder import Prepared
-from sam_ros.fast.encoder import encoder_layers
 from sam_ros.fast.folded import fastest_decoder
+from sam_ros.fast.image_encoder import encoder_layers
 from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.fast.transfer import to_device, to_host
@@ -52,16 +53,12 @@ PADDING_LABEL, BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL = -1, 2, 3
 _Result = TypeVar("_Result")
 
 
-class EncodeCancelledError(SamRosError):
-    """``should_stop`` became true while an image was being encoded."""
-
-
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """What the image encoder made of one image; stays on the device.
 
     Attributes:
-        features: (1, C, S/16, S/16) float32 tensor.
+        features: (1, C, S/16, S/16) float32 tensor; (1, 4C, S/16, S/16) where the encoder has finer levels.
         grid: where the image lies in the model's input and low-res logits.
         prepared: what the decoder has computed of the image, once for all its prompts.
     """
@@ -81,7 +78,7 @@ def load_predictor(
     """Load a model and its weights.
 
     Args:
-        model_type: sam_tiny, vit_b, vit_l or vit_h.
+        model_type: one of the catalogue (sam_ros/core/catalogue.py): sam_tiny, vit_b, mobile_sam, ...
         checkpoint: a file of one's own; None takes the shipped sam_tiny or the verified cache.
         device: auto (a GPU where there is one), cpu, cuda or cuda:N.
         precision: of the image encoder: auto (bfloat16 where the device has instructions for it, else

@@ -1,4 +1,4 @@
-"""The official checkpoints: their addresses and digests, how to verify them, the command that gets them."""
+"""The official checkpoints: where they are kept, how to verify them, the command that gets them."""
 
 from __future__ import annotations
 
@@ -9,53 +9,18 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
 import requests
 
+from sam_ros.core.catalogue import MODELS, Model, OfficialCheckpoint
 from sam_ros.errors import WeightsError
 
 CHUNK_BYTES = 1 << 16  # what an interrupted download loses at most
 TIMEOUT_SEC = 30.0  # of silence, not of the whole download
-SHIPPED_MODEL_TYPE = "sam_tiny"
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OfficialCheckpoint:
-    """One published file. ``size_bytes`` is None where it is not known for certain; the digest decides."""
-
-    file_name: str
-    url: str
-    sha256: str
-    size_bytes: int | None = None
-
-
-def _published(file_name: str, sha256: str, size_bytes: int | None = None) -> OfficialCheckpoint:
-    url = f"https://dl.fbaipublicfiles.com/segment_anything/{file_name}"
-    return OfficialCheckpoint(file_name, url, sha256, size_bytes)
-
-
-# The links are from segment_anything's README.md. The hex in a file's name begins its MD5, not its SHA-256.
-CHECKPOINTS: Mapping[str, OfficialCheckpoint] = {
-    "vit_b": _published(
-        "sam_vit_b_01ec64.pth",
-        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        375_042_383,
-    ),
-    "vit_l": _published(
-        "sam_vit_l_0b3195.pth",
-        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-    ),
-    "vit_h": _published(
-        "sam_vit_h_4b8939.pth",
-        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-        2_564_550_879,
-    ),
-}
 
 
 def cache_dir() -> Path:
@@ -63,24 +28,22 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SAM_ROS_CACHE") or pooch.os_cache("sam_ros"))
 
 
-def cached_path(model_type: str, *, checkpoints: Mapping[str, OfficialCheckpoint] = CHECKPOINTS) -> Path:
+def cached_path(model_type: str, *, models: Mapping[str, Model] = MODELS) -> Path:
     """Where ``download`` puts this model's checkpoint, whether or not it is there.
 
     Raises:
         WeightsError: there is no official checkpoint of that name.
     """
-    return cache_dir() / _official(model_type, checkpoints).file_name
+    return cache_dir() / _official(model_type, models).file_name
 
 
-def verify(
-    path: Path, model_type: str, *, checkpoints: Mapping[str, OfficialCheckpoint] = CHECKPOINTS
-) -> None:
+def verify(path: Path, model_type: str, *, models: Mapping[str, Model] = MODELS) -> None:
     """Returns if the file is the official checkpoint of that model, byte for byte.
 
     Raises:
         WeightsError: it is missing, of another size or of another digest; the message says what mends it.
     """
-    problem = _problem(path, _official(model_type, checkpoints))
+    problem = _problem(path, _official(model_type, models))
     if problem is not None:
         raise WeightsError(f"{path} {problem}. Get it with: {_mending_command(path, model_type)}")
 
@@ -90,7 +53,7 @@ def download(
     directory: Path | None = None,
     *,
     progress: bool = True,
-    checkpoints: Mapping[str, OfficialCheckpoint] = CHECKPOINTS,
+    models: Mapping[str, Model] = MODELS,
 ) -> Path:
     """Downloads a checkpoint unless a verified one is there already; returns its path.
 
@@ -98,15 +61,15 @@ def download(
     interruption; a file takes its final name only once it is verified.
 
     Args:
-        model_type: a key of ``checkpoints``.
+        model_type: a key of ``models``.
         directory: where to put it; ``cache_dir()`` if None.
         progress: whether to draw a progress bar on stderr.
-        checkpoints: the known checkpoints.
+        models: the known ones.
 
     Raises:
         WeightsError: the model is unknown, the download failed, the disk is full or the digest is wrong.
     """
-    official = _official(model_type, checkpoints)
+    official = _official(model_type, models)
     path = (directory or cache_dir()) / official.file_name
     if _problem(path, official) is None:
         _logger.info("%s is there already, verified", path)
@@ -121,20 +84,18 @@ def download(
     return path
 
 
-def main(
-    argv: Sequence[str] | None = None, *, checkpoints: Mapping[str, OfficialCheckpoint] = CHECKPOINTS
-) -> int:
+def main(argv: Sequence[str] | None = None, *, models: Mapping[str, Model] = MODELS) -> int:
     """The ``weights`` command: downloads one checkpoint or lists them; returns the exit code."""
-    arguments = _parse_arguments(list(sys.argv[1:] if argv is None else argv), checkpoints)
+    arguments = _parse_arguments(list(sys.argv[1:] if argv is None else argv), models)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     directory = arguments.directory or cache_dir()
     try:
         if arguments.list:
-            _list_checkpoints(directory, checkpoints)
-        elif arguments.model_type == SHIPPED_MODEL_TYPE:
-            print(f"{SHIPPED_MODEL_TYPE} ships with the package: there is nothing to download.")
+            _list_models(directory, models)
+        elif models[arguments.model_type].checkpoint is None:
+            print(f"{arguments.model_type} ships with the package: there is nothing to download.")
         else:
-            print(download(arguments.model_type, directory, checkpoints=checkpoints))
+            print(download(arguments.model_type, directory, models=models))
     except WeightsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -144,12 +105,12 @@ def main(
     return 0
 
 
-def _parse_arguments(argv: list[str], checkpoints: Mapping[str, OfficialCheckpoint]) -> argparse.Namespace:
+def _parse_arguments(argv: list[str], models: Mapping[str, Model]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="weights",
         description="Download and verify the official Segment Anything checkpoints.",
     )
-    parser.add_argument("model_type", nargs="?", choices=[SHIPPED_MODEL_TYPE, *checkpoints])
+    parser.add_argument("model_type", nargs="?", choices=list(models))
     parser.add_argument("--list", action="store_true", help="show which are there and verified")
     parser.add_argument("--directory", type=Path, help=f"instead of {cache_dir()}")
     if "--ros-args" in argv:  # launch appends them to every executable
@@ -160,19 +121,35 @@ def _parse_arguments(argv: list[str], checkpoints: Mapping[str, OfficialCheckpoi
     return arguments
 
 
-def _list_checkpoints(directory: Path, checkpoints: Mapping[str, OfficialCheckpoint]) -> None:
-    print(f"{SHIPPED_MODEL_TYPE}  ships with the package\nIn {directory}:")
-    for model_type, official in checkpoints.items():
-        problem = _problem(directory / official.file_name, official)
-        print(f"{model_type:9} {official.file_name}  {'verified' if problem is None else problem}")
+def _list_models(directory: Path, models: Mapping[str, Model]) -> None:
+    """One line for each: its name, size and licence, and whether its file is there."""
+    print(f"In {directory}:")
+    for model in models.values():
+        print(
+            f"{model.model_type:11} {model.download_size:>12}  {model.licence:11} {_state(model, directory)}"
+        )
 
 
-def _official(model_type: str, checkpoints: Mapping[str, OfficialCheckpoint]) -> OfficialCheckpoint:
+def _state(model: Model, directory: Path) -> str:
+    """Whether a model can be used, for a person to read."""
+    if model.checkpoint is None:
+        return "ships with the package"
+    problem = _problem(directory / model.checkpoint.file_name, model.checkpoint)
+    return f"{model.checkpoint.file_name}  {'verified' if problem is None else problem}"
+
+
+def _official(model_type: str, models: Mapping[str, Model]) -> OfficialCheckpoint:
+    """The file to download for a model.
+
+    Raises:
+        WeightsError: there is none of that name.
+    """
+    official = {name: model.checkpoint for name, model in models.items() if model.checkpoint is not None}
     try:
-        return checkpoints[model_type]
+        return official[model_type]
     except KeyError:
         raise WeightsError(
-            f"no official checkpoint is called {model_type!r}; there are {', '.join(checkpoints)}"
+            f"no official checkpoint is called {model_type!r}; there are {', '.join(official)}"
         ) from None
 
 

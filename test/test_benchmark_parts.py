@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_models import MINIATURE, save_random_sam
+from random_models import DETAILED, MINIATURE, MINIATURE_TINY_VIT, official_architecture, save_random_sam
+from random_models import random_sam as small_random_sam
 from torch.utils.flop_counter import FlopCounterMode
+from upstream_mobile_sam import needs_mobile_sam
 
 from benchmark import breakdown, click, encode, following, messages, preprocess, prompts, quality
 from benchmark.contest import Contest, Options, Weights, find_weights, open_contest, random_sam
@@ -22,11 +24,12 @@ from benchmark.mixture import KINDS, mixed_prompts
 from benchmark.quality import agreement, grid_clicks, largest_difference, mask_iou
 from benchmark.results import Result
 from benchmark.timing import Effort
+from sam_ros.core.architecture import Architecture
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
 from sam_ros.core.grid import padded_grid
-from sam_ros.core.model import OFFICIAL_ARCHITECTURES
 from sam_ros.fast.decoder import FastMaskDecoder
 from sam_ros.prompt import Prompt
+from training.train import SAM_TINY
 
 MACHINE: dict[str, Any] = {"device type": "cpu", "matrix products in float32 (GFLOP/s)": 100.0}
 OPTIONS = Options(torch.device("cpu"), ("float32", "bfloat16"), False, Effort(0.0, 1, 1), quick=True)
@@ -157,7 +160,28 @@ def test_a_downloaded_checkpoint_is_used(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("model_type", "giga"), [("vit_b", 486), ("vit_l", 1493), ("vit_h", 2981)])
 def test_multiply_adds_are_those_of_the_official_models(model_type: str, giga: int) -> None:
-    assert round(encoder_multiply_adds(OFFICIAL_ARCHITECTURES[model_type]) / 1e9) == giga
+    assert round(encoder_multiply_adds(official_architecture(model_type)) / 1e9) == giga
+
+
+def test_multiply_adds_of_mobile_sam_are_those_of_its_products() -> None:
+    sam = small_random_sam(MINIATURE_TINY_VIT)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        sam.image_encoder(torch.zeros(1, 3, 128, 128))
+    assert encoder_multiply_adds(MINIATURE_TINY_VIT) == counter.get_total_flops() / 2
+    assert round(encoder_multiply_adds(official_architecture("mobile_sam")) / 1e9) == 39
+
+
+def test_multiply_adds_of_efficientnet_are_those_of_its_products() -> None:
+    sam = small_random_sam(DETAILED)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        sam.image_encoder(torch.zeros(1, 3, 64, 64))
+    assert encoder_multiply_adds(DETAILED) == counter.get_total_flops() / 2
+    assert round(encoder_multiply_adds(SAM_TINY) / 1e8) == 24
+
+
+def test_multiply_adds_of_another_encoder_are_not_made_up() -> None:
+    with pytest.raises(TypeError, match="not known for Architecture"):
+        encoder_multiply_adds(Architecture())
 
 
 def test_floor_counts_two_operations_for_a_multiply_add() -> None:
@@ -181,7 +205,18 @@ def test_multiply_adds_of_a_click_are_those_of_its_products() -> None:
             answer = decoder.decode(embedding, first, torch.zeros(1, 2, 256), None)
             answer.low_res_logits(0, torch.tensor([1]))
     counted = counter.get_total_flops() / 2
-    assert 0.9 * counted < click_multiply_adds(OFFICIAL_ARCHITECTURES["vit_b"]) < counted
+    assert 0.9 * counted < click_multiply_adds(official_architecture("vit_b")) < counted
+
+
+@needs_mobile_sam
+def test_mobile_sam_is_compared_with_its_own_predictor(tmp_path: Path) -> None:
+    weights = find_weights("mobile_sam", tmp_path)
+    exact_only = replace(OPTIONS, precisions=("float32",))
+    contest = open_contest("mobile_sam", weights, exact_only, photograph((72, 128)))
+    assert type(contest.theirs).__module__ == "mobile_sam.predictor"
+    (result,) = encode.measure(contest, MACHINE)
+    assert result.figures["embedding differs by"] < 1e-4
+    assert result.figures["logits differ by"] < 1e-3
 
 
 def test_every_kind_of_prompt_is_in_the_mixture() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from segment_anything.modeling import Sam
 
 from sam_ros import weights
 from sam_ros.core import checkpoint
+from sam_ros.core.catalogue import MODELS, OfficialCheckpoint
 from sam_ros.core.checkpoint import load_sam, read_architecture, save_state_dict
-from sam_ros.core.model import OFFICIAL_ARCHITECTURES, PIXEL_MEAN, PIXEL_STD
+from sam_ros.core.model import PIXEL_MEAN, PIXEL_STD
 from sam_ros.errors import WeightsError
-from sam_ros.weights import OfficialCheckpoint
 
 StateDict = dict[str, torch.Tensor]
 
@@ -42,7 +43,7 @@ def tiny_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def miniature_vit_b(monkeypatch: pytest.MonkeyPatch) -> None:
     """An official model that is small enough to save often."""
-    monkeypatch.setitem(OFFICIAL_ARCHITECTURES, "vit_b", MINIATURE)
+    monkeypatch.setitem(MODELS, "vit_b", replace(MODELS["vit_b"], architecture=MINIATURE))
 
 
 def refused(model_type: str, path: Path | str | None) -> str:
@@ -116,6 +117,11 @@ def test_the_shipped_file_missing_says_which(tmp_path: Path, monkeypatch: pytest
         "[1, 2]",
         "7",
         "[" * 100_000,
+        "[[1, 2]]",
+        json.dumps({**MINIATURE.to_dict(), "encoder": "unheard of"}),
+        json.dumps({**MINIATURE.to_dict(), "encoder": {}}),
+        json.dumps({**MINIATURE.to_dict(), "encoder": ["vit"]}),
+        json.dumps({**MINIATURE.to_dict(), "encoder": "tiny_vit"}),
         '{"encoder_embed_dim": 32}',
         json.dumps({**MINIATURE.to_dict(), "patch_size": 16}),
         json.dumps({**MINIATURE.to_dict(), "encoder_global_attn_indexes": 1}),
@@ -334,7 +340,7 @@ def official(tmp_path: Path, sam: Sam, miniature_vit_b: None, monkeypatch: pytes
     torch.save(sam.state_dict(), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     pinned = OfficialCheckpoint(path.name, "https://example.org/official.pth", digest)
-    monkeypatch.setitem(weights.CHECKPOINTS, "vit_b", pinned)
+    monkeypatch.setitem(MODELS, "vit_b", replace(MODELS["vit_b"], checkpoint=pinned))
     return path
 
 
@@ -362,11 +368,11 @@ def test_a_missing_download_says_how_to_get_it(official: Path) -> None:
 
 def test_the_real_digests_are_asked_for(tmp_path: Path, sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAM_ROS_CACHE", str(tmp_path))
-    for model_type in ("vit_b", "vit_l", "vit_h"):
+    for model_type in (name for name, model in MODELS.items() if model.checkpoint):
         torch.save(sam.state_dict(), weights.cached_path(model_type))
         assert f"weights {model_type}" in refused(model_type, None)
 
 
 @pytest.mark.parametrize("model_type", ["", "vit_t", "VIT_B", "sam_tiny.safetensors"])
 def test_unknown_models_are_refused(model_type: str) -> None:
-    assert "known are sam_tiny, vit_b, vit_l, vit_h" in refused(model_type, None)
+    assert "known are sam_tiny, vit_b, vit_l, vit_h, mobile_sam" in refused(model_type, None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from random_models import MINIATURE, random_sam
+from random_models import DETAILED, MINIATURE, random_sam
 from upstream_decoder import all_logits, check_against_upstream, random_prompts
 
 from sam_ros.fast.decoder import FastMaskDecoder
 
-SAM = random_sam(MINIATURE)
+SAM, DETAILED_SAM = random_sam(MINIATURE), random_sam(DETAILED)
 SIDE = MINIATURE.image_size // 16
 BATCH = 3
 
@@ -23,15 +23,11 @@ def test_it_equals_upstream(tokens: int, masked: bool, positions_at_once: int) -
     check_against_upstream(decoder, SAM, random_prompts(SAM, BATCH, tokens, masked))
 
 
-def test_what_is_prepared_may_come_as_plain_tensors() -> None:
-    """A CUDA graph returns no more."""
-    decoder, asked = FastMaskDecoder(SAM), random_prompts(SAM, BATCH, 2, masked=False)
-    with torch.inference_mode():
-        prepared = decoder.prepare(asked.features)
-        named, plain = (
-            decoder.decode(asked.features, given, asked.sparse, None) for given in (prepared, tuple(prepared))
-        )
-        assert torch.equal(named.predicted_iou, plain.predicted_iou)
+@pytest.mark.parametrize("masked", [False, True])
+def test_it_adds_finer_levels_as_the_detailed_decoder_does(masked: bool) -> None:
+    decoder = FastMaskDecoder(DETAILED_SAM)
+    decoder.positions_at_once = 5
+    check_against_upstream(decoder, DETAILED_SAM, random_prompts(DETAILED_SAM, BATCH, 2, masked))
 
 
 def test_masks_come_in_the_order_asked_for() -> None:

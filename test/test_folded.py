@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from random_models import MINIATURE, random_sam
+from random_models import DETAILED, MINIATURE, random_sam
 from segment_anything.modeling import Sam
 from upstream_decoder import Asked, check_against_upstream, random_prompts
 
@@ -14,7 +14,7 @@ from sam_ros.core.checkpoint import load_sam
 from sam_ros.fast.decoder import FastMaskDecoder
 from sam_ros.fast.folded import FoldedMaskDecoder, fastest_decoder, most_folded_tokens
 
-SAM = random_sam(MINIATURE)
+SAM, DETAILED_SAM = random_sam(MINIATURE), random_sam(DETAILED)
 BATCH = 3
 
 
@@ -30,6 +30,12 @@ def test_it_equals_upstream(tokens: int, most_tokens: int, masked: bool) -> None
     """Also where some prompts of the image are folded and others have too many tokens."""
     asked = random_prompts(SAM, BATCH, tokens, masked)
     check_against_upstream(folded_decoder(SAM, most_tokens), SAM, asked)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_it_adds_finer_levels_as_the_detailed_decoder_does(masked: bool) -> None:
+    asked = random_prompts(DETAILED_SAM, BATCH, 2, masked)
+    check_against_upstream(folded_decoder(DETAILED_SAM), DETAILED_SAM, asked)
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -7,13 +7,14 @@ waits for a value of the device, which would keep a CUDA graph from being captur
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from random_models import MINIATURE
+from random_models import MINIATURE, MINIATURE_TINY_VIT
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
@@ -39,9 +40,14 @@ def fake_to_host(tensors: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
     return [np.zeros(tensor.shape, dtypes[tensor.dtype]) for tensor in tensors]
 
 
-@pytest.fixture(params=["float32", "bfloat16", "float16"])
+ARCHITECTURES = {"vit": MINIATURE, "tiny_vit": MINIATURE_TINY_VIT}
+CASES = list(product(ARCHITECTURES, ["float32", "bfloat16", "float16"]))
+
+
+@pytest.fixture(params=CASES, ids=" ".join)
 def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Predictor]:
     """A predictor on a GPU that is not there."""
+    encoder, precision = request.param
     preprocess._axes_in_order(HW, GRID.input_hw)  # looks at values, once for each size, on the CPU
     monkeypatch.setattr(predictor_module, "_stream", lambda *_, **__: None)
     monkeypatch.setattr(predictor_module, "to_device", fake_to_device)
@@ -51,9 +57,9 @@ def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     preprocess._taps_on.cache_clear()
     with FakeTensorMode():
         with CUDA:
-            sam = build_sam(MINIATURE)
+            sam = build_sam(ARCHITECTURES[encoder])
         sam.pixel_mean, sam.pixel_std = sam.pixel_mean.to(CUDA), sam.pixel_std.to(CUDA)
-        yield Predictor(sam, model_type="sam_tiny", precision=request.param)
+        yield Predictor(sam, model_type="sam_tiny", precision=precision)
     preprocess._taps_on.cache_clear()
 
 

@@ -16,14 +16,17 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
+from std_msgs.msg import String, UInt8
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from sam_ros.core.grid import padded_grid
-from sam_ros.core.objects import Box, MaskPrompt, Point, ProgramPrompts, Target
+from sam_ros.core.objects import Box, MaskPrompt, Point, ProgramPrompt, ProgramPrompts, Target
+from sam_ros.errors import InvalidImageError
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.inputs import (
     CAMERAS,
+    EDIT_INPUTS,
     PROMPT_INPUTS,
     TRIGGER_INPUTS,
     PromptTopics,
@@ -36,6 +39,9 @@ from sam_ros.node.waiting import PromptRequest
 SAME = (0, 0)  # prompts are given on the image itself
 TARGET = Target(sequence=1, grid=padded_grid((48, 64), 64))
 ROWS = {row.topic: row for row in PROMPT_INPUTS}
+EDITS = {row.topic: row for row in EDIT_INPUTS}
+TYPES = {row.topic: row.message_type for row in (*PROMPT_INPUTS, *EDIT_INPUTS)}
+CUT_WITHIN_THE_HEADER = bytes([0, 1, 0, 0, 1, 0, 0, 0, 2, 0])  # CDR
 STAMP_NS = stamp_to_ns(header())
 
 
@@ -60,28 +66,60 @@ MESSAGES = {
     "~/click": PointMsg(x=10.0, y=20.0),
     "~/box": RegionOfInterest(x_offset=1, y_offset=2, width=3, height=4),
     "~/mask_prompt": foreground_mask(),
+    "~/point_foreground": clicked(),
     "~/prompts": detected(),
+    "~/prompt": detected().detections[0],
 }
+MESSAGES["~/prompt"].header = header()
 
 
 def test_the_topics_are_those_of_the_design() -> None:
     assert {topic: row.message_type for topic, row in ROWS.items()} == {
         "~/point": PointStamped,
+        "~/point_foreground": PointStamped,
         "~/point_background": PointStamped,
         "~/click": PointMsg,
         "~/box": RegionOfInterest,
         "~/mask_prompt": Image,
         "~/prompts": Detection2DArray,
+        "~/prompt": Detection2D,
+    }
+    assert {topic: row.message_type for topic, row in EDITS.items()} == {
+        "~/choose": UInt8,
+        "~/select": String,
+        "~/remove": String,
     }
     assert [row.name for row in TRIGGER_INPUTS] == ["~/clear", "~/undo"]
 
 
-def test_only_programs_send_best_effort_and_cannot_be_undone() -> None:
+def test_only_a_programs_sets_are_best_effort_and_only_what_a_person_sends_can_be_undone() -> None:
     for topic, row in ROWS.items():
-        of_program = topic == "~/prompts"
-        expected = ReliabilityPolicy.BEST_EFFORT if of_program else ReliabilityPolicy.RELIABLE
+        is_set, of_program = topic == "~/prompts", topic in ("~/prompts", "~/prompt")
+        expected = ReliabilityPolicy.BEST_EFFORT if is_set else ReliabilityPolicy.RELIABLE
         assert (row.qos.reliability, row.qos.depth) == (expected, 10), topic
-        assert row.request("/sam/x", MESSAGES[topic], SAME).undoable != of_program, topic
+        request = row.request("/sam/x", MESSAGES[topic], SAME)
+        assert (request.undoable, request.is_complete_set) == (not of_program, is_set), topic
+
+
+def test_one_detection_without_an_id_is_a_persons_click_or_box() -> None:
+    click, box = Detection2D(header=header()), Detection2D(header=header())
+    for msg in (click, box):
+        msg.bbox.center.position.x, msg.bbox.center.position.y = 10.0, 20.0
+    box.bbox.size_x, box.bbox.size_y = 4.0, 6.0
+    requests = [ROWS["~/prompt"].request("/sam/prompt", msg, SAME) for msg in (click, box)]
+    assert [request.convert(TARGET) for request in requests] == [Point(10, 20, 1), Box((8, 17, 12, 23))]
+    assert all(request.undoable for request in requests)
+    (named,) = [ROWS["~/prompt"].request("/sam/prompt", MESSAGES["~/prompt"], SAME)]
+    assert named.convert(TARGET) == ProgramPrompt("cup", "", (Point(10, 20, 1),))
+
+
+@pytest.mark.parametrize("transport", CAMERAS)
+def test_an_image_message_that_is_cut_is_no_image(transport: str) -> None:
+    whole = serialize_message(CAMERAS[transport].message_type(header=header()))
+    for serialized in (CUT_WITHIN_THE_HEADER, whole[: len(whole) // 2], b""):
+        with pytest.raises(InvalidImageError) as caught:
+            CAMERAS[transport].read(serialized, MAX_PIXELS)
+        assert caught.value.kind == "malformed message"
 
 
 @pytest.mark.parametrize("topic", ROWS)
@@ -170,17 +208,32 @@ def test_every_topic_and_service_is_open_until_closed(ros: RosSession, node: Lif
         served.append(row.name)
         return False, f"{row.name} was called"
 
-    topics = PromptTopics(node, taken.append, serve, lambda: (24, 32))
+    edited: list[tuple[str, str, Any]] = []
+    refused: list[tuple[str, str]] = []
+    topics = PromptTopics(
+        node,
+        taken.append,
+        lambda row, topic, msg: edited.append((row.topic, topic, msg.data)),
+        lambda topic, error: refused.append((topic, error.kind)),
+        serve,
+        lambda: (24, 32),
+    )
     assert not ros.node.count_subscribers("/sam/box")
     topics.open()
     publishers = {
-        topic: ros.node.create_publisher(row.message_type, topic.replace("~", "/sam"), 10)
-        for topic, row in ROWS.items()
+        topic: ros.node.create_publisher(message_type, topic.replace("~", "/sam"), 10)
+        for topic, message_type in TYPES.items()
     }
     ros.wait_until(lambda: all(p.get_subscription_count() for p in publishers.values()), "the topics")
     publishers["~/box"].publish(MESSAGES["~/box"])
     ros.wait_until(lambda: bool(taken), "the prompt")
     assert taken[0].topic == "/sam/box" and taken[0].convert(TARGET) == Box((2, 4, 8, 12))
+    publishers["~/select"].publish(String(data="cup"))
+    ros.wait_until(lambda: bool(edited), "the edit")
+    assert edited == [("~/select", "/sam/select", "cup")]
+    publishers["~/point"].publish(CUT_WITHIN_THE_HEADER)
+    ros.wait_until(lambda: bool(refused), "the refusal")
+    assert refused == [("/sam/point", "malformed message")]
     for row in TRIGGER_INPUTS:
         response = called(ros, row.name.replace("~", "/sam"))
         assert (response.success, response.message) == (False, f"{row.name} was called")

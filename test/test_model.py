@@ -1,17 +1,14 @@
-"""The models: keys and shapes equal upstream's, and architectures that describe themselves."""
+"""The models: keys and shapes equal upstream's."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from typing import Any
-
 import pytest
 import torch
-from random_models import MINIATURE, SMALL
+from random_models import MINIATURE, MINIATURE_TINY_VIT, official_architecture
 from segment_anything import sam_model_registry
 
-from sam_ros.core.model import OFFICIAL_ARCHITECTURES, Architecture, build_sam
+from sam_ros.core.architecture import Architecture
+from sam_ros.core.model import build_sam
 
 
 def shapes(sam: torch.nn.Module) -> dict[str, tuple[int, ...]]:
@@ -21,7 +18,7 @@ def shapes(sam: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("model_type", ["vit_b", "vit_l", "vit_h"])
 def test_official_models_are_upstreams(model_type: str) -> None:
     with torch.device("meta"):
-        ours, upstream = build_sam(OFFICIAL_ARCHITECTURES[model_type]), sam_model_registry[model_type]()
+        ours, upstream = build_sam(official_architecture(model_type)), sam_model_registry[model_type]()
     assert shapes(ours) == shapes(upstream)
     assert str(ours) == str(upstream)  # every layer with its settings, eps and strides included
     assert ours.mask_threshold == upstream.mask_threshold
@@ -57,23 +54,18 @@ def test_every_size_of_a_small_model_follows_its_architecture() -> None:
     assert not sam.training
 
 
-@pytest.mark.parametrize("architecture", [MINIATURE, SMALL, *OFFICIAL_ARCHITECTURES.values()])
-def test_an_architecture_survives_json(architecture: Architecture) -> None:
-    stored = json.dumps(architecture.to_dict())
-    assert Architecture.from_dict(json.loads(stored)) == architecture
+def test_a_tiny_vit_has_the_sizes_of_its_architecture() -> None:
+    sam = build_sam(MINIATURE_TINY_VIT)
+    named = shapes(sam)
+    assert named["image_encoder.patch_embed.seq.2.c.weight"] == (8, 4, 3, 3)
+    assert named["image_encoder.layers.1.blocks.0.attn.attention_biases"] == (2, 3 * 3)
+    assert named["image_encoder.layers.2.downsample.conv3.c.weight"] == (32, 32, 1, 1)
+    assert named["image_encoder.neck.0.weight"] == (32, 32, 1, 1)
+    assert sam.image_encoder.img_size == 128
+    assert sam.image_encoder(torch.zeros(1, 3, 128, 128)).shape == (1, 32, 8, 8)
+    assert not sam.training
 
 
-@pytest.mark.parametrize("name", asdict(MINIATURE))
-def test_an_architecture_keeps_its_defaults_and_misses_what_has_none(name: str) -> None:
-    values: dict[str, Any] = MINIATURE.to_dict()
-    del values[name]
-    if name.startswith("encoder"):
-        with pytest.raises((KeyError, TypeError), match=name):
-            Architecture.from_dict(values)
-    else:
-        assert getattr(Architecture.from_dict(values), name) == getattr(Architecture(1, 1, 1, ()), name)
-
-
-def test_an_unknown_key_is_refused() -> None:
-    with pytest.raises(TypeError, match="patch_size"):
-        Architecture.from_dict({**MINIATURE.to_dict(), "patch_size": 8})
+def test_an_architecture_without_an_encoder_is_refused() -> None:
+    with pytest.raises(TypeError, match="no image encoder is known for Architecture"):
+        build_sam(Architecture())

@@ -37,12 +37,14 @@ FIXED_DEFAULTS = {
     "image_transport": "raw",
     "encode": "always",
     "max_rate": 0.0,
+    "image_durability": "volatile",
+    "threads": 0,
     "max_image_pixels": 33177600,
 }
 READ_ONLY_DEFAULTS = {"autostart": True}
 CHANGING_DEFAULTS = {
     "follow": True,
-    "accumulate_clicks": False,
+    "click_mode": "replace",
     "multimask_output": True,
     "min_predicted_iou": 0.0,
     "min_stability_score": 0.0,
@@ -55,6 +57,7 @@ CHANGING_DEFAULTS = {
 DEFAULTS = FIXED_DEFAULTS | READ_ONLY_DEFAULTS | CHANGING_DEFAULTS
 RANGES = {
     "max_rate": (0.0, 1000.0),
+    "threads": (0, 256),
     "max_image_pixels": (1, 2**63 - 1),
     "min_predicted_iou": (0.0, 1.0),
     "min_stability_score": (0.0, 1.0),
@@ -64,10 +67,12 @@ RANGES = {
     "stamp_tolerance": (0.0, 10.0),
 }
 CHOICES = {
-    "model_type": ("sam_tiny", "vit_b", "vit_l", "vit_h"),
+    "model_type": ("sam_tiny", "vit_b", "vit_l", "vit_h", "mobile_sam"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "image_transport": ("raw", "compressed"),
     "encode": ("always", "on_prompt"),
+    "image_durability": ("volatile", "transient_local"),
+    "click_mode": ("replace", "add", "join"),
 }
 TYPES = {
     str: Parameter.Type.STRING,
@@ -298,11 +303,11 @@ def test_an_integer_for_a_float_must_be_in_its_range(make_node: MakeNode) -> Non
 
 
 def test_an_override_without_a_parameter_is_found_with_the_nearest_name(make_node: MakeNode) -> None:
-    node = make_node("-p", "max_object:=3", "-p", "zzz:=1", accumulate_click=True, max_rate=5)
+    node = make_node("-p", "max_object:=3", "-p", "zzz:=1", click_moad="add", max_rate=5)
     assert unknown_overrides(node) == {
         "max_object": "max_objects",
         "zzz": "",
-        "accumulate_click": "accumulate_clicks",
+        "click_moad": "click_mode",
     }
 
 

@@ -22,6 +22,7 @@ from sam_ros.core.grid import padded_grid
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
+    EncodeCancelledError,
     InvalidImageError,
     InvalidPromptError,
     ModelOutputError,
@@ -32,7 +33,6 @@ from sam_ros.predictor import (
     CUDA_OUT_OF_MEMORY,
     DECODE_BATCH,
     Embedding,
-    EncodeCancelledError,
     Predictor,
     is_fast,
     load_predictor,

@@ -36,8 +36,13 @@ from node_rig import (
 )
 from processes import RosSession, ros_session
 from random_models import MINIATURE, save_random_sam
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
+from std_msgs.msg import String, UInt8
+from vision_msgs.msg import BoundingBox2D, Detection2D
 
 from sam_ros.core.grid import logits_from_mask
 from sam_ros.errors import DeviceError
@@ -383,12 +388,12 @@ def test_bad_images_are_counted_and_survived(rig: NodeRig, core: Predictor) -> N
 # Parameters.
 
 
-def test_clicks_accumulate_once_the_parameter_is_set_at_run_time(rig: NodeRig, core: Predictor) -> None:
+def test_clicks_join_once_the_parameter_is_set_at_run_time(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
-    assert rig.set_parameter("accumulate_clicks", True) == (True, "")
+    assert rig.set_parameter("click_mode", "join") == (True, "")
     rig.outputs_for("point", point(35, 45, stamp))
     both = rig.outputs_for("point", point(85, 40, stamp))
-    assert rig.set_parameter("accumulate_clicks", False) == (True, "")
+    assert rig.set_parameter("click_mode", "replace") == (True, "")
     assert_outputs(both, ask(core, scene(), click_prompt((35, 45), (85, 40))))
 
 
@@ -447,6 +452,98 @@ def test_an_integer_is_taken_for_a_float_parameter(ros: RosSession, checkpoint: 
     assert rig.set_parameter("stamp_tolerance", 1) == (True, "")
     successful, reason = rig.set_parameter("min_predicted_iou", 2)
     assert not successful and "min_predicted_iou" in reason
+
+
+# What edits objects.
+
+
+def test_objects_are_added_joined_selected_and_removed(rig: NodeRig) -> None:
+    stamp = rig.show(scene())
+    assert rig.set_parameter("click_mode", "add") == (True, "")
+    rig.outputs_for("point", point(35, 45, stamp))
+    two = rig.outputs_for("prompt", Detection2D(header=header(stamp), bbox=bbox(85, 40, 30, 30)))
+    assert rig.set_parameter("click_mode", "replace") == (True, "")
+    first, second = ids(two)
+    assert first.startswith("_") and second.startswith("_")
+    three = rig.outputs_for("prompt", Detection2D(header=header(stamp), id="cup", bbox=bbox(35, 45, 0, 0)))
+    assert ids(three) == [first, second, "cup"]
+    rig.send("select", String(data=first))
+    rig.outputs_for("point_foreground", point(38, 48, stamp))
+    assert ids(rig.outputs_for("remove", String(data=second))) == [first, "cup"]
+    assert ids(rig.outputs_for("remove", String(data=""))) == ["cup"]
+    rig.forget_outputs()
+    assert rig.trigger("undo").success
+    assert ids(rig.next_outputs()) == [first, "cup"]
+    told = rig.refusal_of("remove", String(data="nobody"))
+    assert told["kind"] == "unknown id" and "'nobody'" in told["reason"]
+
+
+def test_another_of_the_three_candidates_can_be_chosen(rig: NodeRig, core: Predictor) -> None:
+    stamp = rig.show(scene())
+    rig.outputs_for("point", point(35, 45, stamp), (*ALWAYS_PUBLISHED, "candidates"))
+    (answer,) = core.decode(core.encode(scene()), [click_prompt((35, 45))])
+    chosen = rig.outputs_for("choose", UInt8(data=2))
+    np.testing.assert_array_equal(pixels_of(chosen["mask"]) > 0, answer.masks[2])
+    assert rig.refusal_of("choose", UInt8(data=3))["kind"] == "no candidates"
+    assert rig.trigger("undo").success
+
+
+def bbox(x: float, y: float, width: float, height: float) -> BoundingBox2D:
+    made = BoundingBox2D(size_x=float(width), size_y=float(height))
+    made.center.position.x, made.center.position.y = float(x), float(y)
+    return made
+
+
+def ids(outputs: OutputSet) -> list[str]:
+    return [found.id for found in outputs["segments"].detections]
+
+
+# Faults.
+
+
+CUT_WITHIN_THE_HEADER = bytes([0, 1, 0, 0, 1, 0, 0, 0, 2, 0])
+
+
+@pytest.mark.parametrize("topic", INPUT_TYPES)
+def test_a_malformed_prompt_message_is_refused_and_named(rig: NodeRig, topic: str) -> None:
+    told = rig.refusal_of(topic, CUT_WITHIN_THE_HEADER[:4])
+    assert (told["kind"], told["topic"]) == ("malformed message", f"/sam/{topic}")
+
+
+def test_a_malformed_image_message_is_dropped_and_counted(rig: NodeRig) -> None:
+    rig.wait_for_status("state")
+    for _ in range(TRIES):  # images are best effort, and some are lost
+        rig.send_image(CUT_WITHIN_THE_HEADER)
+        if rig.comes_true(lambda: rig.status("dropped: malformed message")):
+            break
+    assert int(rig.status("dropped: malformed message")) >= 1
+    rig.outputs_for("point", point(35, 45, rig.show(scene())))
+
+
+def test_a_parameter_of_a_type_that_does_not_exist_is_answered_as_failed(rig: NodeRig) -> None:
+    made: ParameterMsg = Parameter("max_objects", value=3).to_parameter_msg()
+    made.value.type = 77
+    one_by_one = SetParameters.Request(parameters=[made])
+    (result,) = rig.call(SetParameters, "/sam/set_parameters", one_by_one).results
+    assert not result.successful and "77" in result.reason
+    together = SetParametersAtomically.Request(parameters=[made])
+    result = rig.call(SetParametersAtomically, "/sam/set_parameters_atomically", together).result
+    assert not result.successful and "77" in result.reason
+    assert rig.set_parameter("max_objects", 64) == (True, "")
+
+
+def test_a_failure_to_activate_is_told(
+    ros: RosSession, core: Predictor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bogus = ("--ros-args", "-p", "qos_overrides./image.subscription.depth:=-3")
+    node = SamNode(threading.Event(), lambda *_: core, context=ros.node.context, cli_args=list(bogus))
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    finally:
+        node.destroy_node()
+    said = capfd.readouterr().err
+    assert "cannot activate" in said and "depth" in said
 
 
 # Life cycle.

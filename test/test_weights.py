@@ -1,6 +1,7 @@
 """Downloads from a real HTTP server on this machine: what is kept, what is refused, what is asked again."""
 
 import hashlib
+import re
 import signal
 import socket
 import subprocess
@@ -15,11 +16,17 @@ from threading import Event, Thread
 import pytest
 
 from sam_ros import weights
+from sam_ros.core.catalogue import MODELS, Model, OfficialCheckpoint
 from sam_ros.errors import WeightsError
-from sam_ros.weights import CHECKPOINTS, OfficialCheckpoint
 
 CONTENT = bytes(range(256)) * 1000
 Respond = Callable[[BaseHTTPRequestHandler], None]
+
+
+def model(checkpoint: OfficialCheckpoint) -> Model:
+    """A catalogue's row of a model with this file."""
+    name = checkpoint.file_name.removesuffix(".pth")
+    return Model(name, "", "MIT", 1024, 64_000, checkpoint=checkpoint)
 
 
 @dataclass
@@ -32,9 +39,9 @@ class Server:
     release: Event = field(default_factory=Event)
 
     @property
-    def table(self) -> Mapping[str, OfficialCheckpoint]:
+    def table(self) -> Mapping[str, Model]:
         digest = hashlib.sha256(CONTENT).hexdigest()
-        return {"vit_b": OfficialCheckpoint("vit_b.pth", self.url, digest, len(CONTENT))}
+        return {"vit_b": model(OfficialCheckpoint("vit_b.pth", self.url, digest, len(CONTENT)))}
 
 
 @pytest.fixture
@@ -100,22 +107,22 @@ def send(
 
 
 def test_download_puts_the_verified_file_in_place(server: Server, tmp_path: Path) -> None:
-    path = weights.download("vit_b", tmp_path / "new", progress=False, checkpoints=server.table)
+    path = weights.download("vit_b", tmp_path / "new", progress=False, models=server.table)
     assert path == tmp_path / "new" / "vit_b.pth"
     assert path.read_bytes() == CONTENT
     assert [child.name for child in path.parent.iterdir()] == ["vit_b.pth"]
-    weights.verify(path, "vit_b", checkpoints=server.table)
+    weights.verify(path, "vit_b", models=server.table)
 
 
 def test_download_asks_for_nothing_when_the_file_is_there(server: Server, tmp_path: Path) -> None:
     (tmp_path / "vit_b.pth").write_bytes(CONTENT)
-    weights.download("vit_b", tmp_path, progress=False, checkpoints=server.table)
+    weights.download("vit_b", tmp_path, progress=False, models=server.table)
     assert server.ranges == []
 
 
 def test_download_replaces_a_damaged_file(server: Server, tmp_path: Path) -> None:
     (tmp_path / "vit_b.pth").write_bytes(CONTENT[:10])
-    path = weights.download("vit_b", tmp_path, progress=False, checkpoints=server.table)
+    path = weights.download("vit_b", tmp_path, progress=False, models=server.table)
     assert path.read_bytes() == CONTENT
 
 
@@ -126,19 +133,19 @@ def test_download_replaces_a_damaged_file(server: Server, tmp_path: Path) -> Non
 def test_wrong_content_is_not_kept(server: Server, tmp_path: Path, respond: Respond, reason: str) -> None:
     server.respond = respond
     with pytest.raises(WeightsError, match=reason):
-        weights.download("vit_b", tmp_path, progress=False, checkpoints=server.table)
+        weights.download("vit_b", tmp_path, progress=False, models=server.table)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
     server.respond = respond_half
     with pytest.raises(WeightsError, match="same command again"):
-        weights.download("vit_b", tmp_path, progress=False, checkpoints=server.table)
+        weights.download("vit_b", tmp_path, progress=False, models=server.table)
     arrived = (tmp_path / "vit_b.pth.part").stat().st_size
     assert 0 < arrived <= len(CONTENT) // 2
     assert not (tmp_path / "vit_b.pth").exists()
     server.respond = respond_with_range
-    path = weights.download("vit_b", tmp_path, progress=False, checkpoints=server.table)
+    path = weights.download("vit_b", tmp_path, progress=False, models=server.table)
     assert path.read_bytes() == CONTENT
     assert server.ranges == [None, f"bytes={arrived}-"]
 
@@ -150,44 +157,44 @@ def test_a_useless_rest_is_downloaded_anew(
 ) -> None:
     server.respond = respond
     (tmp_path / "vit_b.pth.part").write_bytes(left)
-    path = weights.download("vit_b", tmp_path, progress=False, checkpoints=server.table)
+    path = weights.download("vit_b", tmp_path, progress=False, models=server.table)
     assert path.read_bytes() == CONTENT
     assert server.ranges == [f"bytes={len(left)}-", None]
 
 
 def test_a_complete_rest_needs_no_request(server: Server, tmp_path: Path) -> None:
     (tmp_path / "vit_b.pth.part").write_bytes(CONTENT)
-    weights.download("vit_b", tmp_path, progress=False, checkpoints=server.table)
+    weights.download("vit_b", tmp_path, progress=False, models=server.table)
     assert server.ranges == []
 
 
 def test_a_missing_page_is_named(server: Server, tmp_path: Path) -> None:
     server.respond = respond_not_found
     with pytest.raises(WeightsError, match="404"):
-        weights.download("vit_b", tmp_path, progress=False, checkpoints=server.table)
+        weights.download("vit_b", tmp_path, progress=False, models=server.table)
 
 
 def test_offline_names_the_address_and_the_place(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/vit_b.pth"
-        table = {"vit_b": OfficialCheckpoint("vit_b.pth", url, "0" * 64)}
+        table = {"vit_b": model(OfficialCheckpoint("vit_b.pth", url, "0" * 64))}
         with pytest.raises(WeightsError, match=rf"could not download {url} to {tmp_path}"):
-            weights.download("vit_b", tmp_path, progress=False, checkpoints=table)
+            weights.download("vit_b", tmp_path, progress=False, models=table)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_named(server: Server, tmp_path: Path) -> None:
     (tmp_path / "vit_b.pth.part").symlink_to("/dev/full")
     with pytest.raises(WeightsError, match=f"no space left in {tmp_path} for 256000 bytes"):
-        weights.download("vit_b", tmp_path, progress=False, checkpoints=server.table)
+        weights.download("vit_b", tmp_path, progress=False, models=server.table)
 
 
 def test_verify_names_file_digests_and_command(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "vit_b.pth"
     path.write_bytes(CONTENT[::-1])
     with pytest.raises(WeightsError) as raised:
-        weights.verify(path, "vit_b", checkpoints=server.table)
+        weights.verify(path, "vit_b", models=server.table)
     for part in (
         str(path),
         hashlib.sha256(CONTENT).hexdigest(),
@@ -201,7 +208,7 @@ def test_verify_names_file_digests_and_command(server: Server, tmp_path: Path) -
 def test_verify_of_a_truncated_file_names_the_sizes(server: Server, tmp_path: Path) -> None:
     (tmp_path / "vit_b.pth").write_bytes(CONTENT[:7])
     with pytest.raises(WeightsError, match="7 bytes instead of 256000"):
-        weights.verify(tmp_path / "vit_b.pth", "vit_b", checkpoints=server.table)
+        weights.verify(tmp_path / "vit_b.pth", "vit_b", models=server.table)
 
 
 def test_a_missing_cached_file_is_mended_by_the_short_command(
@@ -215,22 +222,21 @@ def test_a_missing_cached_file_is_mended_by_the_short_command(
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(WeightsError, match="'vit_x'; there are vit_b, vit_l, vit_h"):
+    with pytest.raises(WeightsError, match="'vit_x'; there are vit_b, vit_l, vit_h, mobile_sam"):
         weights.cached_path("vit_x")
 
 
-def test_the_official_table_pins_whole_digests() -> None:
-    for official in CHECKPOINTS.values():
-        assert len(bytes.fromhex(official.sha256)) == 32
-        assert official.url == f"https://dl.fbaipublicfiles.com/segment_anything/{official.file_name}"
+def test_a_model_that_ships_has_no_official_checkpoint() -> None:
+    with pytest.raises(WeightsError, match="'sam_tiny'; there are vit_b"):
+        weights.download("sam_tiny")
 
 
 def test_command_downloads_then_finds_it_there(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["vit_b", "--directory", str(tmp_path), "--ros-args", "-r", "__node:=weights"]
-    assert weights.main(command, checkpoints=server.table) == 0
-    assert weights.main(command, checkpoints=server.table) == 0
+    assert weights.main(command, models=server.table) == 0
+    assert weights.main(command, models=server.table) == 0
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "vit_b.pth")] * 2
     assert len(server.ranges) == 1
 
@@ -239,7 +245,7 @@ def test_command_fails_with_the_reason_on_stderr(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.respond = respond_wrong
-    assert weights.main(["vit_b", "--directory", str(tmp_path)], checkpoints=server.table) == 1
+    assert weights.main(["vit_b", "--directory", str(tmp_path)], models=server.table) == 1
     captured = capsys.readouterr()
     assert "error: what came from" in captured.err
     assert captured.out == ""
@@ -248,13 +254,25 @@ def test_command_fails_with_the_reason_on_stderr(
 def test_command_lists_what_is_there(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = {**server.table, "vit_l": OfficialCheckpoint("vit_l.pth", server.url, "0" * 64)}
+    shipped = Model("shipped", "", "BSD-3-Clause", 512, 1000)
+    missing = model(OfficialCheckpoint("vit_l.pth", server.url, "0" * 64))
+    table = {"shipped": shipped, **server.table, "vit_l": missing}
     (tmp_path / "vit_b.pth").write_bytes(CONTENT)
-    assert weights.main(["--list", "--directory", str(tmp_path)], checkpoints=table) == 0
-    assert capsys.readouterr().out.splitlines()[2:] == [
-        "vit_b     vit_b.pth  verified",
-        "vit_l     vit_l.pth  is missing",
+    assert weights.main(["--list", "--directory", str(tmp_path)], models=table) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["In", f"{tmp_path}:"],
+        ["shipped", "shipped", "BSD-3-Clause", "ships", "with", "the", "package"],
+        ["vit_b", "0.3", "MB", "MIT", "vit_b.pth", "verified"],
+        ["vit_l", "about", "0.3", "MB", "MIT", "vit_l.pth", "is", "missing"],
     ]
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+def test_command_lists_every_model(
+    model_type: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert weights.main(["--list", "--directory", str(tmp_path)]) == 0
+    assert re.search(rf"^{model_type} .* Apache-2.0 ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_command_says_that_sam_tiny_needs_no_download(capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,10 +294,11 @@ def test_interrupting_the_command_leaves_a_part_only(server: Server, tmp_path: P
 
     server.respond = respond_and_stall
     program = (
-        "import signal, sys; from sam_ros.weights import OfficialCheckpoint, main; "
+        "import signal, sys; from sam_ros.weights import main; "
+        "from sam_ros.core.catalogue import Model, OfficialCheckpoint; "
         # Where the tests run in the background, a shell has had SIGINT ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler); "
-        f"sys.exit(main(['vit_b', '--directory', {str(tmp_path)!r}], checkpoints={server.table!r}))"
+        f"sys.exit(main(['vit_b', '--directory', {str(tmp_path)!r}], models={server.table!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     # Once something is written, the progress bar is there too: interrupted while it is made, tqdm complains.

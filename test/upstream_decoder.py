@@ -8,6 +8,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from sam_ros.core.efficientnet import PACKED, DetailedMaskDecoder
 from sam_ros.fast.decoder import Decoder
 from sam_ros.fast.upscaling import Answer
 
@@ -22,11 +23,12 @@ class Asked:
 
 
 def random_prompts(sam: Sam, batch: int, tokens: int, masked: bool) -> Asked:
-    """Prompts of so many tokens on some image."""
+    """Prompts of so many tokens on some image, with finer levels where the model has them."""
     torch.manual_seed(tokens)
     channels, side = sam.prompt_encoder.embed_dim, sam.prompt_encoder.image_embedding_size[0]
+    is_detailed = isinstance(sam.mask_decoder, DetailedMaskDecoder)
     return Asked(
-        torch.randn(1, channels, side, side),
+        torch.randn(1, PACKED * channels if is_detailed else channels, side, side),
         torch.randn(batch, tokens, channels),
         10 * torch.randn(batch, 4 * side, 4 * side) if masked else None,
     )

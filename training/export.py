@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from sam_ros.core.architecture import Architecture
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY, load_sam, save_state_dict
-from sam_ros.core.model import Architecture
 
 
 def export(checkpoint: Path, output: Path, before: Path | None = None, share: float = 0.5) -> None:
@@ -58,8 +58,11 @@ def _between(
 
 
 def _narrowed(name: str, tensor: Tensor) -> Tensor:
-    """Float16, but for the few random frequencies that multiply pixel coordinates."""
-    return tensor if "gaussian_matrix" in name else tensor.half()
+    """Matrices in float16, but for the few random frequencies that multiply pixel coordinates.
+
+    What there is once for each channel stays: the variances of batch norms span many orders of magnitude.
+    """
+    return tensor if tensor.ndim < 2 or "gaussian_matrix" in name else tensor.half()
 
 
 def load_exported(path: Path) -> tuple[Sam, dict[str, str]]:

@@ -12,12 +12,13 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros import weights
-from sam_ros.core.model import OFFICIAL_ARCHITECTURES, PIXEL_MEAN, PIXEL_STD, Architecture, build_sam
+from sam_ros.core.architecture import Architecture
+from sam_ros.core.catalogue import MODELS
+from sam_ros.core.model import PIXEL_MEAN, PIXEL_STD, build_sam
 from sam_ros.errors import WeightsError
 
 StateDict: TypeAlias = "dict[str, torch.Tensor]"
 
-MODEL_TYPES = ("sam_tiny", *OFFICIAL_ARCHITECTURES)
 SHIPPED_SAM_TINY = Path(__file__).parents[1] / "sam_tiny.safetensors"
 ARCHITECTURE_KEY = "architecture"  # in the metadata of sam_tiny's file: Architecture.to_dict() as JSON
 
@@ -29,17 +30,17 @@ def load_sam(model_type: str, checkpoint: str | Path | None = None) -> Sam:
     """A ``Sam`` with its weights in float32 on the CPU, in evaluation mode.
 
     Args:
-        model_type: one of MODEL_TYPES.
+        model_type: one of the catalogue.
         checkpoint: a file of one's own, accepted as it is if it fits the model; None or '' takes sam_tiny
             from the package, and an official checkpoint from the cache, once its SHA-256 matches.
 
     Raises:
         WeightsError: the file is missing, damaged, or of another model.
     """
-    if model_type not in MODEL_TYPES:
-        raise WeightsError(f"unknown model_type {model_type!r}; known are {', '.join(MODEL_TYPES)}")
+    if model_type not in MODELS:
+        raise WeightsError(f"unknown model_type {model_type!r}; known are {', '.join(MODELS)}")
     path = _find(model_type, checkpoint)
-    architecture = OFFICIAL_ARCHITECTURES.get(model_type) or read_architecture(path)
+    architecture = MODELS[model_type].architecture or read_architecture(path)
     return _assemble(architecture, _read_state_dict(path), path)
 
 
@@ -70,7 +71,7 @@ def read_architecture(path: Path) -> Architecture:
 def _find(model_type: str, checkpoint: str | Path | None) -> Path:
     if checkpoint:
         return _existing(checkpoint, model_type)
-    if model_type == "sam_tiny":
+    if MODELS[model_type].checkpoint is None:
         return SHIPPED_SAM_TINY
     path = weights.cached_path(model_type)
     weights.verify(path, model_type)
@@ -130,8 +131,11 @@ def _assemble(architecture: Architecture, state_dict: StateDict, path: Path) -> 
             sam = build_sam(architecture)
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} describes a model that cannot be: {architecture}: {error}") from error
-    _check_fit(sam.state_dict(), state_dict, path)
-    sam.load_state_dict({name: tensor.float() for name, tensor in state_dict.items()}, assign=True)
+    expected = sam.state_dict()
+    _check_fit(expected, state_dict, path)
+    # Not all is float32: a batch norm counts, and what it counted is in the file.
+    converted = {name: tensor.to(expected[name].dtype) for name, tensor in state_dict.items()}
+    sam.load_state_dict(converted, assign=True)
     sam.pixel_mean = torch.tensor(PIXEL_MEAN).view(-1, 1, 1)  # not in state dicts
     sam.pixel_std = torch.tensor(PIXEL_STD).view(-1, 1, 1)
     return sam.requires_grad_(False)

@@ -1,10 +1,8 @@
-"""Build SAM from segment_anything's own classes: the official sizes and this project's small one."""
+"""Build SAM from its architecture: segment_anything's classes behind whichever image encoder it names."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from segment_anything.modeling import (
@@ -14,59 +12,30 @@ from segment_anything.modeling import (
     Sam,
     TwoWayTransformer,
 )
+from torch import nn
+
+from sam_ros.core.architecture import (
+    Architecture,
+    EfficientNetArchitecture,
+    TinyVitArchitecture,
+    VitArchitecture,
+)
+from sam_ros.core.efficientnet import DetailedMaskDecoder, EfficientNetEncoder
+from sam_ros.core.tiny_vit import TinyVit
 
 PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, as in segment_anything/build_sam.py
 PIXEL_STD = [58.395, 57.12, 57.375]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Everything that decides the keys and shapes of a SAM state dict.
-
-    The defaults are what the three official models share (segment_anything/build_sam.py); the patch is
-    always 16 pixels and the low-res logits are always a quarter of ``image_size``.
-    """
-
-    encoder_embed_dim: int
-    encoder_depth: int
-    encoder_num_heads: int
-    encoder_global_attn_indexes: tuple[int, ...]
-    image_size: int = 1024
-    window_size: int = 14
-    prompt_embed_dim: int = 256
-    decoder_mlp_dim: int = 2048
-    iou_head_hidden_dim: int = 256
-
-    PATCH_SIZE = 16
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold, for the metadata of a checkpoint."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Architecture:
-        """The inverse of ``to_dict``.
-
-        Raises:
-            KeyError, TypeError: a key is missing or unknown.
-        """
-        indexes = tuple(values["encoder_global_attn_indexes"])
-        return cls(**{**values, "encoder_global_attn_indexes": indexes})
-
-
-OFFICIAL_ARCHITECTURES = {
-    "vit_b": Architecture(768, 12, 12, (2, 5, 8, 11)),
-    "vit_l": Architecture(1024, 24, 16, (5, 11, 17, 23)),
-    "vit_h": Architecture(1280, 32, 16, (7, 15, 23, 31)),
-}
 
 
 def build_sam(architecture: Architecture) -> Sam:
     """A randomly initialised ``Sam`` in evaluation mode, on torch's default device.
 
     Follows ``_build_sam`` in segment_anything/build_sam.py, whose sizes are fixed.
+
+    Raises:
+        TypeError: no image encoder is known for this kind of architecture.
     """
-    embedding_size = architecture.image_size // Architecture.PATCH_SIZE
+    embedding_size = architecture.image_size // Architecture.STRIDE
     sam = Sam(
         image_encoder=_image_encoder(architecture),
         prompt_encoder=PromptEncoder(
@@ -82,7 +51,18 @@ def build_sam(architecture: Architecture) -> Sam:
     return sam.eval()
 
 
-def _image_encoder(architecture: Architecture) -> ImageEncoderViT:
+def _image_encoder(architecture: Architecture) -> nn.Module:
+    """Pixels (1, 3, S, S) -> what the decoder takes of an image; it tells S as ``img_size``."""
+    if isinstance(architecture, VitArchitecture):
+        return _vit(architecture)
+    if isinstance(architecture, TinyVitArchitecture):
+        return TinyVit(architecture)
+    if isinstance(architecture, EfficientNetArchitecture):
+        return EfficientNetEncoder(architecture)
+    raise TypeError(f"no image encoder is known for {type(architecture).__name__}")
+
+
+def _vit(architecture: VitArchitecture) -> ImageEncoderViT:
     return ImageEncoderViT(
         depth=architecture.encoder_depth,
         embed_dim=architecture.encoder_embed_dim,
@@ -90,7 +70,7 @@ def _image_encoder(architecture: Architecture) -> ImageEncoderViT:
         mlp_ratio=4,
         norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
         num_heads=architecture.encoder_num_heads,
-        patch_size=Architecture.PATCH_SIZE,
+        patch_size=Architecture.STRIDE,
         qkv_bias=True,
         use_rel_pos=True,
         global_attn_indexes=architecture.encoder_global_attn_indexes,
@@ -100,7 +80,8 @@ def _image_encoder(architecture: Architecture) -> ImageEncoderViT:
 
 
 def _mask_decoder(architecture: Architecture) -> MaskDecoder:
-    return MaskDecoder(
+    is_detailed = isinstance(architecture, EfficientNetArchitecture)
+    return (DetailedMaskDecoder if is_detailed else MaskDecoder)(
         num_multimask_outputs=3,
         transformer=TwoWayTransformer(
             depth=2,

@@ -7,6 +7,8 @@ done differently follows from there being few tokens and many image positions:
   fewer than internal_dim / num_heads tokens, 16 in the official models, this is less work.
 - Without a mask prompt the first layer sees the same image for every prompt; its projections are made once
   per frame, see ``FirstLayer``.
+- Finer levels of the image, where an encoder has them, are brought into the order of upscaled cells once per
+  frame, see ``details``.
 - On a CPU, what can be done to one image position after another is done to a few hundred of them before the
   next: the new image, its scores for the tokens' next attention and the first upscaling stay in the caches.
 - A GPU gets all kernels of a single prompt at once, see ``cuda_graph``.
@@ -27,6 +29,7 @@ from segment_anything.modeling.transformer import Attention, TwoWayAttentionBloc
 from torch import Tensor
 
 from sam_ros.fast.cuda_graph import Function, Graphed
+from sam_ros.fast.details import Details, details_of, embedding_of
 from sam_ros.fast.tokens import (
     OutputTokens,
     add_from_image,
@@ -53,14 +56,14 @@ class Decoder(Protocol):
     """A mask decoder for prompts on one image."""
 
     def prepare(self, features: Tensor) -> Prepared:
-        """What does not depend on prompts, from an image embedding (1, C, h, w)."""
+        """What does not depend on prompts, from the features of one image, as its encoder makes them."""
         ...
 
     def decode(self, features: Tensor, prepared: Prepared, sparse: Tensor, logits: Tensor | None) -> Answer:
         """Answer B prompts of equally many tokens.
 
         Args:
-            features: (1, C, h, w) image embedding.
+            features: of the image: (1, C, h, w), or (1, 4C, h, w) with finer levels.
             prepared: what this decoder's ``prepare`` made of it.
             sparse: (B, T, C) tokens of the prompts.
             logits: (B, 4h, 4w) mask prompts; None where the prompts have none.
@@ -87,7 +90,7 @@ class FastMaskDecoder:
     """A ``Decoder`` for prompts of any number of tokens, on any device."""
 
     def __init__(self, sam: Sam) -> None:
-        self._transformer = sam.mask_decoder.transformer
+        self._decoder, self._transformer = sam.mask_decoder, sam.mask_decoder.transformer
         self._outputs = OutputTokens(sam.mask_decoder)
         self._upscaling = Upscaling(sam.mask_decoder)
         self._mask_downscaling = sam.prompt_encoder.mask_downscaling
@@ -102,11 +105,14 @@ class FastMaskDecoder:
             Graphed(self._answer_masked) if self._on_gpu else self._answer_masked
         )
 
-    def prepare(self, features: Tensor) -> FirstLayer:
-        """See ``Decoder``."""
+    def prepare(self, features: Tensor) -> Prepared:
+        """See ``Decoder``: the tensors of ``FirstLayer``, then those of ``Details``."""
+        return *self._first_layer(features), *details_of(self._decoder, features).tensors()
+
+    def _first_layer(self, features: Tensor) -> FirstLayer:
         layer = self._transformer.layers[0]
         to_image, to_tokens = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
-        image = (_channels_last(features) + self._no_mask).contiguous()
+        image = (_channels_last(embedding_of(self._decoder, features)) + self._no_mask).contiguous()
         placed = image + self._image_pe
         return FirstLayer(
             image,
@@ -116,23 +122,52 @@ class FastMaskDecoder:
         )
 
     def decode(self, features: Tensor, prepared: Prepared, sparse: Tensor, logits: Tensor | None) -> Answer:
-        """See ``Decoder``; mask prompts have no use for what is prepared."""
+        """See ``Decoder``."""
+        count = len(FirstLayer._fields)
+        first, details = FirstLayer(*prepared[:count]), Details(*prepared[count:])
+        return self.answer(features, first, details, sparse, logits)
+
+    def answer(
+        self,
+        features: Tensor,
+        first: FirstLayer | None,
+        details: Details,
+        sparse: Tensor,
+        logits: Tensor | None,
+    ) -> Answer:
+        """``decode``, given the parts of what is prepared.
+
+        Args:
+            features, sparse, logits: see ``Decoder.decode``.
+            first: None has it computed, where there are no mask prompts: only then is it of use.
+            details: the image's finer levels.
+        """
         is_alone = len(sparse) == 1
         if logits is None:
+            first = first or self._first_layer(features)
             answer = self._answer_one if is_alone else self._answer
-            predicted_iou, hyper, upscaled_once = answer(sparse, *prepared)
+            predicted_iou, hyper, upscaled_once = answer(sparse, *first, details.eighth)
         else:
             answer = self._answer_one_masked if is_alone else self._answer_masked
+            embedding = embedding_of(self._decoder, features)
             dense = self._mask_downscaling(logits[:, None])  # (B, C, h, w)
-            predicted_iou, hyper, upscaled_once = answer(sparse, features, dense)
+            predicted_iou, hyper, upscaled_once = answer(sparse, embedding, dense, details.eighth)
 
         def logits_in_cells(row: int, hyper: Tensor) -> Tensor:
-            return self._logits_in_cells(upscaled_once[row], hyper)
+            return self._logits_in_cells(upscaled_once[row], details.quarter, hyper)
 
         return Answer(predicted_iou, hyper, self._size_hw, logits_in_cells)
 
-    def _answer(self, sparse: Tensor, image: Tensor, k: Tensor, v: Tensor, q: Tensor) -> tuple[Tensor, ...]:
-        """Predicted IoU, hyper and the image upscaled once (B, N, 4, C/4), from ``FirstLayer``'s tensors."""
+    def _answer(
+        self, sparse: Tensor, image: Tensor, k: Tensor, v: Tensor, q: Tensor, eighth: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        """Predicted IoU, hyper and the image upscaled once (B, N, 4, C/4).
+
+        Args:
+            sparse: (B, T, C) tokens of prompts without a mask.
+            image, k, v, q: see ``FirstLayer``.
+            eighth: see ``Details``.
+        """
         tokens = self._outputs.before(sparse)
         layer, *later_layers = self._transformer.layers
         attention = layer.cross_attn_token_to_image
@@ -142,13 +177,15 @@ class FastMaskDecoder:
         taken = attention.out_proj(join_heads(F.scaled_dot_product_attention(q_of_tokens, k, v)))
         queries = add_from_image(layer, queries, taken)
         compute_image = self._image_after_first_layer(image, q, queries, tokens)
-        return self._answer_from(tokens, queries, compute_image, later_layers)
+        return self._answer_from(tokens, queries, compute_image, later_layers, eighth)
 
-    def _answer_masked(self, sparse: Tensor, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+    def _answer_masked(
+        self, sparse: Tensor, embedding: Tensor, dense: Tensor, eighth: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """The same for mask prompts (B, C, h, w): each makes an image of its own before the first layer."""
         tokens = self._outputs.before(sparse)
-        image = (_channels_last(features) + _channels_last(dense)).contiguous()  # (B, N, C)
-        return self._answer_from(tokens, tokens, image.__getitem__, [*self._transformer.layers])
+        image = (_channels_last(embedding) + _channels_last(dense)).contiguous()  # (B, N, C)
+        return self._answer_from(tokens, tokens, image.__getitem__, [*self._transformer.layers], eighth)
 
     def _answer_from(
         self,
@@ -156,6 +193,7 @@ class FastMaskDecoder:
         queries: Tensor,
         compute_image: ComputeImage,
         layers: list[TwoWayAttentionBlock],
+        eighth: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """From the tokens as they came and as they are, (B, T, C), and an image: the layers that are left."""
         batch = len(tokens)
@@ -168,7 +206,7 @@ class FastMaskDecoder:
             compute_image = self._image_after(layer, image, queries, tokens)
         attention = self._transformer.final_attn_token_to_image
         on_image = _queries_on_image(attention, queries + tokens)
-        scored_and_upscaled = partial(self._scored_and_upscaled, compute_image, on_image)
+        scored_and_upscaled = partial(self._scored_and_upscaled, compute_image, on_image, eighth)
         image, scores, upscaled_once = self._computed_by_chunks(scored_and_upscaled, batch)
         return *self._outputs.read(queries + _taken_from_image(attention, scores, image)), upscaled_once
 
@@ -218,11 +256,11 @@ class FastMaskDecoder:
         return image, (image + self._image_pe[:, positions]) @ on_image[prompts].transpose(1, 2)
 
     def _scored_and_upscaled(
-        self, compute_image: ComputeImage, on_image: Tensor, chunk: Chunk
+        self, compute_image: ComputeImage, on_image: Tensor, eighth: Tensor | None, chunk: Chunk
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``_scored``, and the chunk upscaled once, (b, n, 4, C/4)."""
         image, scores = self._scored(compute_image, on_image, chunk)
-        return image, scores, self._upscaling.once(image)
+        return image, scores, self._upscaling.once(image, eighth, chunk[1])
 
     def _computed_by_chunks(
         self, compute: Callable[[Chunk], tuple[Tensor, ...]], batch: int
@@ -248,11 +286,14 @@ class FastMaskDecoder:
                 tensor[chunk] = part
         return whole
 
-    def _logits_in_cells(self, upscaled_once: Tensor, hyper: Tensor) -> Tensor:
+    def _logits_in_cells(self, upscaled_once: Tensor, quarter: Tensor | None, hyper: Tensor) -> Tensor:
         """(4N, 4, M) logits of one prompt, from its image (N, 4, C/4), for hyper (M, C/8)."""
         positions = upscaled_once.flatten(0, 1)  # (4N, C/4)
         at_once = len(positions) if self._on_gpu else UPSCALED_AT_ONCE
-        return torch.cat([self._upscaling.logits(part, hyper) for part in torch.split(positions, at_once)])
+        chunks = [slice(first, first + at_once) for first in range(0, len(positions), at_once)]
+        return torch.cat(
+            [self._upscaling.logits(positions[chunk], quarter, chunk, hyper) for chunk in chunks]
+        )
 
 
 def _chunks(batch: int, count: int, at_once: int) -> Iterator[Chunk]:

@@ -27,9 +27,10 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from sam_ros.fast.decoder import Decoder, FastMaskDecoder, Prepared
+from sam_ros.fast.details import Details, details_of, embedding_of
 from sam_ros.fast.folding import FoldedImage, Folding, Level, Update
 from sam_ros.fast.tokens import OutputTokens, add_from_image, attend_to_tokens, scaled, split_heads
-from sam_ros.fast.upscaling import Answer, Upscaling
+from sam_ros.fast.upscaling import POSITIONS_IN_CELL, Answer, Upscaling
 
 POSITIONS_AT_ONCE = 512  # upscaled at a time: what they become, 1 MB, stays in a cache
 FEWER_THAN_CHANNELS = 3  # heads * tokens have to be so many times fewer: with more, folding gains nothing
@@ -68,27 +69,29 @@ class FoldedMaskDecoder:
         positions_at_once: int = POSITIONS_AT_ONCE,
     ) -> None:
         self._plain, self._most_tokens, self._positions_at_once = plain, most_tokens, positions_at_once
-        self._transformer = sam.mask_decoder.transformer
+        self._decoder, self._transformer = sam.mask_decoder, sam.mask_decoder.transformer
         self._outputs = OutputTokens(sam.mask_decoder)
         self._upscaling = Upscaling(sam.mask_decoder)
         self._folding = Folding(sam, self._upscaling)
         self._size_hw = sam.prompt_encoder.image_embedding_size
 
-    def prepare(self, features: Tensor) -> FoldedImage:
-        """See ``Decoder``."""
-        return self._folding.prepare(features)
+    def prepare(self, features: Tensor) -> Prepared:
+        """See ``Decoder``: the tensors of ``FoldedImage``, then those of ``Details``."""
+        folded = self._folding.prepare(embedding_of(self._decoder, features))
+        return *folded, *details_of(self._decoder, features).tensors()
 
     def decode(self, features: Tensor, prepared: Prepared, sparse: Tensor, logits: Tensor | None) -> Answer:
         """See ``Decoder``."""
+        count = len(FoldedImage._fields)
+        folded, details = FoldedImage(*prepared[:count]), Details(*prepared[count:])
         if len(self._outputs) + sparse.shape[1] > self._most_tokens:
-            of_plain = self._plain.prepare(features) if logits is None else ()
-            return self._plain.decode(features, of_plain, sparse, logits)
+            return self._plain.answer(features, None, details, sparse, logits)
         tokens = self._outputs.before(sparse)  # (B, T, C)
-        images = self._images(FoldedImage(*prepared), len(tokens), logits)
+        images = self._images(folded, len(tokens), logits)
         predicted_iou, hyper = self._outputs.read(self._through_layers(tokens, images))
 
         def logits_in_cells(row: int, hyper: Tensor) -> Tensor:
-            return self._logits_in_cells(images[row], hyper)
+            return self._logits_in_cells(images[row], details, hyper)
 
         return Answer(predicted_iou, hyper, self._size_hw, logits_in_cells)
 
@@ -109,14 +112,16 @@ class FoldedMaskDecoder:
             _attend_to_queries(images, update, queries, tokens)
         return queries + _taken_from_images(images, last, queries + tokens)
 
-    def _logits_in_cells(self, image: PromptedImage, hyper: Tensor) -> Tensor:
+    def _logits_in_cells(self, image: PromptedImage, details: Details, hyper: Tensor) -> Tensor:
         """(4N, 4, M) logits of one prompt for hyper (M, C/8); its image is upscaled only now."""
-        count = self._size_hw[0] * self._size_hw[1]
+        count, at_once = self._size_hw[0] * self._size_hw[1], self._positions_at_once
         parts = []
-        for first in range(0, count, self._positions_at_once):
-            upscaled = image.upscaled_once(slice(first, first + self._positions_at_once))  # (n, 4 * C/4)
-            in_cells = self._upscaling.activated(upscaled.view(4 * len(upscaled), -1))
-            parts.append(self._upscaling.logits(in_cells, hyper))
+        for first in range(0, count, at_once):
+            positions = slice(first, first + at_once)
+            upscaled = image.upscaled_once(positions)  # (n, 4, C/4)
+            upscaled = self._upscaling.activated(upscaled, details.eighth, positions).flatten(0, 1)
+            in_cell = slice(POSITIONS_IN_CELL * first, POSITIONS_IN_CELL * (first + at_once))
+            parts.append(self._upscaling.logits(upscaled, details.quarter, in_cell, hyper))
         return torch.cat(parts)
 
 
@@ -217,10 +222,11 @@ class PromptedImage:
         return self._values @ self._folding.values_upscaling
 
     def upscaled_once(self, positions: slice) -> Tensor:
-        """(n, 4 * C/4): a chunk of the image after the first upscaling."""
+        """(n, 4, C/4): a chunk of the image after the first upscaling, without what follows it."""
         upscaled = self._folded.upscaled[positions] * self._scale[positions, None]
         upscaled += self._folding.upscaling_bias
-        return upscaled.addmm_(self._weights[:, positions].T, self._upscaled_values)
+        upscaled.addmm_(self._weights[:, positions].T, self._upscaled_values)  # (n, 4 * C/4)
+        return upscaled.view(len(upscaled), POSITIONS_IN_CELL, -1)
 
     def _projected(self, place: int) -> Tensor:
         """(H, d, N): a product of the embedding."""

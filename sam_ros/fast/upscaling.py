@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from segment_anything.modeling import MaskDecoder
 from torch import Tensor, nn
 
+from sam_ros.fast.details import with_level
+
 POSITIONS_IN_CELL = 4  # 2 x 2: rows, then columns
 
 
@@ -44,7 +46,7 @@ class Answer:
 class Upscaling:
     """Both upscalings of the decoder.
 
-    A decoder that adds finer levels of the image, as SAM 2's does, adds them after each ``in_cells``.
+    Finer levels of the image, where a model has them, are added before each activation, see ``Details``.
 
     Args:
         decoder: whose weights are used.
@@ -55,19 +57,41 @@ class Upscaling:
         self.first_weight, self.first_bias = _as_linear(first)  # (4 * C/4, C) and (4 * C/4,)
         self._second_weight, self._second_bias = _as_linear(second)  # (4 * C/8, C/4) and (4 * C/8,)
 
-    def once(self, image: Tensor) -> Tensor:
-        """(..., C) -> (..., 4, C/4): every position of the image becomes a cell of 2 x 2."""
-        return self.activated(_in_cells(image, self.first_weight, self.first_bias))
+    def once(self, image: Tensor, eighth: Tensor | None, positions: slice) -> Tensor:
+        """The first upscaling: every position becomes a cell of 2 x 2.
 
-    def activated(self, upscaled: Tensor) -> Tensor:
-        """The norm and activation after the first upscaling, of (..., C/4)."""
-        norm = self._norm
+        Args:
+            image: (..., n, C), some positions of it.
+            eighth: see ``Details``.
+            positions: which.
+
+        Returns:
+            (..., n, 4, C/4).
+        """
+        return self.activated(_in_cells(image, self.first_weight, self.first_bias), eighth, positions)
+
+    def activated(self, upscaled: Tensor, eighth: Tensor | None, positions: slice) -> Tensor:
+        """What follows the first upscaling of some positions, (..., n, 4, C/4) in and out."""
+        norm, upscaled = self._norm, with_level(upscaled, eighth, positions)
         normed = F.layer_norm(upscaled, upscaled.shape[-1:], norm.weight, norm.bias, norm.eps)
         return self._activation(normed)
 
-    def logits(self, upscaled_once: Tensor, hyper: Tensor) -> Tensor:
-        """(n, C/4) -> (n, 4, M): upscaled a second time and weighted by hyper (M, C/8)."""
-        return self._activation(_in_cells(upscaled_once, self._second_weight, self._second_bias)) @ hyper.T
+    def logits(
+        self, upscaled_once: Tensor, quarter: Tensor | None, positions: slice, hyper: Tensor
+    ) -> Tensor:
+        """The second upscaling, weighted for each mask.
+
+        Args:
+            upscaled_once: (n, C/4), some of the 4N positions.
+            quarter: see ``Details``.
+            positions: which.
+            hyper: (M, C/8), see ``Answer``.
+
+        Returns:
+            (n, 4, M): cells of 2 x 2.
+        """
+        upscaled = _in_cells(upscaled_once, self._second_weight, self._second_bias)
+        return self._activation(with_level(upscaled, quarter, positions)) @ hyper.T
 
 
 def _as_linear(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from sam_ros.core.objects import (
     RefusedObject,
     SegmentedObject,
     Target,
+    Update,
 )
 from sam_ros.errors import InvalidImageError, InvalidPromptError
 from sam_ros.masks import Masks, tight_box_xyxy
@@ -102,6 +103,20 @@ def mask_prompt_from_msg(msg: Image, target: Target, prompt_hw: tuple[int, int])
     return MaskPrompt(logits_from_mask(mask, target.grid))
 
 
+def prompt_from_msg(msg: Detection2D, target: Target, prompt_hw: tuple[int, int]) -> Update:
+    """One detection: with an id an object of a program, without one a click or box of a person.
+
+    Raises:
+        InvalidPromptError: it is neither a point nor a box, outside the image, or a background box.
+    """
+    if msg.id:
+        return _program_prompt(msg.id, [msg], target, prompt_hw)
+    if _is_point(msg.bbox):
+        return _program_point(msg, target, prompt_hw)
+    _check_boxes([msg])
+    return Box(_clipped_box(_enclosing_box(msg.bbox), target, prompt_hw))
+
+
 def program_prompts_from_msg(
     msg: Detection2DArray, target: Target, prompt_hw: tuple[int, int]
 ) -> ProgramPrompts:
@@ -140,10 +155,7 @@ def _program_prompt(
     """One object of all detections that have its id."""
     points = [_program_point(found, target, prompt_hw) for found in detections if _is_point(found.bbox)]
     boxes = [found for found in detections if not _is_point(found.bbox)]
-    if any(_is_background(box) for box in boxes):
-        raise InvalidPromptError("a box cannot be background; give a point", kind="background box")
-    if len(boxes) > 1:
-        raise InvalidPromptError("an object can have one box, not two", kind="second box")
+    _check_boxes(boxes)
     if not boxes and all(point.label == BACKGROUND for point in points):
         raise InvalidPromptError(
             "an object needs a foreground point or a box; it has only background points",
@@ -151,6 +163,13 @@ def _program_prompt(
         )
     box_xyxy = _clipped_box(_enclosing_box(boxes[0].bbox), target, prompt_hw) if boxes else None
     return ProgramPrompt(id, _name_of(detections), tuple(points), box_xyxy)
+
+
+def _check_boxes(boxes: Sequence[Detection2D]) -> None:
+    if any(_is_background(box) for box in boxes):
+        raise InvalidPromptError("a box cannot be background; give a point", kind="background box")
+    if len(boxes) > 1:
+        raise InvalidPromptError("an object can have one box, not two", kind="second box")
 
 
 def _program_point(detection: Detection2D, target: Target, prompt_hw: tuple[int, int]) -> Point:

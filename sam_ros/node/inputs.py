@@ -14,20 +14,22 @@ import numpy.typing as npt
 from geometry_msgs.msg import Point as PointMsg
 from geometry_msgs.msg import PointStamped
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String, UInt8
 from std_srvs.srv import Trigger
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2D, Detection2DArray
 
-from sam_ros.core.objects import Point, Target, Update
+from sam_ros.core.objects import Joining, Point, Target, Update
+from sam_ros.errors import InvalidImageError, SamRosError
 from sam_ros.node.conversions import (
     box_from_roi,
     mask_prompt_from_msg,
     point_from_msg,
     program_prompts_from_msg,
+    prompt_from_msg,
 )
 from sam_ros.node.engine import Engine
 from sam_ros.node.headers import stamp_to_ns
@@ -35,8 +37,10 @@ from sam_ros.node.images import image_from_compressed_msg, image_from_msg
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.prompt import BACKGROUND, FOREGROUND
 
-# Best effort takes from every camera driver; only the newest frame matters.
-IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+DURABILITIES = {
+    "volatile": DurabilityPolicy.VOLATILE,
+    "transient_local": DurabilityPolicy.TRANSIENT_LOCAL,
+}  # by the parameter image_durability
 # A lost click would have to be clicked again.
 CLICK_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # Best effort matches any detector, and its next message replaces a lost one.
@@ -53,14 +57,16 @@ class PromptInput:
         qos: of the subscription; can be overridden by parameters.
         convert: what a message asks for on a frame, given the (H, W) of the image that its coordinates refer
             to; (0, 0) is the frame's own. Raises InvalidPromptError.
-        undoable: whether ``~/undo`` takes it back.
+        is_of_program: whether a message is a program's, which ``~/undo`` does not take back.
+        is_complete_set: whether each message lists all objects of a program.
     """
 
     topic: str
     message_type: Any
     qos: QoSProfile
     convert: Callable[[Any, Target, tuple[int, int]], Update]
-    undoable: bool = True
+    is_of_program: Callable[[Any], bool] = lambda _msg: False
+    is_complete_set: bool = False
 
     def request(self, topic: str, msg: Any, prompt_hw: tuple[int, int]) -> PromptRequest:
         """What the engine is asked by a message that came on a topic of this full name."""
@@ -70,12 +76,17 @@ class PromptInput:
             stamp_to_ns(header),
             header.frame_id,
             lambda target: self.convert(msg, target, prompt_hw),
-            self.undoable,
+            undoable=not self.is_of_program(msg),
+            is_complete_set=self.is_complete_set,
         )
 
 
 def _foreground(msg: PointStamped, target: Target, prompt_hw: tuple[int, int]) -> Point:
     return point_from_msg(msg.point, FOREGROUND, target, prompt_hw)
+
+
+def _joining(msg: PointStamped, target: Target, prompt_hw: tuple[int, int]) -> Joining:
+    return Joining(_foreground(msg, target, prompt_hw))
 
 
 def _background(msg: PointStamped, target: Target, prompt_hw: tuple[int, int]) -> Point:
@@ -88,11 +99,42 @@ def _click(msg: PointMsg, target: Target, prompt_hw: tuple[int, int]) -> Point:
 
 PROMPT_INPUTS = (
     PromptInput("~/point", PointStamped, CLICK_QOS, _foreground),
+    PromptInput("~/point_foreground", PointStamped, CLICK_QOS, _joining),
     PromptInput("~/point_background", PointStamped, CLICK_QOS, _background),
     PromptInput("~/click", PointMsg, CLICK_QOS, _click),
     PromptInput("~/box", RegionOfInterest, CLICK_QOS, box_from_roi),
     PromptInput("~/mask_prompt", Image, CLICK_QOS, mask_prompt_from_msg),
-    PromptInput("~/prompts", Detection2DArray, PROGRAM_QOS, program_prompts_from_msg, undoable=False),
+    PromptInput(
+        "~/prompts",
+        Detection2DArray,
+        PROGRAM_QOS,
+        program_prompts_from_msg,
+        is_of_program=lambda _msg: True,
+        is_complete_set=True,
+    ),
+    PromptInput("~/prompt", Detection2D, CLICK_QOS, prompt_from_msg, is_of_program=lambda msg: bool(msg.id)),
+)
+
+
+@dataclass(frozen=True)
+class EditInput:
+    """One topic whose messages edit the objects as they are, on no frame in particular.
+
+    Attributes:
+        topic: its name, relative to the node.
+        message_type: of its messages.
+        edit: does what a message asks for; the name is that of the topic, for messages to the user.
+    """
+
+    topic: str
+    message_type: Any
+    edit: Callable[[Engine, str, Any], None]
+
+
+EDIT_INPUTS = (
+    EditInput("~/choose", UInt8, lambda engine, topic, msg: engine.choose(topic, msg.data)),
+    EditInput("~/select", String, lambda engine, topic, msg: engine.select(topic, msg.data)),
+    EditInput("~/remove", String, lambda engine, topic, msg: engine.remove(topic, msg.data)),
 )
 
 
@@ -144,7 +186,11 @@ class CameraInput:
         Raises:
             InvalidImageError: the message makes no picture, or one of more than ``max_pixels``.
         """
-        return self.convert(deserialize_message(serialized, self.message_type), max_pixels)
+        try:
+            msg = deserialize(serialized, self.message_type)
+        except SamRosError as error:
+            raise InvalidImageError(str(error), error.kind) from error
+        return self.convert(msg, max_pixels)
 
 
 CAMERAS = {  # by the parameter image_transport
@@ -153,12 +199,34 @@ CAMERAS = {  # by the parameter image_transport
 }
 
 
+MALFORMED = "malformed message"  # the kind of what cannot be deserialized
+
+
+def deserialize(serialized: bytes, message_type: Any) -> Any:
+    """A message of its bytes.
+
+    Subscriptions of the node take messages serialized: rclpy deserializes others before any callback, where
+    what another program sent would raise in the executor.
+
+    Raises:
+        SamRosError: the bytes are no message of that type, or its stamp is no time.
+    """
+    try:
+        return deserialize_message(serialized, message_type)
+    except Exception as error:
+        raise SamRosError(
+            f"{len(serialized)} bytes are no {message_type.__name__}: {error}", MALFORMED
+        ) from error
+
+
 class PromptTopics:
     """The subscriptions and services of all rows.
 
     Args:
         node: whose they are.
         take: called with every request that a message makes.
+        edit: called with every message of a topic of edits: its row, the full name of the topic, and it.
+        refuse: called where a message cannot be used: the full name of the topic, and why.
         serve: called with every service that is called; answers whether it was done and what to tell.
         prompt_hw: (H, W) of the image that prompts are given on by now.
     """
@@ -167,17 +235,22 @@ class PromptTopics:
         self,
         node: LifecycleNode,
         take: Callable[[PromptRequest], None],
+        edit: Callable[[EditInput, str, Any], None],
+        refuse: Callable[[str, SamRosError], None],
         serve: Callable[[TriggerInput], tuple[bool, str]],
         prompt_hw: Callable[[], tuple[int, int]],
     ) -> None:
-        self._node, self._take, self._serve, self._prompt_hw = node, take, serve, prompt_hw
+        self._node, self._prompt_hw = node, prompt_hw
+        self._take, self._edit, self._refuse, self._serve = take, edit, refuse, serve
         self._subscriptions: list[Any] = []
         self._services: list[Any] = []
 
     def open(self) -> None:
         """Subscribe to all topics and offer all services."""
         for prompt_input in PROMPT_INPUTS:
-            self._subscriptions.append(self._subscribe(prompt_input))
+            self._subscriptions.append(self._subscribe_to_prompts(prompt_input))
+        for edit_input in EDIT_INPUTS:
+            self._subscriptions.append(self._subscribe_to_edits(edit_input))
         for trigger_input in TRIGGER_INPUTS:
             self._services.append(self._offer(trigger_input))
 
@@ -190,14 +263,35 @@ class PromptTopics:
         self._subscriptions.clear()
         self._services.clear()
 
-    def _subscribe(self, row: PromptInput) -> Any:
+    def _subscribe_to_prompts(self, row: PromptInput) -> Any:
         topic = self._node.resolve_topic_name(row.topic)
-        return self._node.create_subscription(
-            row.message_type,
+        return self._subscribe(
             row.topic,
-            lambda msg: self._take(row.request(topic, msg, self._prompt_hw())),
+            row.message_type,
             row.qos,
+            lambda msg: self._take(row.request(topic, msg, self._prompt_hw())),
+        )
+
+    def _subscribe_to_edits(self, row: EditInput) -> Any:
+        topic = self._node.resolve_topic_name(row.topic)
+        return self._subscribe(
+            row.topic, row.message_type, CLICK_QOS, lambda msg: self._edit(row, topic, msg)
+        )
+
+    def _subscribe(self, topic: str, message_type: Any, qos: QoSProfile, use: Callable[[Any], None]) -> Any:
+        def take(serialized: bytes) -> None:
+            try:
+                use(deserialize(serialized, message_type))
+            except SamRosError as error:
+                self._refuse(self._node.resolve_topic_name(topic), error)
+
+        return self._node.create_subscription(
+            message_type,
+            topic,
+            take,
+            qos,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            raw=True,
         )
 
     def _offer(self, row: TriggerInput) -> Any:
@@ -208,20 +302,41 @@ class PromptTopics:
         return self._node.create_service(Trigger, row.name, answer)
 
 
-def subscribe_to_camera(node: LifecycleNode, camera: CameraInput, take: Callable[[bytes], None]) -> Any:
-    """Take camera images still serialized: those that will be dropped are never deserialized."""
+def subscribe_to_camera(
+    node: LifecycleNode, camera: CameraInput, take: Callable[[bytes], None], durability: str = "volatile"
+) -> Any:
+    """Take camera images still serialized: those that will be dropped are never deserialized.
+
+    Args:
+        node: subscribes.
+        camera: how the images come.
+        take: called with each.
+        durability: with transient_local an image that was published before is taken too, if its publisher
+            keeps it for late subscribers.
+    """
     # Only a suffix needs the resolved name: what is remapped is ``image``, however the images come.
     topic = node.resolve_topic_name("image") + camera.suffix if camera.suffix else "image"
     return node.create_subscription(
         camera.message_type,
         topic,
         take,
-        IMAGE_QOS,
+        QoSProfile(
+            depth=1,
+            # Best effort takes from every camera driver; only the newest frame matters.
+            reliability=ReliabilityPolicy.RELIABLE
+            if durability == "transient_local"  # what is kept for late subscribers is sent reliably
+            else ReliabilityPolicy.BEST_EFFORT,
+            durability=DURABILITIES[durability],
+        ),
         qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         raw=True,
     )
 
 
 def header_of_serialized(serialized: bytes) -> Header:
-    """The header alone, of a serialized message that begins with it, as both kinds of image do."""
-    return deserialize_message(serialized, Header)
+    """The header alone, of a serialized message that begins with it, as both kinds of image do.
+
+    Raises:
+        SamRosError: there is none.
+    """
+    return deserialize(serialized, Header)

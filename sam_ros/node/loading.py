@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from sam_ros.node.parameters import Parameters
 from sam_ros.predictor import Predictor, is_fast
@@ -28,6 +29,8 @@ def load_warm_predictor(
         SamRosError: it cannot be loaded or run, or ``should_stop`` became true.
     """
     start = time.monotonic()
+    if parameters.threads:
+        torch.set_num_threads(parameters.threads)
     predictor = _load(load, parameters)
     loaded = time.monotonic()
     _warn_if_slow(predictor, logger)

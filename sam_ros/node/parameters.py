@@ -12,6 +12,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from sam_ros.core.catalogue import MODELS
 from sam_ros.errors import InvalidParameterError
 
 INT64_MAX = 2**63 - 1
@@ -55,7 +56,7 @@ class Parameters:
     model_type: str = _parameter(
         "sam_tiny",
         "which Segment Anything model to run",
-        choices=("sam_tiny", "vit_b", "vit_l", "vit_h"),
+        choices=tuple(MODELS),
         fixed=True,
     )
     checkpoint: str = _parameter(
@@ -88,6 +89,19 @@ class Parameters:
     max_rate: float = _parameter(
         0.0, "most frames to encode in a second, in Hz; 0 is unlimited", range=(0.0, 1000.0), fixed=True
     )
+    image_durability: str = _parameter(
+        "volatile",
+        "of the subscription to images: with transient_local an image is taken that was published once, "
+        "before the node started, by a publisher that keeps it (reliable and transient_local)",
+        choices=("volatile", "transient_local"),
+        fixed=True,
+    )
+    threads: int = _parameter(
+        0,
+        "how many threads torch uses on the CPU, which other nodes need too; 0 is torch's own choice",
+        range=(0, 256),
+        fixed=True,
+    )
     max_image_pixels: int = _parameter(
         33177600, "larger images are dropped before they are decoded", range=(1, INT64_MAX), fixed=True
     )
@@ -99,8 +113,11 @@ class Parameters:
         "follow the objects and answer on every encoded frame; false answers once for each prompt, on its "
         "frame, as does encode: on_prompt",
     )
-    accumulate_clicks: bool = _parameter(
-        False, "foreground clicks and boxes join the clicked object instead of replacing it"
+    click_mode: str = _parameter(
+        "replace",
+        "what a foreground click or a box does to the clicked object: replace it, join it, or add another "
+        "one beside it",
+        choices=("replace", "add", "join"),
     )
     multimask_output: bool = _parameter(
         True, "for a single point, predict three masks (whole, part, subpart) and publish the best"

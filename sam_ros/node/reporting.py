@@ -76,6 +76,10 @@ class Reporter:
         """Tell that an image was dropped."""
         self._warn(kind, f"dropped an image: {reason}")
 
+    def flush(self, reason: str) -> None:
+        """Tell that all frames and objects were forgotten."""
+        self._warn("flush", reason)
+
     def failure(self, what: str, error: Exception) -> None:
         """Tell of a failure that no input explains, with its traceback."""
         reason = f"{what} failed: {type(error).__name__}: {error}"

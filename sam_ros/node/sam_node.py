@@ -28,9 +28,11 @@ from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DeviceError, InvalidParameterError, SamRosError
 from sam_ros.node import diagnostics
 from sam_ros.node.engine import Engine
+from sam_ros.node.guards import guarded
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.inputs import (
     CAMERAS,
+    EditInput,
     PromptTopics,
     TriggerInput,
     header_of_serialized,
@@ -82,7 +84,14 @@ class SamNode(LifecycleNode):
         self._engine: Engine | None = None  # while active, as the camera
         self._camera: Any = None
         self._predictor: Predictor | None = None  # from configure to cleanup; so long these are open
-        self._prompts = PromptTopics(self, self._take_prompt, self._serve, lambda: self.parameters.prompt_hw)
+        self._prompts = PromptTopics(
+            self,
+            self._take_prompt,
+            self._take_edit,
+            self._refuse,
+            self._serve,
+            lambda: self.parameters.prompt_hw,
+        )
         self._frame_outputs = OutputPublishers(self, FRAME_OUTPUTS)
         self._candidates = OutputPublishers(self, CANDIDATE_OUTPUTS)
         self.device_failed = False
@@ -92,6 +101,10 @@ class SamNode(LifecycleNode):
         self._warn_of_unknown_parameters(of_qos=False)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # diagnostics come while a simulation is paused
         self.create_timer(DIAGNOSTICS_PERIOD_SEC, self._publish_status, clock=steady)
+
+    def create_service(self, srv_type: Any, srv_name: str, callback: Any, **arguments: Any) -> Any:
+        """As that of rclpy, which offers the built-in services by it too; none of them can end the node."""
+        return super().create_service(srv_type, srv_name, guarded(callback, self.on_failure), **arguments)
 
     # Lifecycle.
 
@@ -118,15 +131,27 @@ class SamNode(LifecycleNode):
         """Start the engine, and take images and prompts."""
         if self._predictor is None:
             return TransitionCallbackReturn.FAILURE
-        settings = _settings(self.parameters)
-        self._engine = Engine(self._predictor, self._read_image, self, settings, self._statistics)
+        try:
+            self._start_engine(self._predictor)
+        except Exception as error:  # noqa: BLE001 rclpy would only say that the transition failed
+            self.get_logger().error("cannot activate:\n" + "".join(traceback.format_exception(error)))
+            self._stop_engine()
+            return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)
-        self._engine.start()
-        camera = CAMERAS[self.parameters.image_transport]
-        self._camera = subscribe_to_camera(self, camera, partial(self._take_image, self._engine))
         self._state = "active"
         self._warn_of_unknown_parameters(of_qos=True)
         return result
+
+    def _start_engine(self, predictor: Predictor) -> None:
+        settings = _settings(self.parameters)
+        self._engine = Engine(predictor, self._read_image, self, settings, self._statistics)
+        self._engine.start()
+        self._camera = subscribe_to_camera(
+            self,
+            CAMERAS[self.parameters.image_transport],
+            partial(self._take_image, self._engine),
+            self.parameters.image_durability,
+        )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop; drop objects, images and embeddings; keep the model."""
@@ -187,7 +212,12 @@ class SamNode(LifecycleNode):
 
     def _take_image(self, engine: Engine, serialized: bytes) -> None:
         start = time.monotonic()
-        header = header_of_serialized(serialized)
+        try:
+            header = header_of_serialized(serialized)
+        except SamRosError as error:
+            self._statistics.dropped(error.kind)
+            self.on_drop(error.kind, str(error))
+            return
         engine.add_image(stamp_to_ns(header), header.frame_id, serialized)
         self._statistics.event("take", time.monotonic() - start)
 
@@ -195,8 +225,17 @@ class SamNode(LifecycleNode):
         if self._engine is not None:
             self._engine.submit(request)
             return
-        self._statistics.refused(INACTIVE)
-        self.on_refusal(Refusal(request.topic, request.stamp_ns, "", INACTIVE, WHY_INACTIVE))
+        self._refuse(request.topic, SamRosError(WHY_INACTIVE, INACTIVE), request.stamp_ns)
+
+    def _take_edit(self, edit: EditInput, topic: str, msg: Any) -> None:
+        if self._engine is not None:
+            edit.edit(self._engine, topic, msg)
+        else:
+            self._refuse(topic, SamRosError(WHY_INACTIVE, INACTIVE))
+
+    def _refuse(self, topic: str, error: SamRosError, stamp_ns: int = 0) -> None:
+        self._statistics.refused(error.kind)
+        self.on_refusal(Refusal(topic, stamp_ns, "", error.kind, str(error)))
 
     def _serve(self, service: TriggerInput) -> tuple[bool, str]:
         return (False, WHY_INACTIVE) if self._engine is None else service.call(self._engine)
@@ -231,6 +270,10 @@ class SamNode(LifecycleNode):
     def on_drop(self, kind: str, reason: str) -> None:
         """Report a dropped image."""
         self._reporter.drop(kind, reason)
+
+    def on_flush(self, reason: str) -> None:
+        """Report that all frames and objects were forgotten."""
+        self._reporter.flush(reason)
 
     def on_failure(self, what: str, error: Exception) -> None:
         """Report a failure that no input explains; one of the device ends the node."""
@@ -287,7 +330,7 @@ def _settings(parameters: Parameters) -> Settings:
         images_kept=parameters.images_kept,
         embeddings_kept=parameters.embeddings_kept,
         stamp_tolerance_ns=round(parameters.stamp_tolerance * 1e9),
-        click_mode="join" if parameters.accumulate_clicks else "replace",
+        click_mode=parameters.click_mode,
         multimask_output=parameters.multimask_output,
         max_objects=parameters.max_objects,
         min_predicted_iou=parameters.min_predicted_iou,
@@ -322,8 +365,11 @@ def _spin(node: SamNode, executor: SingleThreadedExecutor, terminate: threading.
     """Until a signal comes or the device fails; the exit code."""
     if node.get_parameter("autostart").value and not _autostart(node) and not terminate.is_set():
         return 1
-    while not terminate.is_set():
-        executor.spin_once(timeout_sec=0.1)
+    while not terminate.is_set() and rclpy.ok():
+        try:
+            executor.spin_once(timeout_sec=0.1)
+        except Exception as error:  # noqa: BLE001 whatever a callback raises, the node lives on
+            node.on_failure("a callback", error)
         if node.device_failed:
             node.get_logger().fatal("the device failed: this process ends, for another to take its place")
             return 1

@@ -1,4 +1,4 @@
-"""The fast encoder against ImageEncoderViT, whose weights it uses."""
+"""The fast ViT against ImageEncoderViT, whose weights it uses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from random_models import MINIATURE, TRAINABLE, random_sam
 from torch import Tensor
 
-from sam_ros.core.model import Architecture
-from sam_ros.fast import encoder
-from sam_ros.fast.encoder import encoder_layers
+from sam_ros.core.architecture import Architecture
+from sam_ros.fast import vit
+from sam_ros.fast.vit import vit_layers
 
 UNEVEN = replace(MINIATURE, window_size=7, encoder_num_heads=4, image_size=144)
 """9 x 9 tokens in windows of 7: more padding than tokens in three of the four; heads of 8 channels."""
@@ -23,7 +23,7 @@ def encode(architecture: Architecture, dtype: torch.dtype) -> tuple[Tensor, Tens
     pixels = torch.randn(1, 3, architecture.image_size, architecture.image_size)
     with torch.inference_mode():
         x = pixels
-        for layer in encoder_layers(sam.image_encoder, dtype):
+        for layer in vit_layers(sam.image_encoder, dtype):
             x = layer(x)
         return x, sam.image_encoder(pixels)
 
@@ -40,9 +40,9 @@ def test_blocks_of_any_size_make_the_same(
     monkeypatch: pytest.MonkeyPatch, queries: int, biases: int, short_row: int
 ) -> None:
     """Whether positions are added or multiplied."""
-    monkeypatch.setattr(encoder, "SHORT_ROW", short_row)
-    monkeypatch.setattr(encoder, "QUERIES_AT_ONCE", queries)
-    monkeypatch.setattr(encoder, "BIASES_AT_ONCE", biases)
+    monkeypatch.setattr(vit, "SHORT_ROW", short_row)
+    monkeypatch.setattr(vit, "QUERIES_AT_ONCE", queries)
+    monkeypatch.setattr(vit, "BIASES_AT_ONCE", biases)
     ours, upstream = encode(UNEVEN, torch.float32)
     torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
 
@@ -52,7 +52,7 @@ def test_the_attention_of_a_gpu_equals_upstream(
     monkeypatch: pytest.MonkeyPatch, architecture: Architecture
 ) -> None:
     """Run on the CPU, where it is as exact, if slower."""
-    monkeypatch.setattr(encoder, "_blockwise_attention", encoder._folded_attention)
+    monkeypatch.setattr(vit, "_blockwise_attention", vit._folded_attention)
     ours, upstream = encode(architecture, torch.float32)
     torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
 
@@ -61,7 +61,7 @@ def test_padding_is_attended_to() -> None:
     """Else equality would not show that it is: with the padding left out the answer is another."""
     sam = random_sam(MINIATURE)
     pixels = torch.randn(1, 3, MINIATURE.image_size, MINIATURE.image_size)
-    layers = encoder_layers(sam.image_encoder, torch.float32)
+    layers = vit_layers(sam.image_encoder, torch.float32)
     with torch.inference_mode():
         x = layers[0](pixels)
         attended = layers[1](x.clone())

@@ -1,4 +1,4 @@
-"""SAM's image encoder, computed faster than by the modules of segment_anything that hold its weights.
+"""SAM's own image encoder, a ViT, computed faster than by the modules that hold its weights.
 
 The result is that of ``ImageEncoderViT.forward`` (segment_anything/modeling/image_encoder.py) up to rounding.
 What is done differently:
@@ -19,17 +19,13 @@ What is done differently:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT
-from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.image_encoder import Block, get_rel_pos
-from torch import Tensor, nn
+from torch import Tensor
 
-Layer = Callable[[Tensor], Tensor]
+from sam_ros.fast.layers import Layer, Linear, Neck, add_in_pieces, join_windows, norm, split_windows
 
 ALIGNMENT = 8  # attention kernels want channels in multiples of this
 POSITIONS_AT_ONCE = 512  # on a CPU, of an image, that the second half of a block expands: 6 MB
@@ -38,7 +34,7 @@ BIASES_AT_ONCE = 1 << 20  # on a CPU, 4 MB of float32
 SHORT_ROW = 32  # positions: to shorter rows of a window a CPU adds more slowly than it multiplies matrices
 
 
-def encoder_layers(encoder: ImageEncoderViT, dtype: torch.dtype, compile: bool = False) -> list[Layer]:
+def vit_layers(encoder: ImageEncoderViT, dtype: torch.dtype, compile: bool = False) -> list[Layer]:
     """The encoder as a list of steps, so that an encode can be cancelled between blocks.
 
     The first takes (1, 3, S, S) float32 normalised pixels, the last returns (1, C, S/16, S/16) float32.
@@ -52,22 +48,7 @@ def encoder_layers(encoder: ImageEncoderViT, dtype: torch.dtype, compile: bool =
     blocks: list[Layer] = [FastBlock(block, side, dtype) for block in encoder.blocks]
     if compile:
         blocks = [torch.compile(block, dynamic=False) for block in blocks]
-    return [_PatchEmbed(encoder, dtype), *blocks, _Neck(encoder, dtype)]
-
-
-@dataclass(frozen=True)
-class _Linear:
-    """A linear layer in the dtype of its weights; the input is converted to it."""
-
-    weight: Tensor  # (out, in)
-    bias: Tensor | None
-
-    @classmethod
-    def of(cls, layer: nn.Linear, dtype: torch.dtype) -> _Linear:
-        return cls(layer.weight.to(dtype), None if layer.bias is None else layer.bias.to(dtype))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+    return [_PatchEmbed(encoder, dtype), *blocks, Neck(encoder.neck, dtype)]
 
 
 class _PatchEmbed:
@@ -78,7 +59,7 @@ class _PatchEmbed:
         self.patch = projection.kernel_size[0]
         # (D, 3, p, p) -> (D, p * p * 3): patches are read row by row, channels last
         weight = projection.weight.permute(0, 2, 3, 1).flatten(1).contiguous()
-        self.project = _Linear(weight.to(dtype), projection.bias.to(dtype))
+        self.project = Linear(weight.to(dtype), projection.bias.to(dtype))
         self.positions = encoder.pos_embed
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -86,28 +67,6 @@ class _PatchEmbed:
         x = x.permute(0, 2, 3, 1).reshape(1, rows, self.patch, columns, self.patch * 3)
         patches = x.transpose(2, 3).reshape(1, rows, columns, -1)  # (1, rows, columns, p * p * 3)
         return self.project(patches).float() + self.positions
-
-
-class _Neck:
-    """(1, h, w, D) -> (1, C, h, w) float32: two convolutions, each followed by a norm over the channels."""
-
-    def __init__(self, encoder: ImageEncoderViT, dtype: torch.dtype) -> None:
-        reduce, self.first_norm, convolve, self.second_norm = encoder.neck
-        self.reduce = _Linear(reduce.weight.flatten(1).to(dtype), None)
-        self.weight = convolve.weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        self.padding = convolve.padding
-
-    def __call__(self, x: Tensor) -> Tensor:
-        x = _norm_2d(self.reduce(x).float(), self.first_norm)
-        x = x.permute(0, 3, 1, 2).to(self.weight.dtype)  # (1, C, h, w), channels last in memory
-        x = F.conv2d(x, self.weight, padding=self.padding).float()
-        x = _norm_2d(x.permute(0, 2, 3, 1), self.second_norm)
-        return x.permute(0, 3, 1, 2).contiguous()
-
-
-def _norm_2d(x: Tensor, norm: LayerNorm2d) -> Tensor:
-    """LayerNorm2d of segment_anything/modeling/common.py, on channels that come last."""
-    return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
 
 
 class FastBlock:
@@ -118,10 +77,10 @@ class FastBlock:
         self.window = block.window_size or side
         self.num_heads = attention.num_heads
         self.norm1, self.norm2 = block.norm1, block.norm2
-        self.qkv = _Linear.of(attention.qkv, dtype)
+        self.qkv = Linear.of(attention.qkv, dtype)
         self.padding = attention.qkv.bias.to(dtype)  # what the projection makes of zeros
-        self.project = _Linear.of(attention.proj, dtype)
-        self.expand, self.contract = _Linear.of(block.mlp.lin1, dtype), _Linear.of(block.mlp.lin2, dtype)
+        self.project = Linear.of(attention.proj, dtype)
+        self.expand, self.contract = Linear.of(block.mlp.lin1, dtype), Linear.of(block.mlp.lin2, dtype)
         self.activation = block.mlp.act
         self.scale = attention.scale
         self.rows, self.columns = (
@@ -135,54 +94,26 @@ class FastBlock:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``Block.forward``; on a CPU it may change x."""
-        return _add_in_pieces(
-            self._expanded, _add_in_pieces(self._attended, x, self.attended_rows), self.expanded_rows
+        return add_in_pieces(
+            self._expanded, add_in_pieces(self._attended, x, self.attended_rows), self.expanded_rows
         )
 
     def _attended(self, x: Tensor) -> Tensor:
         """What the first half of the block adds, on rows of whole windows: (1, r, w, D) -> the same."""
-        qkv = self.qkv(F.layer_norm(x, x.shape[-1:], self.norm1.weight, self.norm1.bias, self.norm1.eps))
+        qkv = self.qkv(norm(x, self.norm1))
         return self.project(self._attend(qkv).contiguous())  # else the weights are copied for each row
 
     def _expanded(self, x: Tensor) -> Tensor:
         """What the second half adds, on any positions: (1, r, w, D) -> the same."""
-        normed = F.layer_norm(x, x.shape[-1:], self.norm2.weight, self.norm2.bias, self.norm2.eps)
-        return self.contract(self.activation(self.expand(normed)))
+        return self.contract(self.activation(self.expand(norm(x, self.norm2))))
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """(1, r, w, 3D) -> (1, r, w, D), every window and head by itself."""
-        q, k, v = self._windows(qkv).unbind(0)  # (G, window, window, d) each
+        windows = split_windows(qkv, self.padding, self.window, self.num_heads)
+        q, k, v = windows.unbind(0)  # (G, window, window, d) each
         k, v = k.flatten(1, 2), v.flatten(1, 2)
         attended = self.attention(q, k, v, self.rows, self.columns, self.scale)
-        return self._image(attended, qkv.shape[1], qkv.shape[2])
-
-    def _windows(self, qkv: Tensor) -> Tensor:
-        """(1, r, w, 3D) -> (3, G, window, window, d), G = windows * heads; padded by its bias."""
-        window, (height, width) = self.window, qkv.shape[1:3]
-        down, across = -(-height // window), -(-width // window)
-        if (height, width) != (down * window, across * window):
-            grid = self.padding.expand(1, down * window, across * window, -1).clone()
-            grid[:, :height, :width] = qkv
-            qkv = grid
-        qkv = qkv.view(down, window, across, window, 3, self.num_heads, -1)
-        return qkv.permute(4, 0, 2, 5, 1, 3, 6).flatten(1, 3)
-
-    def _image(self, attended: Tensor, height: int, width: int) -> Tensor:
-        """(G, window * window, d) -> (1, height, width, D) without the padding."""
-        window = self.window
-        grid = attended.reshape(-(-height // window), -(-width // window), self.num_heads, window, window, -1)
-        grid = grid.permute(0, 3, 1, 4, 2, 5)  # rows of windows, rows, windows, columns, heads, d
-        image = grid.reshape(1, len(grid) * window, grid.shape[2] * window, -1)
-        return image[:, :height, :width]
-
-
-def _add_in_pieces(compute: Layer, x: Tensor, rows: int) -> Tensor:
-    """Add compute(x) to x (1, h, w, D), so many rows at a time; in place where those are not all."""
-    if rows >= x.shape[1]:
-        return x + compute(x)
-    for piece in torch.split(x, rows, 1):
-        piece.add_(compute(piece))
-    return x
+        return join_windows(attended, qkv.shape[1], qkv.shape[2], self.window, self.num_heads)
 
 
 def _folded_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, scale: float) -> Tensor:

@@ -1,0 +1,27 @@
+"""Start an executable so that signals count before its imports, which take seconds."""
+
+from __future__ import annotations
+
+import importlib
+
+from sam_ros.signals import exit_on_signals
+
+
+def run(module: str) -> int:
+    """Import a module and run its ``main``; returns the exit code.
+
+    SIGINT and SIGTERM end the process quietly, with exit code 0, until ``main`` handles them itself: torch
+    and rclpy take seconds to import, and there is nothing to clean up yet.
+    """
+    exit_on_signals()
+    return int(importlib.import_module(module).main())
+
+
+def sam_node() -> int:
+    """The ``sam_node`` executable."""
+    return run("sam_ros.node.sam_node")
+
+
+def camera() -> int:
+    """The ``camera`` executable."""
+    return run("sam_ros.tools.camera")

@@ -1,0 +1,59 @@
+"""Executables that are interrupted while they still import."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sam_ros import start
+
+PROGRAM = "import sys; from sam_ros.start import run; sys.exit(run('slow_to_import'))"
+SLOW = """
+import pathlib, threading
+pathlib.Path({marker!r}).touch()
+threading.Event().wait({wait_sec})
+def main():
+    return 3
+"""
+
+
+def process(folder: Path, wait_sec: float) -> subprocess.Popen[bytes]:
+    """A program of which a module takes so long to import; that makes a file once it has begun."""
+    (folder / "slow_to_import.py").write_text(
+        SLOW.format(marker=str(folder / "importing"), wait_sec=wait_sec)
+    )
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_modules_are_imported_ends_the_program_quietly(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with process(tmp_path, wait_sec=60) as program:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "importing").exists():
+            assert program.poll() is None and time.monotonic() < deadline
+        program.send_signal(number)
+        _, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (0, b"")
+
+
+def test_without_a_signal_the_programs_exit_code_is_its_own(tmp_path: Path) -> None:
+    with process(tmp_path, wait_sec=0) as program:
+        program.communicate(timeout=30)
+    assert program.returncode == 3
+
+
+def test_every_executable_starts_this_way() -> None:
+    scripts = (Path(__file__).parents[1] / "setup.py").read_text()
+    for name in ("sam_node", "camera"):
+        assert f'"{name} = sam_ros.start:{name}"' in scripts and callable(getattr(start, name))
