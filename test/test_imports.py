@@ -77,6 +77,7 @@ ALLOWED = {
     "node.waiting": CORE,
     "node.engine": CORE,
     "node.headers": {"std_msgs"},
+    "node.brightness": VALUES,
     "node.images": EDGE,
     "node.conversions": EDGE,
     "node.inputs": CORE | EDGE | ROS,
