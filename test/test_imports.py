@@ -85,6 +85,7 @@ ALLOWED = {
     "node.waiting": VALUES | {"cv2"},
     "node.engine": VALUES | {"cv2"},
     "node.headers": {"std_msgs"},
+    "node.brightness": VALUES,
     "node.images": EDGE,
     "node.conversions": EDGE,
     "node.inputs": CORE | EDGE | ROS,
