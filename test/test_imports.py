@@ -104,6 +104,7 @@ ALLOWED = {
     "tools.web.pictures": {"cv2", "numpy"},
     "tools.web.colours": {"cv2", "numpy"},
     "tools.web.messages": {"cv2", "numpy"} | MESSAGES,
+    "tools.web.prompter": {"cv2", "numpy", "rclpy"} | MESSAGES,
     "tools.web.settings": ROS,
     "tools.web.node": {"aiohttp"} | EDGE | ROS,
 }

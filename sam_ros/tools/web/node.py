@@ -10,13 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from threading import Event
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PointStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
@@ -25,11 +23,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
-from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header, String, UInt8
-from std_srvs.srv import Trigger
-from vision_msgs.msg import Detection2D, Detection2DArray
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
 
 from sam_ros.errors import InvalidImageError, SamRosError
 from sam_ros.node.headers import stamp_to_ns
@@ -37,9 +33,10 @@ from sam_ros.node.images import image_from_compressed_msg, image_from_msg
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.web import messages
 from sam_ros.tools.web.colours import Colours
-from sam_ros.tools.web.gestures import Choose, Click, Command, Drag, Drawn, Gesture, Remove, Select
+from sam_ros.tools.web.gestures import Gesture
 from sam_ros.tools.web.pairing import Pair, Pairing
 from sam_ros.tools.web.pictures import candidates_png, envelope, jpeg, labels_png
+from sam_ros.tools.web.prompter import Prompter
 from sam_ros.tools.web.server import Server
 from sam_ros.tools.web.settings import Settings, declare_settings
 
@@ -47,11 +44,8 @@ from sam_ros.tools.web.settings import Settings, declare_settings
 IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 # As the node publishes: two halves of an answer are to meet.
 ANSWER_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
-# A lost click would have to be clicked again.
-PROMPT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
-CLICK_TOPICS = {"foreground": "point", "more": "point_foreground", "background": "point_background"}
 MAX_PIXELS = 33_177_600  # 8K; the node's own limit by default
 STATUS_PERIOD_SEC = 1.0
 SILENT_SEC = 3.0  # the node reports once a second; after so long it is not running
@@ -84,7 +78,7 @@ class SamWeb(Node):
         self._node_status: dict[str, Any] = {}
         self._node_status_sec = float("-inf")
         self._image_problem = ""
-        self._create_prompts()
+        self._prompter = Prompter(self, self._name, on_refusal=self._refuse, on_answer=self._say)
         self._wake = self.create_guard_condition(self._take_news)
         # Of the machine, not of ROS: with use_sim_time a bag that is paused stops the latter.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -115,19 +109,6 @@ class SamWeb(Node):
         """A topic or service of the node ``sam``, as absolute or relative as its name was given."""
         return f"{self.settings.node.rstrip('/')}/{name}"
 
-    def _create_prompts(self) -> None:
-        def prompt(message_type: Any, name: str) -> Any:
-            return self.create_publisher(message_type, self._name(name), PROMPT_QOS)
-
-        self._prompts = {
-            **{name: prompt(PointStamped, name) for name in CLICK_TOPICS.values()},
-            "prompt": prompt(Detection2D, "prompt"),
-            "choose": prompt(UInt8, "choose"),
-            "select": prompt(String, "select"),
-            "remove": prompt(String, "remove"),
-        }
-        self._triggers = {name: self.create_client(Trigger, self._name(name)) for name in ("undo", "clear")}
-
     # From the server's thread.
 
     def _put_gesture(self, gesture: Gesture) -> None:
@@ -143,7 +124,7 @@ class SamWeb(Node):
         if bool(self._num_viewers) != bool(self._subscriptions_of_viewers):
             self._stop_looking() if self._subscriptions_of_viewers else self._look()
         while not self._gestures.empty():
-            self._publish(self._gestures.get_nowait())
+            self._prompter.publish(self._gestures.get_nowait())
 
     # What is subscribed to while somebody looks.
 
@@ -287,47 +268,13 @@ class SamWeb(Node):
             raise InvalidImageError(f"labels of {labels.shape} belong to an image of {size_hw} (H, W)")
         return messages.objects_of(pair.answer.segments, labels, self._colours), labels_png(labels)
 
-    # What the page says.
-
-    def _publish(self, gesture: Gesture) -> None:
-        """Tell the node, or the viewers why it cannot be told."""
-        match gesture:
-            case Click():
-                self._send_prompt(CLICK_TOPICS[gesture.kind], messages.point_of(gesture))
-            case Drag():
-                self._send_prompt("prompt", messages.box_of(gesture))
-            case Choose():
-                self._send_prompt("choose", UInt8(data=gesture.index))
-            case Select():
-                self._send_prompt("select", String(data=gesture.id))
-            case Remove():
-                self._send_prompt("remove", String(data=gesture.id))
-            case Command():
-                self._call(gesture.name)
-            case Drawn():
-                pass  # is between the viewer and the server
-
-    def _send_prompt(self, name: str, msg: Any) -> None:
-        publisher = self._prompts[name]
-        publisher.publish(msg)
-        if not publisher.get_subscription_count():
-            self._refuse(publisher.topic_name, "nobody listens on this topic: is the node running?")
-
-    def _call(self, name: str) -> None:
-        client = self._triggers[name]
-        if not client.service_is_ready():
-            self._refuse(
-                self.resolve_service_name(client.srv_name), "nobody offers this service: is the node running?"
-            )
-            return
-        client.call_async(Trigger.Request()).add_done_callback(partial(self._tell_answer, name))
-
-    def _tell_answer(self, name: str, future: Future) -> None:
-        answer = future.result()
-        self._server.send({"type": "said", "good": answer.success, "text": f"{name}: {answer.message}"})
+    # Answers to gestures.
 
     def _refuse(self, topic: str, reason: str) -> None:
         self._server.send({"type": "refused", "topic": topic, "id": "", "reason": reason})
+
+    def _say(self, name: str, is_done: bool, text: str) -> None:
+        self._server.send({"type": "said", "good": is_done, "text": f"{name}: {text}"})
 
     # What the page says of the robot.
 
