@@ -28,6 +28,7 @@ setup(
             "sam_node = sam_ros.start:sam_node",
             "camera = sam_ros.start:camera",
             "web = sam_ros.start:web",
+            "click = sam_ros.start:click",
             "weights = sam_ros.weights:main",
         ],
     },

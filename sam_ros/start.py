@@ -30,3 +30,8 @@ def camera() -> int:
 def web() -> int:
     """The ``web`` executable."""
     return run("sam_ros.tools.web.node")
+
+
+def click() -> int:
+    """The ``click`` executable."""
+    return run("sam_ros.tools.click")

@@ -13,7 +13,7 @@ import sam_ros
 PACKAGE_DIR = Path(sam_ros.__file__).parent
 PATHS = sorted(PACKAGE_DIR.rglob("*.py"))
 MODULES = [".".join(path.relative_to(PACKAGE_DIR).with_suffix("").parts) for path in PATHS]
-EXECUTABLES = {"node.sam_node", "tools.camera", "tools.web.node", "weights"}
+EXECUTABLES = {"node.sam_node", "tools.camera", "tools.click", "tools.web.node", "weights"}
 
 TORCH = {"torch", "torchvision", "segment_anything", "safetensors"}
 MESSAGES = {
@@ -97,6 +97,7 @@ ALLOWED = {
     "node.sam_node": CORE | EDGE | ROS,
     "tools.__init__": set[str](),
     "tools.camera": {"cv2", "numpy"} | ROS,
+    "tools.click": EDGE | ROS,
     "tools.web.__init__": set[str](),
     "tools.web.gestures": set[str](),
     "tools.web.pairing": set[str](),
