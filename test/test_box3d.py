@@ -68,6 +68,15 @@ def test_an_oriented_box_lies_along_the_faces_that_are_seen(
     )
 
 
+def test_the_box_of_a_ball_does_not_turn() -> None:
+    normals = np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = normals[normals[:, 2] < -0.2]  # what a camera sees
+    box = oriented_box(0.1 * normals, normals)
+    np.testing.assert_allclose(np.abs(box.rotation), np.eye(3))
+    np.testing.assert_allclose(box.size, [0.2, 0.2, 0.08], atol=0.01)
+
+
 def test_without_normals_the_principal_axes_are_taken() -> None:
     generator = np.random.default_rng(0)
     cloud = (generator.uniform(-0.5, 0.5, (4000, 3)) * SIZE).astype(np.float32)
