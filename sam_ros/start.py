@@ -25,3 +25,8 @@ def sam_node() -> int:
 def camera() -> int:
     """The ``camera`` executable."""
     return run("sam_ros.tools.camera")
+
+
+def objects_3d() -> int:
+    """The ``objects_3d`` executable."""
+    return run("sam_ros.tools.objects_3d")
