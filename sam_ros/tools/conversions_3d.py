@@ -25,6 +25,7 @@ from sam_ros.core.box3d import Box3D
 from sam_ros.core.lifting import BoxXYXY, Depth, Solid
 from sam_ros.core.pinhole import COEFFICIENTS, Pinhole
 from sam_ros.errors import InvalidCameraError, InvalidDepthError
+from sam_ros.node.headers import copied
 
 # REP 118: 16UC1 holds millimetres, 32FC1 metres.
 DEPTH_DTYPES: dict[str, type[np.generic]] = {
@@ -168,7 +169,7 @@ def detections_to_msg(
 ) -> Detection3DArray:
     """Id, classes and scores as in the segments; ``bbox`` the box, ``pose`` of each result the centroid."""
     detections = [_detection(solid, segments[solid.label - 1], header) for solid in solids]
-    return Detection3DArray(header=header, detections=detections)
+    return Detection3DArray(header=copied(header), detections=detections)
 
 
 def _detection(solid: Solid, segment: Detection2D, header: Header) -> Detection3D:
@@ -177,7 +178,7 @@ def _detection(solid: Solid, segment: Detection2D, header: Header) -> Detection3
         result = ObjectHypothesisWithPose(hypothesis=given.hypothesis)
         result.pose.pose.position = point_msg(solid.centroid)
         results.append(result)
-    return Detection3D(header=header, results=results, bbox=_box_msg(solid.box), id=segment.id)
+    return Detection3D(header=copied(header), results=results, bbox=_box_msg(solid.box), id=segment.id)
 
 
 def _box_msg(box: Box3D) -> BoundingBox3D:
@@ -253,7 +254,9 @@ def _colours_bgr(
 
 def _cloud_msg(rows: npt.NDArray[np.void], header: Header) -> PointCloud2:
     size = CLOUD_DTYPE.itemsize
-    msg = PointCloud2(header=header, height=1, width=len(rows), point_step=size, row_step=size * len(rows))
+    msg = PointCloud2(
+        header=copied(header), height=1, width=len(rows), point_step=size, row_step=size * len(rows)
+    )
     msg.fields = [
         PointField(name=name, offset=4 * index, datatype=datatype, count=1)
         for index, (name, datatype) in enumerate(CLOUD_FIELDS)

@@ -33,7 +33,8 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from sam_ros.core.lifting import BOXES, LiftingSettings, Pose, Solid, lift, times_smaller
 from sam_ros.core.pinhole import Pinhole
 from sam_ros.errors import InvalidDepthError, InvalidImageError, InvalidParameterError, SamRosError
-from sam_ros.node.conversions import image_from_msg, stamp_to_ns
+from sam_ros.node.headers import stamp_to_ns
+from sam_ros.node.images import image_from_msg
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools import conversions_3d
 from sam_ros.tools.matching import Match, Matcher
