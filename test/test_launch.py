@@ -17,7 +17,11 @@ from launch import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 ROOT = Path(__file__).parents[1]
-EXECUTABLES = {"sam_node": "sam_ros.node.sam_node", "camera": "sam_ros.tools.camera"}
+EXECUTABLES = {
+    "sam_node": "sam_ros.node.sam_node",
+    "camera": "sam_ros.tools.camera",
+    "objects_3d": "sam_ros.tools.objects_3d",
+}
 
 # What `ros2 launch` does: include the file with its arguments and run until the end.
 LAUNCH = """
@@ -65,7 +69,19 @@ def start_launch(ros: RosSession, prefix: Path, file_name: str, *arguments: str)
 @pytest.mark.parametrize(
     ("file_name", "arguments"),
     [
-        ("sam.launch.py", ["params_file", "namespace", "image", "click", "log_level"]),
+        (
+            "sam.launch.py",
+            [
+                "params_file",
+                "namespace",
+                "image",
+                "click",
+                "depth",
+                "camera_info",
+                "target_frame",
+                "log_level",
+            ],
+        ),
         ("demo.launch.py", ["source", "view"]),
     ],
 )
@@ -89,6 +105,22 @@ def test_the_node_takes_its_names_from_the_arguments(ros: RosSession, prefix: Pa
     ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/mask") == 1, "the node in its namespace")
     assert launch.stop() == 0
     assert "process has finished cleanly" in launch.output()
+
+
+def test_a_topic_of_depth_starts_objects_3d(ros: RosSession, prefix: Path) -> None:
+    arguments = [
+        "namespace:=robot",
+        "image:=/front/image_raw",
+        "depth:=/front/depth",
+        "camera_info:=/front/info",
+    ]
+    launch = start_launch(ros, prefix, "sam.launch.py", *arguments)
+    for topic in ("/front/depth", "/front/info", "/robot/sam/labels", "/robot/sam/segments"):
+        ros.wait_until(lambda topic=topic: ros.node.count_subscribers(topic) == 1, f"objects_3d on {topic}")
+    ros.wait_until(
+        lambda: ros.node.count_publishers("/robot/objects_3d/detections") == 1, "objects_3d in its namespace"
+    )
+    assert launch.stop() == 0
 
 
 def test_the_demo_answers_a_click(ros: RosSession, prefix: Path) -> None:
