@@ -88,7 +88,7 @@ def _result(one: Scene, boxes: str, encoding: str, effort: Any) -> Result:
     pose = one.pose if boxes == UPRIGHT else None
     depth: Depth = one.depth_m
     if encoding == "16UC1":
-        depth = np.round(1000 * np.nan_to_num(depth)).astype(np.uint16)
+        depth = np.round(1000 * np.nan_to_num(one.depth_m)).astype(np.uint16)
     ours = partial(lifted, one, depth, pose)
     theirs = partial(by_the_usual_recipe, one, depth, pose)
     timings = interleaved({"ours": ours, "theirs": theirs}, effort, HOST)
@@ -112,7 +112,8 @@ def lifted(one: Scene, depth: Depth, pose: Pose | None) -> Found:
 def by_the_usual_recipe(one: Scene, depth: Depth, pose: Pose | None) -> Found:
     """The whole image to points, those of each mask, near its median depth, principal axes."""
     depth_m = depth.astype(np.float32) / (1000 if depth.dtype == np.uint16 else 1)
-    rows, columns = np.indices(depth_m.shape)
+    height, width = depth_m.shape
+    rows, columns = np.mgrid[:height, :width]
     x, y = one.view.camera.rays(rows, columns)
     cloud = np.stack([x, y, np.ones_like(x)], axis=-1) * depth_m[..., None]
     if pose is not None:

@@ -19,7 +19,7 @@ from upstream_mobile_sam import needs_mobile_sam
 from benchmark import breakdown, click, encode, following, lifting, messages, preprocess, prompts, quality
 from benchmark.contest import Contest, Options, Weights, find_weights, open_contest, random_sam
 from benchmark.floor import click_multiply_adds, encoder_multiply_adds, floor_sec
-from benchmark.images import photograph
+from benchmark.images import HD, photograph
 from benchmark.mixture import KINDS, mixed_prompts
 from benchmark.quality import agreement, grid_clicks, largest_difference, mask_iou
 from benchmark.results import Result
@@ -126,7 +126,7 @@ def test_parts_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_lifting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifting, "SIZES_HW", {lifting.HD: (360, 640)})
+    monkeypatch.setattr(lifting, "SIZES_HW", {HD: (360, 640)})
     results = lifting.measure(OPTIONS)
     assert [(result.case["boxes"], result.case["depth"]) for result in results] == [
         (boxes, encoding)

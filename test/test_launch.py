@@ -115,8 +115,10 @@ def test_a_topic_of_depth_starts_objects_3d(ros: RosSession, prefix: Path) -> No
         "camera_info:=/front/info",
     ]
     launch = start_launch(ros, prefix, "sam.launch.py", *arguments)
-    for topic in ("/front/depth", "/front/info", "/robot/sam/labels", "/robot/sam/segments"):
-        ros.wait_until(lambda topic=topic: ros.node.count_subscribers(topic) == 1, f"objects_3d on {topic}")
+    topics = ("/front/depth", "/front/info", "/robot/sam/labels", "/robot/sam/segments")
+    ros.wait_until(
+        lambda: all(ros.node.count_subscribers(name) == 1 for name in topics), "objects_3d's topics"
+    )
     ros.wait_until(
         lambda: ros.node.count_publishers("/robot/objects_3d/detections") == 1, "objects_3d in its namespace"
     )
