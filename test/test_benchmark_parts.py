@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_models import MINIATURE, MINIATURE_TINY_VIT, official_architecture, save_random_sam
+from random_models import DETAILED, MINIATURE, MINIATURE_TINY_VIT, official_architecture, save_random_sam
 from random_models import random_sam as small_random_sam
 from torch.utils.flop_counter import FlopCounterMode
 from upstream_mobile_sam import needs_mobile_sam
@@ -29,6 +29,7 @@ from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
 from sam_ros.core.grid import padded_grid
 from sam_ros.fast.decoder import FastMaskDecoder
 from sam_ros.prompt import Prompt
+from training.train import SAM_TINY
 
 MACHINE: dict[str, Any] = {"device type": "cpu", "matrix products in float32 (GFLOP/s)": 100.0}
 OPTIONS = Options(torch.device("cpu"), ("float32", "bfloat16"), False, Effort(0.0, 1, 1), quick=True)
@@ -182,6 +183,14 @@ def test_multiply_adds_of_mobile_sam_are_those_of_its_products() -> None:
         sam.image_encoder(torch.zeros(1, 3, 128, 128))
     assert encoder_multiply_adds(MINIATURE_TINY_VIT) == counter.get_total_flops() / 2
     assert round(encoder_multiply_adds(official_architecture("mobile_sam")) / 1e9) == 39
+
+
+def test_multiply_adds_of_efficientnet_are_those_of_its_products() -> None:
+    sam = small_random_sam(DETAILED)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        sam.image_encoder(torch.zeros(1, 3, 64, 64))
+    assert encoder_multiply_adds(DETAILED) == counter.get_total_flops() / 2
+    assert round(encoder_multiply_adds(SAM_TINY) / 1e8) == 24
 
 
 def test_multiply_adds_of_another_encoder_are_not_made_up() -> None:

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from random_models import MINIATURE, random_sam
+from random_models import DETAILED, MINIATURE, random_sam
+from segment_anything.modeling import Sam
 from torch import Tensor
 
 from sam_ros.core.checkpoint import load_sam
 from sam_ros.fast.decoder import Answer, FastMaskDecoder
 from sam_ros.fast.folded import FoldedImage
 
-SAM = random_sam(MINIATURE)
+SAM, DETAILED_SAM = random_sam(MINIATURE), random_sam(DETAILED)
 CHANNELS, SIDE = MINIATURE.prompt_embed_dim, MINIATURE.image_size // 16
 BATCH = 3
 
@@ -38,7 +39,7 @@ def test_folded_it_equals_upstream(tokens: int, folded_tokens: int, masked: bool
     """Also where some prompts of the image are folded and others have too many tokens."""
     decoder = FastMaskDecoder(SAM)
     with torch.inference_mode():
-        assert isinstance(decoder.prepare(torch.zeros(1, CHANNELS, SIDE, SIDE)), FoldedImage)
+        assert isinstance(decoder.prepare(torch.zeros(1, CHANNELS, SIDE, SIDE)).image, FoldedImage)
     decoder.folded_tokens = folded_tokens
     check_against_upstream(decoder, tokens, masked)
 
@@ -71,6 +72,29 @@ def test_few_tokens_are_folded_where_that_is_less_work() -> None:
     assert FastMaskDecoder(SAM).folded_tokens < 5  # the tokens of the outputs alone
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_it_adds_finer_levels_as_the_detailed_decoder_does(masked: bool) -> None:
+    decoder = FastMaskDecoder(DETAILED_SAM)
+    decoder.positions_at_once = 5
+    check_against_upstream(decoder, 2, masked, DETAILED_SAM)
+
+
+@pytest.mark.usefixtures("folding")
+@pytest.mark.parametrize("masked", [False, True])
+def test_folded_it_adds_finer_levels(masked: bool) -> None:
+    check_against_upstream(FastMaskDecoder(DETAILED_SAM), 2, masked, DETAILED_SAM)
+
+
+def test_what_was_prepared_is_put_together_again() -> None:
+    decoder = FastMaskDecoder(DETAILED_SAM)
+    with torch.inference_mode():
+        prepared = decoder.prepare(torch.randn(1, 128, 4, 4))
+    again = decoder.prepared(*prepared.tensors())
+    assert again.details is not None and prepared.details is not None
+    assert again.details.quarter is prepared.details.quarter
+    assert type(again.image) is type(prepared.image) and again.image[0] is prepared.image[0]
+
+
 @pytest.mark.parametrize("positions_at_once", [5, SIDE * SIDE])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("tokens", [0, 2, 3, 40])
@@ -80,16 +104,17 @@ def test_it_equals_upstream(tokens: int, masked: bool, positions_at_once: int) -
     check_against_upstream(decoder, tokens, masked)
 
 
-def check_against_upstream(decoder: FastMaskDecoder, tokens: int, masked: bool) -> None:
+def check_against_upstream(decoder: FastMaskDecoder, tokens: int, masked: bool, sam: Sam = SAM) -> None:
     torch.manual_seed(tokens)
-    features = torch.randn(1, CHANNELS, SIDE, SIDE)
+    encoder = sam.prompt_encoder
+    side = encoder.image_embedding_size[0]
+    features = torch.randn(1, 4 * CHANNELS if decoder.is_detailed else CHANNELS, side, side)
     sparse = torch.randn(BATCH, tokens, CHANNELS)
-    mask = 10 * torch.randn(BATCH, 4 * SIDE, 4 * SIDE) if masked else None
-    encoder = SAM.prompt_encoder
+    mask = 10 * torch.randn(BATCH, 4 * side, 4 * side) if masked else None
     with torch.inference_mode():
         answer = decoder.decode(features, decoder.prepare(features), sparse, mask)
         _, dense = encoder(None, None, None if mask is None else mask[:, None])
-        logits, predicted_iou = SAM.mask_decoder.predict_masks(
+        logits, predicted_iou = sam.mask_decoder.predict_masks(
             features, encoder.get_dense_pe(), sparse, dense.expand(BATCH, -1, -1, -1)
         )
         torch.testing.assert_close(all_logits(answer), logits, atol=1e-6, rtol=1e-4)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from random_models import MINIATURE, MINIATURE_TINY_VIT, random_sam
+from random_models import DETAILED, MINIATURE, MINIATURE_TINY_VIT, random_sam
 from torch import nn
 
 from sam_ros.core.architecture import KINDS, Architecture
+from sam_ros.fast.efficientnet import FastStage
 from sam_ros.fast.image_encoder import encoder_layers
 from sam_ros.fast.tiny_vit import FastTinyVitBlock
 from sam_ros.fast.vit import FastBlock
 
-OF_EACH_KIND: dict[Architecture, type] = {MINIATURE: FastBlock, MINIATURE_TINY_VIT: FastTinyVitBlock}
+OF_EACH_KIND: dict[Architecture, type] = {
+    MINIATURE: FastBlock,
+    MINIATURE_TINY_VIT: FastTinyVitBlock,
+    DETAILED: FastStage,
+}
 
 
 def test_every_kind_of_architecture_is_here() -> None:

@@ -341,6 +341,7 @@ def test_the_report_has_every_part(predictor: SamPredictor, tmp_path: Path) -> N
     assert (
         "2 held-out scenes" in report and "1 generated videos" in report and "| coins.png | coin |" in report
     )
+    assert "Skipped: name their folders with --photographs." in report
     pictures = {path.name for path in output.iterdir()}
     assert pictures == {"scenes.jpg", "scenes_worst.jpg", "video.jpg", "photographs.jpg", "reliability.png"}
     assert all(f"]({name})" in report for name in pictures)

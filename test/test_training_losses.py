@@ -6,11 +6,8 @@ import torch
 
 from training.losses import (
     CHOSEN_WEIGHT,
-    balanced_loss,
     dice_loss,
-    edge_loss,
     focal_loss,
-    grouping_loss,
     mask_loss,
     prompt_loss,
     true_iou,
@@ -34,33 +31,6 @@ def test_focal_loss_of_an_undecided_mask() -> None:
 def test_dice_loss_of_a_wrong_mask() -> None:
     """No overlap, two pixels each, one of smoothing: 1 - 1/5."""
     assert torch.isclose(dice_loss(WRONG, TARGET), torch.tensor(0.8)).all()
-
-
-def test_balanced_loss_weighs_the_object_and_its_surroundings_alike() -> None:
-    """Ln 2 for each of both, whatever their sizes."""
-    small = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
-    for target in (small, TARGET):
-        cost = balanced_loss(torch.zeros_like(target), target)
-        assert torch.isclose(cost, torch.tensor(1.3862944)).all()
-
-
-def test_grouping_loss_of_features_that_are_all_alike() -> None:
-    """Logit 2 everywhere: ln(1 + e^-2) inside the anchor's object and ln(1 + e^2) outside."""
-    labels = torch.tensor([[[1, 1], [2, 2]]])
-    cost = grouping_loss(torch.zeros(1, 3, 2, 2), labels, torch.tensor([[0, 3]]))
-    assert torch.isclose(cost, torch.tensor(0.126928 + 2.126928))
-
-
-def test_grouping_loss_is_small_where_objects_are_far_apart() -> None:
-    labels = torch.tensor([[[1, 1], [2, 2]]])
-    features = 10.0 * labels[:, None]
-    assert torch.isclose(grouping_loss(features, labels, torch.tensor([[0, 3]])), torch.tensor(0.126928))
-
-
-def test_edge_loss_weighs_a_missed_edge_four_times() -> None:
-    edges = torch.tensor([[[True, False]]])
-    missed, invented = torch.tensor([[[-SURE, -SURE]]]), torch.tensor([[[SURE, SURE]]])
-    assert torch.isclose(edge_loss(missed, edges), 4 * edge_loss(invented, edges))
 
 
 def test_true_iou() -> None:

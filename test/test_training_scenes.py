@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from training import evaluate
-from training.augmentation import augmented
-from training.batches import SceneBatches, _choose, sample_click, tight_box
+from training.batches import Mixture, PictureBatches, _choose, sample_click, tight_box
 from training.photographs import EVALUATION_PHOTOGRAPHS
+from training.pictures import picture_of_scene
 from training.pool import HELD_OUT_SEED, ScenePool
 from training.scenes import Scene, _regions, generate_scene
 from training.textures import TEXTURE_PHOTOGRAPHS
@@ -115,10 +115,10 @@ def test_small_objects_are_prompted_but_no_slivers() -> None:
     labels[10:22, 10:22] = 1  # small
     labels[40:90, 60:64] = labels[86:90, 20:64] = 2  # two narrow sides of what something hides
     labels[50:59, 30:39] = 3  # smaller than SMALLEST_AREA
-    chosen = _choose(np.random.default_rng(0), scene_of(labels), 3)
+    chosen = _choose(np.random.default_rng(0), picture_of_scene(scene_of(labels)), 3)
     assert [mask.sum() for mask in chosen] == [144, 144, 144]
     labels[10:22, 10:22] = 0
-    assert _choose(np.random.default_rng(0), scene_of(labels), 3) == []
+    assert _choose(np.random.default_rng(0), picture_of_scene(scene_of(labels)), 3) == []
 
 
 def test_larger_objects_are_prompted_more_often() -> None:
@@ -126,7 +126,9 @@ def test_larger_objects_are_prompted_more_often() -> None:
     labels[:100] = 1
     for label in range(2, 10):
         labels[150:165, 20 * label : 20 * label + 15] = label
-    draws = [_choose(np.random.default_rng(seed), scene_of(labels), 1) for seed in range(200)]
+    draws = [
+        _choose(np.random.default_rng(seed), picture_of_scene(scene_of(labels)), 1) for seed in range(200)
+    ]
     large = sum(mask.sum() == 20000 for (mask,) in draws)
     assert 1.5 / 9 < large / 200 < 0.6
 
@@ -147,7 +149,7 @@ def test_clicks_hit_the_mask() -> None:
 
 
 def test_a_batch_is_decided_by_step_and_seed() -> None:
-    batches = [SceneBatches(2, 3, 64, seed, pool_size=6) for seed in (0, 0, 1)]
+    batches = [PictureBatches(Mixture(ScenePool(6, None)), 2, 3, 64, seed) for seed in (0, 0, 1)]
     first, same, other = (data[7] for data in batches)
     assert first.images.equal(same.images)
     assert first.points.equal(same.points)
@@ -155,12 +157,10 @@ def test_a_batch_is_decided_by_step_and_seed() -> None:
 
 
 def test_the_fields_of_a_batch_fit_together() -> None:
-    batch = SceneBatches(scenes=3, prompts=4, image_size=64, seed=0, pool_size=6)[0]
+    batch = PictureBatches(Mixture(ScenePool(6, None)), 3, 4, 64, 0)[0]
     assert batch.images.shape == (3, 3, 64, 64)
     assert not batch.images[~batch.valid.expand_as(batch.images)].any()
     assert batch.targets.shape == (3, 4, 32, 32)
-    assert batch.edges.shape == batch.labels.shape == (3, 16, 16)
-    assert (batch.labels == -1).equal(~batch.valid[:, 0, 2::4, 2::4])
     for scene in range(3):
         for prompt in range(4):
             x, y = batch.points[scene, prompt].long().tolist()
@@ -183,20 +183,6 @@ def test_the_pool_gives_the_same_scene_from_disk(tmp_path: Path) -> None:
 def test_the_pool_leaves_held_out_scenes_alone() -> None:
     with pytest.raises(ValueError, match="held out"):
         ScenePool(HELD_OUT_SEED + 1, None)
-
-
-def test_an_augmented_scene_shows_labels_where_their_pixels_are() -> None:
-    """Each object has a brightness of its own, which no augmentation mixes up."""
-    labels = np.repeat(np.repeat(np.arange(9, dtype=np.int32).reshape(3, 3), 40, 0), 40, 1)
-    image = np.repeat((labels * 25 + 20).astype(np.uint8)[..., None], 3, 2)
-    scene = Scene(image, labels, parents=(0,) * 9)
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        shown = augmented(rng, scene, 64)
-        assert shown.image.shape == (*shown.labels.shape, 3)
-        assert max(shown.labels.shape) == 64
-        brightness = [float(np.median(shown.image[shown.labels == k])) for k in np.unique(shown.labels)]
-        assert brightness == sorted(brightness)
 
 
 def test_no_photograph_of_the_evaluation_is_a_texture() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import cv2
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from segment_anything import SamPredictor
 from torch import Tensor
 
-from training.batches import Mask, tight_box
+from training.batches import tight_box
+from training.pictures import Mask
 
 KINDS = ("click", "3 clicks", "box", "box, three masks")
 """Ways of prompting. Three clicks are the first and two where the mask was wrong."""
@@ -64,13 +65,20 @@ def ask(predictor: SamPredictor, objects: Prompted, kind: str) -> Answer:
     if kind.startswith("box"):
         boxes = predictor.transform.apply_boxes_torch(objects.boxes, predictor.original_size)
         return Answer(*predictor.predict_torch(None, None, boxes, multimask_output=kind != "box"))
+    *_, answer = refined(predictor, objects, {"click": 1, "3 clicks": 3}[kind])
+    return answer
+
+
+def refined(predictor: SamPredictor, objects: Prompted, clicks: int) -> Iterator[Answer]:
+    """The model's answer after the first click, the second, ..., each but the first where it was wrong."""
     points, labels = objects.points, torch.ones(objects.points.shape[:2])
     answer = _click(predictor, points, labels, None)
-    for _ in range({"click": 0, "3 clicks": 2}[kind]):
+    yield answer
+    for _ in range(clicks - 1):
         points, labels = _corrected(points, labels, answer.chosen_masks(), objects.masks)
         logits = answer.low_res_logits[torch.arange(len(points)), answer.chosen()][:, None]  # (N, 1, h, w)
         answer = _click(predictor, points, labels, logits)
-    return answer
+        yield answer
 
 
 def _click(predictor: SamPredictor, points: Tensor, labels: Tensor, logits: Tensor | None) -> Answer:

@@ -1,9 +1,8 @@
-"""Turn scenes into training batches: images, target masks, clicks and boxes."""
+"""Turn pictures into training batches: images, target masks, clicks and boxes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,28 +11,29 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from training.augmentation import augmented
+from training.cutouts import Cutouts, pasted
+from training.photo_sets import PhotoSampler
+from training.pictures import Mask, Picture, picture_of_scene
 from training.pool import ScenePool
-from training.scenes import Scene
 from training.textures import Rng
 
-Mask = NDArray[np.bool_]
-
+PASTED_SHARE = 0.25  # of the pictures get cut-outs
 SMALLEST_AREA = 100  # visible pixels of the model's input; smaller objects are not learned from
 SLIVER_AREA = 400  # smaller ones are not learned from if they fill little of their box: others hide the rest
 SLIVER_FILLING = 0.45
 TARGET_STRIDE = 2  # target masks are area-averaged to half the image size
+EXACT_BOXES = 0.4  # share of them
+LARGEST_JITTER = 0.1  # of the sides of the others
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B scenes with P prompted objects each; S is the model's input size, pixels are the model's.
+    """B pictures with P prompted objects each; S is the model's input size, pixels are the model's.
 
     Attributes:
         images: (B, 3, S, S) uint8 RGB, zero in the padding at the right and the bottom.
         valid: (B, 1, S, S) bool, False in the padding.
         targets: (B, P, S/2, S/2) uint8, covered share of each cell times 255.
-        edges: (B, S/4, S/4) bool, cells that an object's border crosses.
-        labels: (B, S/4, S/4) int32, label at the middle of each cell, -1 in the padding.
         points: (B, P, 2) float32 XY pixels, a click on each object.
         boxes: (B, P, 4) float32 XYXY half-open pixel edges, a box around each object.
         is_box: (B, P) bool, whether the object is first prompted by its box (else by its click).
@@ -42,8 +42,6 @@ class Batch:
     images: torch.Tensor
     valid: torch.Tensor
     targets: torch.Tensor
-    edges: torch.Tensor
-    labels: torch.Tensor
     points: torch.Tensor
     boxes: torch.Tensor
     is_box: torch.Tensor
@@ -53,50 +51,71 @@ class Batch:
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-class SceneBatches(Dataset[Batch]):
+@dataclass(frozen=True)
+class Mixture:
+    """Where pictures come from.
+
+    Attributes:
+        scenes: generated ones.
+        photographs: None for none.
+        scene_share: of the pictures are scenes, where there are photographs.
+        cutouts: pasted into some of them; None for none.
+    """
+
+    scenes: ScenePool
+    photographs: PhotoSampler | None = None
+    scene_share: float = 0.2
+    cutouts: Cutouts | None = None
+
+    def sample(self, rng: Rng) -> Picture:
+        """A picture and its objects."""
+        picture = self._plain(rng)
+        if self.cutouts is None or rng.random() >= PASTED_SHARE:
+            return picture
+        return pasted(rng, picture, self.cutouts)
+
+    def _plain(self, rng: Rng) -> Picture:
+        if self.photographs is None or rng.random() < self.scene_share:
+            return picture_of_scene(self.scenes[int(rng.integers(len(self.scenes)))])
+        return self.photographs.sample(rng)
+
+
+class PictureBatches(Dataset[Batch]):
     """The batch of every training step, a function of the step and the seed alone.
 
     Args:
-        scenes, prompts: how many scenes in a batch, and how many objects of each.
+        mixture: where pictures come from.
+        pictures, prompts: how many pictures in a batch, and how many objects of each.
         image_size: S.
         seed: of everything random.
-        pool_size: how many scenes there are to choose from; every batch sees them anew, see ``augmented``.
-        folder: where scenes that were generated are kept for the next time; None keeps none.
     """
 
-    def __init__(
-        self,
-        scenes: int,
-        prompts: int,
-        image_size: int,
-        seed: int,
-        pool_size: int = 8000,
-        folder: Path | None = None,
-    ) -> None:
-        self.scenes, self.prompts, self.image_size, self.seed = scenes, prompts, image_size, seed
-        self.pool = ScenePool(pool_size, folder)
+    def __init__(self, mixture: Mixture, pictures: int, prompts: int, image_size: int, seed: int) -> None:
+        self.mixture, self.pictures, self.prompts = mixture, pictures, prompts
+        self.image_size, self.seed = image_size, seed
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
-        samples = [self._sample(rng) for _ in range(self.scenes)]
+        samples = [self._sample(rng) for _ in range(self.pictures)]
         return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)))
 
     def _sample(self, rng: Rng) -> tuple[NDArray[np.generic], ...]:
         while True:
-            scene = augmented(rng, self.pool[int(rng.integers(len(self.pool)))], self.image_size)
-            if masks := _choose(rng, scene, self.prompts):
-                return _sample(rng, scene, masks, self.image_size)
+            picture = augmented(rng, self.mixture.sample(rng), self.image_size)
+            if masks := _choose(rng, picture, self.prompts):
+                return _sample(rng, picture, masks, self.image_size)
 
 
-def _sample(rng: Rng, scene: Scene, masks: list[Mask], image_size: int) -> tuple[NDArray[np.generic], ...]:
-    """The fields of ``Batch`` for one scene and its prompted objects, without their leading axis."""
+def _sample(
+    rng: Rng, picture: Picture, masks: list[Mask], image_size: int
+) -> tuple[NDArray[np.generic], ...]:
+    """The fields of ``Batch`` for one picture and its prompted objects, without their leading axis."""
     points = np.stack([sample_click(rng, mask) for mask in masks])
     boxes = np.stack([_jittered(rng, tight_box(mask)) for mask in masks])
     is_box = rng.random(len(masks)) < 0.5
-    image, valid = _padded_image(scene.image, image_size)
+    image, valid = _padded_image(picture.image, image_size)
     targets = np.stack([_pooled(mask, image_size) for mask in masks])
-    labels = _padded_labels(scene.labels, image_size)
-    return image, valid, targets, _edges(labels), labels[2::4, 2::4].copy(), points, boxes, is_box
+    return image, valid, targets, points, boxes, is_box
 
 
 def target_labels(areas: NDArray[np.int64], smallest_area: float) -> NDArray[np.int64]:
@@ -106,19 +125,19 @@ def target_labels(areas: NDArray[np.int64], smallest_area: float) -> NDArray[np.
     return np.flatnonzero(large)
 
 
-def _choose(rng: Rng, scene: Scene, count: int) -> list[Mask]:
+def _choose(rng: Rng, picture: Picture, count: int) -> list[Mask]:
     """``count`` objects (H, W), none twice before each was taken once; none at all where none is visible.
 
     Larger ones come first more often: where there are many, most are small.
     """
-    areas = scene.areas()
-    labels = target_labels(areas, SMALLEST_AREA)
+    areas = picture.areas()
+    labels = np.flatnonzero(areas >= SMALLEST_AREA)
     if not len(labels):
         return []
     weights = areas[labels] ** 0.25
     chosen: list[Mask] = []
     for label in rng.choice(labels, len(labels), replace=False, p=weights / weights.sum()):
-        mask = scene.mask(label)
+        mask = picture.mask(int(label))
         if areas[label] >= SLIVER_AREA or filling(mask) >= SLIVER_FILLING:
             chosen.append(mask)
         if len(chosen) == count:
@@ -162,11 +181,12 @@ def filling(mask: Mask) -> float:
 
 
 def _jittered(rng: Rng, box: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Half the boxes exact, half moved by about 5 % of their sides."""
-    if rng.random() < 0.5:
+    """A box as people and detectors draw it: exact, or moved by up to a tenth of its sides."""
+    if rng.random() < EXACT_BOXES:
         return box
     sides = np.tile(box[2:] - box[:2], 2)
-    return np.asarray(box + rng.normal(0, 0.05, 4).clip(-0.12, 0.12) * sides, np.float32)
+    moved = rng.normal(0, 0.05, 4).clip(-LARGEST_JITTER, LARGEST_JITTER)
+    return np.asarray(box + moved * sides, np.float32)
 
 
 def _padded_image(image: NDArray[np.uint8], image_size: int) -> tuple[NDArray[np.uint8], Mask]:
@@ -184,18 +204,3 @@ def _pooled(mask: Mask, image_size: int) -> NDArray[np.uint8]:
     padded[: mask.shape[0], : mask.shape[1]] = mask * np.uint8(255)
     side = image_size // TARGET_STRIDE
     return np.asarray(cv2.resize(padded, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _padded_labels(labels: NDArray[np.int32], image_size: int) -> NDArray[np.int32]:
-    padded = np.full((image_size, image_size), -1, np.int32)
-    padded[: labels.shape[0], : labels.shape[1]] = labels
-    return padded
-
-
-def _edges(labels: NDArray[np.int32]) -> Mask:
-    """(S/4, S/4) bool: cells of 4 x 4 pixels in which the label (S, S) changes."""
-    change = np.zeros(labels.shape, bool)
-    change[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    change[1:] |= labels[1:] != labels[:-1]
-    cells = len(labels) // 4
-    return np.asarray(change.reshape(cells, 4, cells, 4).any((1, 3)))

@@ -1,7 +1,8 @@
 """Measure sam_tiny on scenes, video and photographs: ``python -m training.evaluate`` prints tables and draws.
 
 Scenes and videos are generated from seeds that training never uses; photographs are those that scikit-image
-bundles, outlined by hand. All answers are those of segment_anything's own ``SamPredictor``.
+bundles, outlined by hand, and those that training holds out of the sets it is given. All answers are those of
+segment_anything's own ``SamPredictor``.
 """
 
 from __future__ import annotations
@@ -20,13 +21,22 @@ from tqdm import tqdm
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
 from training.ambiguity import knowing_outlines
 from training.answers import KINDS, Prompted, Scores, ask, joined, prompted, score
-from training.batches import Mask, sample_click, target_labels
+from training.batches import sample_click, target_labels
 from training.calibration import plot_reliability
 from training.comparison import compare_all, pooled
 from training.export import load_exported
 from training.photographs import OUTLINES, photographs
+from training.pictures import Mask
 from training.pool import HELD_OUT_SEED
 from training.scenes import Scene, generate_scene
+from training.set_evaluation import (
+    MOST_CLICKS,
+    OBJECTS_PER_PHOTOGRAPH,
+    draw_worst,
+    measure_set,
+    measured,
+    set_table,
+)
 from training.shape import shape_of
 from training.sheets import draw_objects, draw_photographs, largest
 from training.tables import method_notes, method_table, object_table, score_table, shape_table
@@ -38,7 +48,9 @@ SHOWN = 12  # objects on each sheet of generated ones
 VIDEO_SEED = HELD_OUT_SEED + 1_000_000
 FRAMES = 10  # of each video
 EVERY = 3  # frames, one is shown
-PARTS = ("scenes", "video", "photographs")
+PARTS = ("scenes", "video", "photographs", "sets")
+SHEET_KINDS = ("click", "box")
+QUICK = {"scenes": 30, "videos": 2, "per_set": 4}  # to look at a run while it goes on
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,10 @@ class Settings:
     output: Path
     parts: tuple[str, ...]
     outlines: Path = OUTLINES
+    sets: tuple[Path, ...] = ()
+    per_set: int | None = None
+    sheets: Path | None = None
+    is_quick: bool = False
 
 
 def held_out(count: int, image_size: int) -> Iterator[Prompted]:
@@ -135,11 +151,12 @@ def evaluate(predictor: SamPredictor, steps: str, settings: Settings) -> str:
     """Measure and draw the parts that were asked for; the report as Markdown."""
     sections = [f"# Evaluation of sam_tiny after {steps} training steps"]
     scores: dict[str, Scores] = {}
-    parts = {"scenes": _scenes, "video": _video, "photographs": _photographs}
+    parts = {"scenes": _scenes, "video": _video, "photographs": _photographs, "sets": _sets}
     for name in settings.parts:
         text, by_kind = parts[name](predictor, settings)
         sections.append(text)
-        scores[name] = joined(list(by_kind.values()))
+        if by_kind:
+            scores[name] = joined(list(by_kind.values()))
     plot_reliability(scores, settings.output / "reliability.png")
     return "\n\n".join([*sections, _calibration(scores)]) + "\n"
 
@@ -194,6 +211,27 @@ def _photographs(predictor: SamPredictor, settings: Settings) -> Part:
     return "\n\n".join(sections), scores
 
 
+def _sets(predictor: SamPredictor, settings: Settings) -> Part:
+    title = "## Held-out photographs of the sets"
+    if not settings.sets:
+        return f"{title}\n\nSkipped: name their folders with --photographs.", {}
+    images = dict(measured(settings.sets, settings.per_set))
+    found = [measure_set(predictor, name, of_set, settings.is_quick) for name, of_set in images.items()]
+    scores = {kind: joined([one.scores[kind] for one in found]) for kind in found[0].scores}
+    if settings.sheets is not None:
+        everything = [objects for of_set in images.values() for objects in of_set]
+        for kind in SHEET_KINDS:
+            draw_worst(predictor, everything, scores[kind], settings.sheets / f"worst_{kind}.jpg")
+    sections = [
+        title,
+        set_table(found),
+        f"At most {OBJECTS_PER_PHOTOGRAPH} objects of each photograph, clicked where they are deepest. NoC is"
+        f" the number of clicks that reach an IoU, {MOST_CLICKS} where none does; *off by* is the mean"
+        " absolute error of the predicted IoU of a click.",
+    ]
+    return "\n\n".join(sections), scores
+
+
 def _calibration(scores: dict[str, Scores]) -> str:
     errors = [f"{name} {part.means()['predicted_iou_error']:.3f}" for name, part in scores.items()]
     text = f"Mean absolute error of predicted IoU, over all ways of prompting: {', '.join(errors)}."
@@ -214,11 +252,27 @@ def _parse() -> Settings:
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED_SAM_TINY, help="an exported file")
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--videos", type=int, default=12)
+    parser.add_argument(
+        "--photographs", type=Path, nargs="*", default=[], help="folders with the sets of photographs"
+    )
+    parser.add_argument("--per-set", type=int, help="at most so many photographs of each; default: all")
+    parser.add_argument("--sheets", type=Path, help="folder of sheets of them, which stay out of the project")
+    parser.add_argument("--quick", action="store_true", help="few of everything, to watch a run")
     parser.add_argument("--output", type=Path, default=Path("training/results"), help="folder of the results")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     arguments = parser.parse_args()
+    if arguments.quick:
+        vars(arguments).update(QUICK)
     return Settings(
-        arguments.checkpoint, arguments.scenes, arguments.videos, arguments.output, tuple(arguments.parts)
+        arguments.checkpoint,
+        arguments.scenes,
+        arguments.videos,
+        arguments.output,
+        tuple(arguments.parts),
+        sets=tuple(arguments.photographs),
+        per_set=arguments.per_set,
+        sheets=arguments.sheets,
+        is_quick=arguments.quick,
     )
 
 

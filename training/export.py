@@ -58,8 +58,11 @@ def _between(
 
 
 def _narrowed(name: str, tensor: Tensor) -> Tensor:
-    """Float16, but for the few random frequencies that multiply pixel coordinates."""
-    return tensor if "gaussian_matrix" in name else tensor.half()
+    """Matrices in float16, but for the few random frequencies that multiply pixel coordinates.
+
+    What there is once for each channel stays: the variances of batch norms span many orders of magnitude.
+    """
+    return tensor if tensor.ndim < 2 or "gaussian_matrix" in name else tensor.half()
 
 
 def load_exported(path: Path) -> tuple[Sam, dict[str, str]]:

@@ -9,7 +9,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 FOCAL_WEIGHT = 20.0
 DICE_WEIGHT = 1.0
 FOCAL_GAMMA = 2.0
-RARE_EDGE_WEIGHT = 4.0
 CHOSEN_WEIGHT = 1.0
 
 
@@ -45,43 +44,7 @@ def true_iou(logits: Tensor, targets: Tensor) -> Tensor:
     return intersection / union.clamp(min=1)
 
 
-def balanced_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """(N, C) cross entropy, the object and its surroundings weighted alike however small the object is.
-
-    Unlike the dice loss it has a gradient on masks that are all background, so learning starts with it.
-    """
-    entropy = binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    inside = (targets * entropy).sum((-2, -1)) / targets.sum((-2, -1)).clamp(min=1)
-    outside = ((1 - targets) * entropy).sum((-2, -1)) / (1 - targets).sum((-2, -1)).clamp(min=1)
-    return inside + outside
-
-
-def grouping_loss(features: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
-    """Mean cost of telling which pixels belong to an anchor's object by the distance of their features.
-
-    Args:
-        features: (B, F, h, w).
-        labels: (B, h, w) int, the object of each pixel.
-        anchors: (B, K) int, flat index of the pixels that all others are compared with.
-    """
-    flat = features.flatten(2)  # (B, F, h * w)
-    chosen = flat.gather(2, anchors[:, None].expand(-1, flat.shape[1], -1))  # (B, F, K)
-    squares = chosen.square().sum(1)[:, :, None] + flat.square().sum(1)[:, None]
-    distance = squares - 2 * chosen.transpose(1, 2) @ flat  # (B, K, h * w)
-    same = labels.flatten(1).gather(1, anchors)[:, :, None] == labels.flatten(1)[:, None]
-    shape = (*anchors.shape, *labels.shape[1:])  # (B, K, h, w)
-    return balanced_loss((2 - distance).reshape(shape), same.reshape(shape).float()).mean()
-
-
-def edge_loss(logits: Tensor, edges: Tensor) -> Tensor:
-    """Mean cross entropy of (B, h, w) logits and bool edges, the rarer edges weighted more."""
-    weight = torch.tensor(RARE_EDGE_WEIGHT)
-    return binary_cross_entropy_with_logits(logits, edges.float(), pos_weight=weight)
-
-
-def prompt_loss(
-    logits: Tensor, predicted_iou: Tensor, targets: Tensor, is_ambiguous: Tensor, balanced_weight: float = 0.0
-) -> Tensor:
+def prompt_loss(logits: Tensor, predicted_iou: Tensor, targets: Tensor, is_ambiguous: Tensor) -> Tensor:
     """Mean loss of a batch of prompts.
 
     The best of the three multimask outputs learns from a single click, and so does the one that a user would
@@ -94,12 +57,9 @@ def prompt_loss(
         predicted_iou: (N, 4).
         targets: (N, 1, h, w) covered shares in [0, 1].
         is_ambiguous: (N,) bool, True for a single click.
-        balanced_weight: weight of ``balanced_loss``.
     """
     iou = true_iou(logits, targets)
     losses = mask_loss(logits, targets)
-    if balanced_weight:
-        losses = losses + balanced_weight * balanced_loss(logits, targets.expand_as(logits))
     best_of_three = losses[:, 1:].min(1).values
     chosen = losses[:, 1:].gather(1, predicted_iou[:, 1:].argmax(1, keepdim=True))[:, 0]
     weight_single = torch.where(is_ambiguous, 0.2, 1.0)

@@ -10,30 +10,34 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
+from sam_ros.core.efficientnet import Levels
+
 MASK_LOGIT = 8.0  # a mask image as prompt is logits of +-8, area-resized, -8 in the padding
 
 
-def decode(sam: Sam, embeddings: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
-    """Every mask token's logits and predicted IoU, one image embedding per prompt.
+def decode(sam: Sam, levels: Levels, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+    """Every mask token's logits and predicted IoU, for equally many prompts on each of some images.
 
-    ``MaskDecoder.predict_masks`` in segment_anything/modeling/mask_decoder.py, which takes one image only.
+    ``DetailedMaskDecoder.predict_masks``, which takes one image only.
 
     Args:
-        embeddings: (N, E, h, w) image embedding of each prompt.
-        sparse: (N, T, E) prompt tokens.
-        dense: (N, E, h, w) mask prompt embedding.
+        levels: of B images.
+        sparse: (B * P, T, E) prompt tokens, those of an image together.
+        dense: (B * P, E, h, w) mask prompt embedding.
 
     Returns:
-        (N, 4, 4h, 4w) low-res logits, the single-mask output first, and (N, 4) predicted IoU.
+        (B * P, 4, 4h, 4w) low-res logits, the single-mask output first, and (B * P, 4) predicted IoU.
     """
-    decoder, count = sam.mask_decoder, len(embeddings)
+    decoder, count = sam.mask_decoder, len(sparse)
     output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([output_tokens.expand(count, -1, -1), sparse], 1)  # (N, 5 + T, E)
-    with exactly(embeddings.device):
+    with exactly(sparse.device):
         position = sam.prompt_encoder.get_dense_pe().expand(count, -1, -1, -1)
+    repeats = count // len(levels.embedding)
+    embeddings, eighth, quarter = (level.repeat_interleave(repeats, 0) for level in levels)
     hidden, source = decoder.transformer(embeddings + dense, position, tokens)
     source = source.transpose(1, 2).reshape(embeddings.shape)  # (N, h * w, E) -> (N, E, h, w)
-    upscaled = decoder.output_upscaling(source)  # (N, E/8, 4h, 4w)
+    upscaled = decoder.upscaled(source, eighth, quarter)  # (N, E/8, 4h, 4w)
     heads = decoder.output_hypernetworks_mlps
     weights = torch.stack([head(hidden[:, 1 + i]) for i, head in enumerate(heads)], 1)  # (N, 4, E/8)
     logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])

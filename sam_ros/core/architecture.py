@@ -93,5 +93,25 @@ class TinyVitArchitecture(Architecture):
     ENCODER = "tiny_vit"
 
 
-KINDS: dict[str, type[Architecture]] = {kind.ENCODER: kind for kind in (VitArchitecture, TinyVitArchitecture)}
+@dataclass(frozen=True)
+class EfficientNetArchitecture(Architecture):
+    """EfficientNet-Lite (https://arxiv.org/abs/1905.11946) with finer levels of the image for the decoder.
+
+    ``image_size`` is a multiple of 32, ``prompt_embed_dim`` of 8.
+
+    Attributes:
+        width, depth: of the backbone, times those of Lite0.
+        neck_blocks: number of blocks at stride 16 behind the backbone.
+    """
+
+    width: float
+    depth: float
+    neck_blocks: int
+
+    ENCODER = "efficientnet"
+
+
+KINDS: dict[str, type[Architecture]] = {
+    kind.ENCODER: kind for kind in (VitArchitecture, TinyVitArchitecture, EfficientNetArchitecture)
+}
 """By what ``to_dict`` calls them."""

@@ -14,7 +14,13 @@ from segment_anything.modeling import (
 )
 from torch import nn
 
-from sam_ros.core.architecture import Architecture, TinyVitArchitecture, VitArchitecture
+from sam_ros.core.architecture import (
+    Architecture,
+    EfficientNetArchitecture,
+    TinyVitArchitecture,
+    VitArchitecture,
+)
+from sam_ros.core.efficientnet import DetailedMaskDecoder, EfficientNetEncoder
 from sam_ros.core.tiny_vit import TinyVit
 
 PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, as in segment_anything/build_sam.py
@@ -46,11 +52,13 @@ def build_sam(architecture: Architecture) -> Sam:
 
 
 def _image_encoder(architecture: Architecture) -> nn.Module:
-    """Pixels (1, 3, S, S) -> embedding (1, C, S/16, S/16); it tells S as ``img_size``."""
+    """Pixels (1, 3, S, S) -> what the decoder takes of an image; it tells S as ``img_size``."""
     if isinstance(architecture, VitArchitecture):
         return _vit(architecture)
     if isinstance(architecture, TinyVitArchitecture):
         return TinyVit(architecture)
+    if isinstance(architecture, EfficientNetArchitecture):
+        return EfficientNetEncoder(architecture)
     raise TypeError(f"no image encoder is known for {type(architecture).__name__}")
 
 
@@ -72,7 +80,8 @@ def _vit(architecture: VitArchitecture) -> ImageEncoderViT:
 
 
 def _mask_decoder(architecture: Architecture) -> MaskDecoder:
-    return MaskDecoder(
+    is_detailed = isinstance(architecture, EfficientNetArchitecture)
+    return (DetailedMaskDecoder if is_detailed else MaskDecoder)(
         num_multimask_outputs=3,
         transformer=TwoWayTransformer(
             depth=2,

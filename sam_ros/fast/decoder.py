@@ -9,6 +9,8 @@ done differently follows from there being few tokens and many image positions:
   per frame, see ``FirstLayer``.
 - Transposed convolutions whose stride is their kernel are matrix products on channels that come last.
 - Only the masks that are wanted are computed.
+- Finer levels of the image, where an encoder has them, are brought into the order of upscaled cells once per
+  frame, see ``Details``.
 - On a CPU what can be done to one image position after another is done to a few hundred of them before the
   next: the new image, its scores for the tokens' next attention and the first upscaling stay in the caches.
 - On a CPU, prompts of few tokens do without the image's own values until it is upscaled, see ``folded``.
@@ -20,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,7 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
+from sam_ros.core.efficientnet import DetailedMaskDecoder, Levels, unpacked
 from sam_ros.fast.cuda_graph import Function, Graphed
 from sam_ros.fast.folded import POSITIONS_AT_ONCE, FoldedDecoder, FoldedImage, Level, PromptedImage
 
@@ -54,7 +57,40 @@ class FirstLayer(NamedTuple):
     q: Tensor
 
 
-Prepared: TypeAlias = "FirstLayer | FoldedImage"
+class Details(NamedTuple):
+    """The finer levels of one image, in the order in which positions become cells of 2 x 2.
+
+    Attributes:
+        eighth: (N, 4, C/4), added to what was upscaled once.
+        quarter: (4N, 4, C/8), added to what was upscaled twice.
+    """
+
+    eighth: Tensor
+    quarter: Tensor
+
+    @classmethod
+    def of(cls, levels: Levels) -> Details:
+        """Those of one image."""
+        rows, columns = levels.embedding.shape[2:]
+        eighth = levels.eighth.reshape(-1, rows, 2, columns, 2)  # C/4, h, dy, w, dx
+        quarter = levels.quarter.reshape(
+            -1, rows, 2, 2, columns, 2, 2
+        )  # C/8, h, dy, dy of dy, w, dx, dx of dx
+        return cls(
+            eighth.permute(1, 3, 2, 4, 0).reshape(rows * columns, 4, -1),
+            quarter.permute(1, 4, 2, 5, 3, 6, 0).reshape(4 * rows * columns, 4, -1),
+        )
+
+
+class Prepared(NamedTuple):
+    """What does not depend on prompts; ``details`` is None for encoders without finer levels."""
+
+    image: FirstLayer | FoldedImage
+    details: Details | None = None
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them, see ``FastMaskDecoder.prepared``."""
+        return (*self.image, *(self.details or ()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +127,7 @@ class FastMaskDecoder:
         self.heads, self.iou_head = decoder.output_hypernetworks_mlps, decoder.iou_prediction_head
         first, self.upscaling_norm, self.activation, second, _ = decoder.output_upscaling
         self.first_upscaling, self.second_upscaling = _upscaling(first), _upscaling(second)
+        self.is_detailed = isinstance(decoder, DetailedMaskDecoder)
         encoder = sam.prompt_encoder
         self.mask_downscaling = encoder.mask_downscaling
         self.no_mask = encoder.no_mask_embed.weight[None]  # (1, 1, C)
@@ -110,17 +147,25 @@ class FastMaskDecoder:
         )
 
     def prepare(self, features: Tensor) -> Prepared:
-        """What does not depend on prompts, from an image embedding (1, C, h, w)."""
+        """What does not depend on prompts, from the features of one image, as its encoder makes them."""
+        embedding = self._embedding(features)
+        details = Details.of(unpacked(features)) if self.is_detailed else None
         if self._folded is None:
-            return self._first_layer(features)
-        return self._folded.prepare(features[0].flatten(1) + self.no_mask[0].T)
+            return Prepared(self._first_layer(embedding), details)
+        return Prepared(self._folded.prepare(embedding[0].flatten(1) + self.no_mask[0].T), details)
 
     def prepared(self, *tensors: Tensor) -> Prepared:
-        """What ``prepare`` returned, of its tensors."""
-        return FirstLayer(*tensors) if self._folded is None else FoldedImage(*tensors)
+        """What ``prepare`` returned, of its ``tensors``."""
+        kind = FirstLayer if self._folded is None else FoldedImage
+        image, details = tensors[: len(kind._fields)], tensors[len(kind._fields) :]
+        return Prepared(kind(*image), Details(*details) if details else None)
 
-    def _first_layer(self, features: Tensor) -> FirstLayer:
-        keys = (_tokens(features) + self.no_mask).contiguous()
+    def _embedding(self, features: Tensor) -> Tensor:
+        """(1, C, h, w): what is attended to."""
+        return features[:, : self.image_pe.shape[2]]
+
+    def _first_layer(self, embedding: Tensor) -> FirstLayer:
+        keys = (_tokens(embedding) + self.no_mask).contiguous()
         layer = self.transformer.layers[0]
         to_image, to_token = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         placed = keys + self.image_pe
@@ -135,34 +180,40 @@ class FastMaskDecoder:
         """Answer B prompts.
 
         Args:
-            features: (1, C, h, w) image embedding.
+            features: (1, C, h, w) image embedding, or (1, 4C, h, w) with its finer levels.
             prepared: what ``prepare`` made of it.
             sparse: (B, T, C) tokens of the prompts.
             logits: (B, 4h, 4w) mask prompts; None where the prompts have none.
         """
+        image, details = prepared
         num_tokens = len(self.output_tokens) + sparse.shape[1]
-        if isinstance(prepared, FoldedImage) and num_tokens <= self.folded_tokens:
+        if isinstance(image, FoldedImage) and num_tokens <= self.folded_tokens:
             return self._decode_folded(prepared, sparse, logits)
         alone = len(sparse) == 1
+        eighth, quarter = (None, None) if details is None else details
         if logits is None:
-            first = prepared if isinstance(prepared, FirstLayer) else self._first_layer(features)
+            first = image if isinstance(image, FirstLayer) else self._first_layer(self._embedding(features))
             compute = self.compute_alone if alone else self._compute
-            computed = compute(sparse, first.keys, first.k, first.v, first.q)
+            computed = compute(sparse, first.keys, first.k, first.v, first.q, eighth)
         else:
             compute = self.compute_masked_alone if alone else self._compute_masked
-            computed = compute(sparse, features, self.mask_downscaling(logits[:, None]))
+            masks = self.mask_downscaling(logits[:, None])
+            computed = compute(sparse, self._embedding(features), masks, eighth)
         predicted_iou, hyper, half_upscaled = computed
-        return Answer(
-            predicted_iou, hyper, self.size_hw, lambda row, chosen: self._products(half_upscaled[row], chosen)
-        )
 
-    def _decode_folded(self, prepared: FoldedImage, sparse: Tensor, logits: Tensor | None) -> Answer:
+        def products(row: int, chosen: Tensor) -> Tensor:
+            return self._products(half_upscaled[row], quarter, chosen)
+
+        return Answer(predicted_iou, hyper, self.size_hw, products)
+
+    def _decode_folded(self, prepared: Prepared, sparse: Tensor, logits: Tensor | None) -> Answer:
         """Answer prompts of few tokens."""
-        assert self._folded is not None
+        folded, details = prepared
+        assert self._folded is not None and isinstance(folded, FoldedImage)
         queries = tokens = self._with_output_tokens(sparse)
         *levels, last = self._folded.levels
         masks = [None] * len(tokens) if logits is None else self._folded.masks(logits)
-        images = [PromptedImage(self._folded, prepared, mask) for mask in masks]
+        images = [PromptedImage(self._folded, folded, mask) for mask in masks]
 
         def attended(level: Level, queries: Tensor) -> Tensor:
             """(B, T, C)."""
@@ -184,9 +235,11 @@ class FastMaskDecoder:
                 image.attend(update, *key_and_value)
         queries = queries + attended(last, queries + tokens)
         predicted_iou, hyper = self._heads_of(queries)
-        return Answer(
-            predicted_iou, hyper, self.size_hw, lambda row, chosen: self._folded_products(images[row], chosen)
-        )
+
+        def products(row: int, chosen: Tensor) -> Tensor:
+            return self._folded_products(images[row], details, chosen)
+
+        return Answer(predicted_iou, hyper, self.size_hw, products)
 
     def _heads_of(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted IoU and hyper, see ``Answer``, of (B, T, C) tokens after all attention."""
@@ -194,7 +247,9 @@ class FastMaskDecoder:
         hyper = torch.stack([head(queries[:, 1 + i]) for i, head in enumerate(self.heads)], 1)
         return self.iou_head(queries[:, 0]), hyper
 
-    def _compute(self, sparse: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor) -> tuple[Tensor, ...]:
+    def _compute(
+        self, sparse: Tensor, keys: Tensor, k: Tensor, v: Tensor, q: Tensor, eighth: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """Predicted IoU, hyper, and the image upscaled twofold, from the tensors of ``FirstLayer``."""
         tokens = self._with_output_tokens(sparse)
         first, *others = self.transformer.layers
@@ -213,20 +268,27 @@ class FastMaskDecoder:
             weights = (k[rows] @ q[..., positions]).softmax(2).flatten(1, 2)  # (b, H * T, n)
             return _updated(first, keys[:, positions], weights, values[rows])
 
-        return self._answer(tokens, queries, image, others)
+        return self._answer(tokens, queries, image, others, eighth)
 
-    def _compute_masked(self, sparse: Tensor, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+    def _compute_masked(
+        self, sparse: Tensor, embedding: Tensor, dense: Tensor, eighth: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """The same for mask prompts, each of which makes another image."""
         tokens = self._with_output_tokens(sparse)
-        keys = (_tokens(features) + _tokens(dense)).contiguous()  # (B, N, C)
-        return self._answer(tokens, tokens, keys.__getitem__, [*self.transformer.layers])
+        keys = (_tokens(embedding) + _tokens(dense)).contiguous()  # (B, N, C)
+        return self._answer(tokens, tokens, keys.__getitem__, [*self.transformer.layers], eighth)
 
     def _with_output_tokens(self, sparse: Tensor) -> Tensor:
         """(B, T, C) -> (B, 5 + T, C)."""
         return torch.cat([self.output_tokens.expand(len(sparse), -1, -1), sparse], 1)
 
     def _answer(
-        self, tokens: Tensor, queries: Tensor, image: Image, layers: list[TwoWayAttentionBlock]
+        self,
+        tokens: Tensor,
+        queries: Tensor,
+        image: Image,
+        layers: list[TwoWayAttentionBlock],
+        eighth: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """From (B, T, C) queries and an image: the layers that are left, and the heads."""
         for layer in layers:
@@ -239,7 +301,8 @@ class FastMaskDecoder:
             image = self._updated_image(layer, keys, queries, tokens)
         attention = self.transformer.final_attn_token_to_image
         folded = _folded_queries(attention, queries + tokens)
-        keys, scores, upscaled = self._everywhere(partial(self._upscaled, image, folded), len(tokens))
+        upscale = partial(self._upscaled, image, folded, eighth)
+        keys, scores, upscaled = self._everywhere(upscale, len(tokens))
         predicted_iou, hyper = self._heads_of(queries + _gathered(attention, scores, keys))
         return predicted_iou, hyper, upscaled.view(len(upscaled), *self.size_hw, 4, -1)
 
@@ -265,10 +328,13 @@ class FastMaskDecoder:
         keys = image(piece)
         return keys, (keys + self.image_pe[:, positions]) @ folded[rows].transpose(1, 2)
 
-    def _upscaled(self, image: Image, folded: Tensor, piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
+    def _upscaled(
+        self, image: Image, folded: Tensor, eighth: Tensor | None, piece: Piece
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """``_scored``, and the piece upscaled twofold, (b, n, 4, C/4), in cells of 2 x 2."""
         keys, scores = self._scored(image, folded, piece)
-        return keys, scores, self._activated(_in_cells(keys, *self.first_upscaling))
+        upscaled = _in_cells(keys, *self.first_upscaling)
+        return keys, scores, self._activated(_detailed(upscaled, eighth, piece[1]))
 
     def _activated(self, x: Tensor) -> Tensor:
         """What follows the first upscaling (..., C/4)."""
@@ -299,24 +365,28 @@ class FastMaskDecoder:
 
         return image
 
-    def _products(self, half_upscaled: Tensor, hyper: Tensor) -> Tensor:
+    def _products(self, half_upscaled: Tensor, quarter: Tensor | None, hyper: Tensor) -> Tensor:
         """(4hw, 4, M) logits of one prompt: upscaled once more, then weighted by hyper (M, C/8)."""
         positions = half_upscaled.flatten(0, 2)  # (4hw, C/4)
         at_once = UPSCALED_AT_ONCE if positions.device.type == "cpu" else len(positions)
-        parts = torch.split(positions, at_once)
-        return torch.cat([self._weighted(part, hyper) for part in parts])
+        pieces = [slice(first, first + at_once) for first in range(0, len(positions), at_once)]
+        return torch.cat([self._weighted(positions[piece], quarter, piece, hyper) for piece in pieces])
 
-    def _folded_products(self, image: PromptedImage, hyper: Tensor) -> Tensor:
+    def _folded_products(self, image: PromptedImage, details: Details | None, hyper: Tensor) -> Tensor:
         """The same, of an image that is upscaled only now."""
+        eighth, quarter = (None, None) if details is None else details
         parts = []
         for first in range(0, self.image_pe.shape[1], POSITIONS_AT_ONCE):
-            x = image.upscaled_once(slice(first, first + POSITIONS_AT_ONCE))
-            parts.append(self._weighted(self._activated(x.view(4 * len(x), -1)), hyper))
+            piece = slice(first, first + POSITIONS_AT_ONCE)
+            x = image.upscaled_once(piece)
+            x = self._activated(_detailed(x.view(len(x), 4, -1), eighth, piece)).flatten(0, 1)
+            parts.append(self._weighted(x, quarter, slice(4 * first, 4 * first + len(x)), hyper))
         return torch.cat(parts)
 
-    def _weighted(self, positions: Tensor, hyper: Tensor) -> Tensor:
-        """(n, 4, M) logits of positions (n, C/4)."""
-        return self.activation(_in_cells(positions, *self.second_upscaling)) @ hyper.T
+    def _weighted(self, positions: Tensor, quarter: Tensor | None, piece: slice, hyper: Tensor) -> Tensor:
+        """(n, 4, M) logits of a piece of the positions, (n, C/4)."""
+        upscaled = _detailed(_in_cells(positions, *self.second_upscaling), quarter, piece)
+        return self.activation(upscaled) @ hyper.T
 
 
 def _tokens(image: Tensor) -> Tensor:
@@ -381,6 +451,11 @@ def _folded_values(attention: Attention, tokens: Tensor) -> Tensor:
 def _updated(layer: TwoWayAttentionBlock, keys: Tensor, weights: Tensor, values: Tensor) -> Tensor:
     """(b, n, C): the image (b or 1, n, C) with the values (b, H * T, C), by weights (b, H * T, n)."""
     return _norm(layer.norm4, torch.baddbmm(keys, weights.transpose(1, 2), values))
+
+
+def _detailed(upscaled: Tensor, level: Tensor | None, piece: slice) -> Tensor:
+    """(..., n, 4, out) with a piece of a finer level (all positions, 4, out) added, where there is one."""
+    return upscaled if level is None else upscaled.add_(level[piece])
 
 
 def _upscaling(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,8 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
 Layer = Callable[[Tensor], Tensor]
+Step = Callable[[Any], Any]
+"""One of the steps of an encoder; what it hands to the next is the encoder's own affair."""
 
 
 @dataclass(frozen=True)
