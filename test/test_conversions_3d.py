@@ -12,7 +12,7 @@ import pytest
 from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesis, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2D, ObjectHypothesis, ObjectHypothesisWithPose
 
 from sam_ros.core.box3d import Box3D
 from sam_ros.core.lifting import Solid
@@ -147,13 +147,13 @@ def segment(id: str, class_id: str = "cup", score: float = 0.75) -> Detection2D:
 
 
 def test_a_segments_box_is_from_edge_to_edge() -> None:
-    assert boxes_from_segments(Detection2DArray(detections=[segment("a")])) == [(6.0, 18.0, 14.0, 23.0)]
+    assert boxes_from_segments([segment("a")]) == [(6.0, 18.0, 14.0, 23.0)]
 
 
 def test_a_box_that_is_no_number_is_harmless() -> None:
     broken = segment("a")
     broken.bbox.size_x, broken.bbox.center.position.y = float("inf"), float("nan")
-    ((x0, y0, x1, y1),) = boxes_from_segments(Detection2DArray(detections=[broken]))
+    ((x0, y0, x1, y1),) = boxes_from_segments([broken])
     assert np.isfinite([x0, y0, x1, y1]).all()
 
 

@@ -14,7 +14,6 @@ from std_msgs.msg import Header
 from vision_msgs.msg import (
     BoundingBox3D,
     Detection2D,
-    Detection2DArray,
     Detection3D,
     Detection3DArray,
     ObjectHypothesisWithPose,
@@ -134,9 +133,9 @@ def _distortion(msg: CameraInfo) -> tuple[float, ...]:
     return tuple(msg.d[:expected])
 
 
-def boxes_from_segments(msg: Detection2DArray) -> list[BoxXYXY]:
+def boxes_from_segments(segments: Sequence[Detection2D]) -> list[BoxXYXY]:
     """The box of each mask, half-open pixel edges."""
-    return [_box_xyxy(detection) for detection in msg.detections]
+    return [_box_xyxy(segment) for segment in segments]
 
 
 def _box_xyxy(detection: Detection2D) -> BoxXYXY:

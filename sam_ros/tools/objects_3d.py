@@ -28,7 +28,7 @@ from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2DArray, Detection3DArray
+from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray
 
 from sam_ros.core.lifting import BOXES, LiftingSettings, Pose, Solid, lift, times_smaller
 from sam_ros.core.pinhole import Pinhole
@@ -63,6 +63,7 @@ SAY_AGAIN_SEC = 5.0  # the same kind of complaint is logged at most so often
 TRANSFORM_RETRY_SEC = 0.02
 TRANSFORM_WAIT_SEC = 1.0
 MAX_PIXELS = 33177600
+MAX_OBJECTS = 1024  # as many as the segmentation makes at most
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Frame:
     """A match as values, checked."""
 
     header: Header
-    segments: Detection2DArray
+    segments: Sequence[Detection2D]
     labels: npt.NDArray[np.uint16]
     depth: npt.NDArray[Any]
     camera: Pinhole
@@ -192,9 +193,12 @@ class Objects3D(Node):
         camera = conversions_3d.pinhole_from_msg(messages["camera_info"], self._settings.rectified)
         if camera != self._camera:
             self._camera = camera  # kept, since the rays of a distorted one take long
+        segments = messages["segments"].detections
+        if len(segments) > MAX_OBJECTS:
+            self._say("objects", f"of {len(segments)} segments the first {MAX_OBJECTS} are lifted")
         return Frame(
             labels.header,
-            messages["segments"],
+            segments[:MAX_OBJECTS],
             conversions_3d.labels_from_msg(labels),
             conversions_3d.depth_from_msg(depth),
             self._camera,
@@ -231,8 +235,8 @@ class Objects3D(Node):
 
     def _lift(self, frame: Frame, pose: Pose | None) -> None:
         start = time.perf_counter()
-        segments = frame.segments.detections
-        boxes = conversions_3d.boxes_from_segments(frame.segments)
+        segments = frame.segments
+        boxes = conversions_3d.boxes_from_segments(segments)
         try:
             found = lift(frame.labels, boxes, frame.depth, frame.camera, self._settings.lifting, pose)
         except InvalidDepthError as error:
@@ -252,7 +256,7 @@ class Objects3D(Node):
             self._say("no depth", f"left out, since hardly any depth is in their masks: {names}")
 
     def _publish(self, frame: Frame, solids: Sequence[Solid], header: Header) -> None:
-        segments = frame.segments.detections
+        segments = frame.segments
         self._detections.publish(conversions_3d.detections_to_msg(solids, segments, header))
         if self._points.get_subscription_count():
             depth_hw = (frame.depth.shape[0], frame.depth.shape[1])
@@ -277,7 +281,7 @@ class Objects3D(Node):
         """Keep what the next report is to say."""
         self._status = (DiagnosticStatus.OK, "lifting")
         self._figures = {"objects": str(len(found)), "lift and publish (ms)": f"{took_ms:.1f}"}
-        for segment, solid in zip(frame.segments.detections, found, strict=True):
+        for segment, solid in zip(frame.segments, found, strict=True):
             self._figures[f"object {segment.id}"] = (
                 "no depth"
                 if solid is None
