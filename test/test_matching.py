@@ -131,6 +131,18 @@ def test_how_far_stamps_are_apart_is_said() -> None:
     assert "max_stamp_difference is 0.05 s" in why(one)
 
 
+def test_masks_that_come_too_late_for_their_depth_are_told_apart() -> None:
+    one = matcher(kept=3)
+    feed(
+        one,
+        ("camera_info", 0),
+        *(("depth", ms) for ms in range(0, 1000, 100)),
+        ("labels", 100),
+        ("segments", 100),
+    )
+    assert "raise messages_kept, which is 3" in why(one)
+
+
 def test_masks_of_two_nodes_are_noticed() -> None:
     one = matcher()
     feed(one, ("camera_info", 0), ("depth", 0), ("labels", 1), ("segments", 2))

@@ -130,6 +130,11 @@ class Matcher:
 
     def _why_apart(self, topics: Mapping[str, str], stamp_ns: int) -> str:
         for name in self._near:
+            if stamp_ns < min(self._messages[name], default=stamp_ns):
+                return (
+                    f"the masks come so late that what {topics[name]} brought of their frame is no longer kept: "
+                    f"raise messages_kept, which is {self._kept}"
+                )
             nearest = self.nearest(name, stamp_ns)
             apart_sec = ((nearest or 0) - stamp_ns) / 1e9
             if abs(apart_sec) > self._tolerance_ns / 1e9:
