@@ -1,4 +1,4 @@
-"""Start the node, with depth:=TOPIC also objects_3d; the node's parameters are in params_file."""
+"""Start the node; with depth:=TOPIC also objects_3d, with web:=true a page; params_file is the node's."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
@@ -38,6 +38,17 @@ def generate_launch_description() -> LaunchDescription:
                 description="Frame with z up, for objects_3d; '' the camera's",
             ),
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error"),
+            DeclareLaunchArgument(
+                "web",
+                default_value="false",
+                description="Whether to show a page to see and click, in a browser",
+            ),
+            DeclareLaunchArgument(
+                "web_host",
+                default_value="127.0.0.1",
+                description="Address of the page; 0.0.0.0 lets the whole network in",
+            ),
+            DeclareLaunchArgument("web_port", default_value="8080", description="Port of the page"),
             LifecycleNode(
                 package="sam_ros",
                 executable="sam_node",
@@ -73,6 +84,20 @@ def generate_launch_description() -> LaunchDescription:
                 ros_arguments=["--log-level", LaunchConfiguration("log_level")],
                 output="screen",
                 condition=IfCondition(NotEqualsSubstitution(LaunchConfiguration("depth"), "")),
+            ),
+            Node(
+                package="sam_ros",
+                executable="web",
+                namespace=LaunchConfiguration("namespace"),
+                parameters=[
+                    {
+                        "host": ParameterValue(LaunchConfiguration("web_host"), value_type=str),
+                        "port": ParameterValue(LaunchConfiguration("web_port"), value_type=int),
+                    }
+                ],
+                remappings=[("image", LaunchConfiguration("image"))],
+                condition=IfCondition(LaunchConfiguration("web")),
+                output="screen",
             ),
         ]
     )

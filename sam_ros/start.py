@@ -30,3 +30,8 @@ def camera() -> int:
 def objects_3d() -> int:
     """The ``objects_3d`` executable."""
     return run("sam_ros.tools.objects_3d")
+
+
+def web() -> int:
+    """The ``web`` executable."""
+    return run("sam_ros.tools.web.node")

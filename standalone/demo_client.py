@@ -58,6 +58,7 @@ EXECUTABLES = {
     "sam_node": "sam_ros.node.sam_node",
     "camera": "sam_ros.tools.camera",
     "objects_3d": "sam_ros.tools.objects_3d",
+    "web": "sam_ros.tools.web.node",
 }
 DEPTH_DEMO = Path(__file__).with_name("demo_depth.py")
 COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"

@@ -21,6 +21,7 @@ EXECUTABLES = {
     "sam_node": "sam_ros.node.sam_node",
     "camera": "sam_ros.tools.camera",
     "objects_3d": "sam_ros.tools.objects_3d",
+    "web": "sam_ros.tools.web.node",
 }
 
 # What `ros2 launch` does: include the file with its arguments and run until the end.
@@ -72,17 +73,11 @@ def start_launch(ros: RosSession, prefix: Path, file_name: str, *arguments: str)
         (
             "sam.launch.py",
             [
-                "params_file",
-                "namespace",
-                "image",
-                "click",
-                "depth",
-                "camera_info",
-                "target_frame",
-                "log_level",
+                *("params_file", "namespace", "image", "click", "depth", "camera_info", "target_frame"),
+                *("log_level", "web", "web_host", "web_port"),
             ],
         ),
-        ("demo.launch.py", ["source", "view"]),
+        ("demo.launch.py", ["source", "view", "web"]),
     ],
 )
 def test_arguments_are_declared_with_defaults(file_name: str, arguments: list[str]) -> None:
@@ -122,6 +117,14 @@ def test_a_topic_of_depth_starts_objects_3d(ros: RosSession, prefix: Path) -> No
     ros.wait_until(
         lambda: ros.node.count_publishers("/robot/objects_3d/detections") == 1, "objects_3d in its namespace"
     )
+    assert launch.stop() == 0
+
+
+def test_the_page_comes_on_request(ros: RosSession, prefix: Path) -> None:
+    arguments = ["web:=true", "web_port:=0", "namespace:=robot", "image:=/front/image_raw"]
+    launch = start_launch(ros, prefix, "sam.launch.py", *arguments)
+    ros.wait_until(lambda: "it shows /front/image_raw" in launch.output(), "the page")
+    ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/point") == 1, "its clicks for the node")
     assert launch.stop() == 0
 
 

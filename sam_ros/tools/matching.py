@@ -132,8 +132,8 @@ class Matcher:
         for name in self._near:
             if stamp_ns < min(self._messages[name], default=stamp_ns):
                 return (
-                    f"the masks come so late that what {topics[name]} brought of their frame is no longer kept: "
-                    f"raise messages_kept, which is {self._kept}"
+                    f"the masks come so late that {topics[name]} of their frame is no longer kept: raise "
+                    f"messages_kept, which is {self._kept}"
                 )
             nearest = self.nearest(name, stamp_ns)
             apart_sec = ((nearest or 0) - stamp_ns) / 1e9
