@@ -128,6 +128,7 @@ def test_a_photograph_comes_in_rgb(name: str, size_hw: tuple[int, int]) -> None:
         ("{folder}", "holds no picture"),
         ("{folder}/rubbish", "neither a picture nor a video"),
         ("photograph:nobody", "no photograph 'nobody'"),
+        ("photograph:lbp_frontal_face_cascade_filename", "is no photograph"),
     ],
 )
 def test_a_bad_source_is_named(tmp_path: Path, source: str, reason: str) -> None:

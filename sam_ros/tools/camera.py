@@ -354,6 +354,8 @@ def _photograph(name: str) -> ImageRgb:
         raise SourceError(
             f"scikit-image has no photograph {name!r} here; try astronaut, coffee or rocket"
         ) from error
+    if not isinstance(image, np.ndarray):
+        raise SourceError(f"{name!r} of scikit-image is no photograph; try astronaut, coffee or rocket")
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     return image[..., :3]
