@@ -326,7 +326,7 @@ def test_any_bytes_are_an_edit_or_refused(row: EditInput, data: st.DataObject) -
 def test_any_bytes_are_a_picture_or_refused(transport: str, data: st.DataObject) -> None:
     whole = {"raw": images(), "compressed": COMPRESSED}[transport].map(serialize_message)
     serialized = data.draw(damaged(whole))
-    made = outcome(lambda: CAMERAS[transport].read(serialized, MAX_PIXELS))
+    made = outcome(lambda: CAMERAS[transport].read(serialized, MAX_PIXELS, CameraStream()))
     if isinstance(made, InvalidImageError):
         assert_named(made)
     else:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from geometry_msgs.msg import Point
+from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.msg import Transition
 from node_rig import (
     ALWAYS_PUBLISHED,
@@ -541,6 +541,18 @@ def test_a_malformed_image_message_is_dropped_and_counted(rig: NodeRig) -> None:
             break
     assert int(rig.status("dropped: malformed message")) >= 1
     rig.outputs_for("point", point(35, 45, rig.show(scene())))
+
+
+def test_an_image_whose_stamp_is_no_time_is_dropped_and_counted(rig: NodeRig) -> None:
+    bad = image_msg(scene(), "rgb8", rig.next_stamp_ns())
+    bad.header.stamp.nanosec = 2**31
+    for _ in range(TRIES):  # images are best effort, and some are lost
+        rig.send_image(bad)
+        if rig.comes_true(lambda: rig.status("dropped: invalid header")):
+            break
+    assert int(rig.status("dropped: invalid header")) >= 1
+    told = rig.refusal_of("point", PointStamped(header=bad.header))
+    assert told["kind"] == "invalid header" and str(2**31) in told["reason"]
 
 
 def test_a_parameter_of_a_type_that_does_not_exist_is_answered_as_failed(rig: NodeRig) -> None:

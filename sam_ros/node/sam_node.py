@@ -30,6 +30,7 @@ from sam_ros.node import diagnostics
 from sam_ros.node.engine import Engine
 from sam_ros.node.guards import guarded
 from sam_ros.node.headers import stamp_to_ns
+from sam_ros.node.images import CameraStream
 from sam_ros.node.inputs import (
     CAMERAS,
     EditInput,
@@ -153,6 +154,7 @@ class SamNode(LifecycleNode):
 
     def _start_engine(self, predictor: Predictor) -> None:
         settings = _settings(self.parameters)
+        self._stream = CameraStream(self._reporter.note)
         self._engine = Engine(predictor, self._read_image, self, settings, self._statistics)
         self._engine.start()
         self._camera = subscribe_to_camera(
@@ -223,11 +225,12 @@ class SamNode(LifecycleNode):
         start = time.monotonic()
         try:
             header = header_of_serialized(serialized)
+            stamp_ns = stamp_to_ns(header)
         except SamRosError as error:
             self._statistics.dropped(error.kind)
             self.on_drop(error.kind, str(error))
             return
-        engine.add_image(stamp_to_ns(header), header.frame_id, serialized)
+        engine.add_image(stamp_ns, header.frame_id, serialized)
         self._statistics.event("take", time.monotonic() - start)
 
     def _take_prompt(self, request: PromptRequest) -> None:
@@ -251,7 +254,7 @@ class SamNode(LifecycleNode):
 
     def _read_image(self, serialized: bytes) -> npt.NDArray[np.uint8]:
         camera = CAMERAS[self.parameters.image_transport]
-        return camera.read(serialized, self.parameters.max_image_pixels)
+        return camera.read(serialized, self.parameters.max_image_pixels, self._stream)
 
     # The engine's listener.
 
