@@ -159,8 +159,8 @@ def image_from_compressed_msg(
     data = bytes(msg.data)
     try:
         return _decoded(msg, data, max_pixels, stream or CameraStream())
-    except InvalidImageError:
-        raise  # it is a ValueError too
+    except (InvalidImageError, MemoryError):
+        raise  # named already, and no fault of the file
     except (PilImage.DecompressionBombError, PilImage.DecompressionBombWarning) as error:
         reason = f"a compressed image is too large: {error}"
         raise InvalidImageError(reason, kind="image too large") from error
