@@ -91,6 +91,7 @@ ALLOWED = {
     "node.engine": VALUES | {"cv2"},
     "node.headers": {"std_msgs"},
     "node.brightness": VALUES,
+    "node.layouts": {"cv2", "numpy"} | MESSAGES,
     "node.images": EDGE,
     "node.conversions": EDGE,
     "node.inputs": CORE | EDGE | ROS,
