@@ -27,6 +27,7 @@ setup(
         "console_scripts": [
             "sam_node = sam_ros.start:sam_node",
             "camera = sam_ros.start:camera",
+            "objects_3d = sam_ros.start:objects_3d",
             "web = sam_ros.start:web",
             "click = sam_ros.start:click",
             "weights = sam_ros.weights:main",

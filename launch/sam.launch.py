@@ -1,9 +1,9 @@
-"""Start the node, and with web:=true its page; its parameters are in the file that params_file names."""
+"""Start the node; with depth:=TOPIC also objects_3d, with web:=true a page; params_file is the node's."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -21,6 +21,21 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("image", default_value="image", description="Topic of the camera's images"),
             DeclareLaunchArgument(
                 "click", default_value="~/click", description="Topic of clicks, e.g. <image>_mouse_left"
+            ),
+            DeclareLaunchArgument(
+                "depth",
+                default_value="",
+                description="Topic of depth registered to the images; starts objects_3d beside the node",
+            ),
+            DeclareLaunchArgument(
+                "camera_info",
+                default_value="camera_info",
+                description="Topic of the calibration, for objects_3d",
+            ),
+            DeclareLaunchArgument(
+                "target_frame",
+                default_value="",
+                description="Frame with z up, for objects_3d; '' the camera's",
             ),
             DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error"),
             DeclareLaunchArgument(
@@ -50,6 +65,25 @@ def generate_launch_description() -> LaunchDescription:
                 # process mends the one, and the other as soon as the weights are there.
                 respawn=True,
                 respawn_delay=5.0,
+            ),
+            Node(
+                package="sam_ros",
+                executable="objects_3d",
+                name="objects_3d",
+                namespace=LaunchConfiguration("namespace"),
+                parameters=[
+                    {"target_frame": ParameterValue(LaunchConfiguration("target_frame"), value_type=str)}
+                ],
+                remappings=[
+                    ("image", LaunchConfiguration("image")),
+                    ("depth", LaunchConfiguration("depth")),
+                    ("camera_info", LaunchConfiguration("camera_info")),
+                    ("labels", "sam/labels"),
+                    ("segments", "sam/segments"),
+                ],
+                ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+                output="screen",
+                condition=IfCondition(NotEqualsSubstitution(LaunchConfiguration("depth"), "")),
             ),
             Node(
                 package="sam_ros",

@@ -27,6 +27,11 @@ def camera() -> int:
     return run("sam_ros.tools.camera")
 
 
+def objects_3d() -> int:
+    """The ``objects_3d`` executable."""
+    return run("sam_ros.tools.objects_3d")
+
+
 def web() -> int:
     """The ``web`` executable."""
     return run("sam_ros.tools.web.node")

@@ -43,14 +43,7 @@ from sam_ros.core.objects import (
 )
 from sam_ros.errors import InvalidImageError, SamRosError
 from sam_ros.node.headers import SECOND_NS, header_of, stamp_to_ns
-from sam_ros.node.images import (
-    PACKED,
-    PLANAR,
-    CameraStream,
-    grey_from_msg,
-    image_from_compressed_msg,
-    image_from_msg,
-)
+from sam_ros.node.images import CameraStream, grey_from_msg, image_from_compressed_msg, image_from_msg
 from sam_ros.node.inputs import (
     CAMERAS,
     EDIT_INPUTS,
@@ -59,6 +52,7 @@ from sam_ros.node.inputs import (
     PromptInput,
     deserialize,
 )
+from sam_ros.node.layouts import PACKED, PLANAR
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's, of damaged files
 

@@ -13,7 +13,14 @@ import sam_ros
 PACKAGE_DIR = Path(sam_ros.__file__).parent
 PATHS = sorted(PACKAGE_DIR.rglob("*.py"))
 MODULES = [".".join(path.relative_to(PACKAGE_DIR).with_suffix("").parts) for path in PATHS]
-EXECUTABLES = {"node.sam_node", "tools.camera", "tools.click", "tools.web.node", "weights"}
+EXECUTABLES = {
+    "node.sam_node",
+    "tools.camera",
+    "tools.click",
+    "tools.objects_3d",
+    "tools.web.node",
+    "weights",
+}
 
 TORCH = {"torch", "torchvision", "segment_anything", "safetensors"}
 MESSAGES = {
@@ -59,6 +66,11 @@ ALLOWED = {
     "core.segmenter": VALUES | {"cv2"},
     "core.history": VALUES,
     "core.overlay": {"cv2", "numpy"},
+    "core.pinhole": VALUES,
+    "core.box3d": VALUES | {"cv2"},
+    "core.lifting": VALUES | {"cv2"},
+    "core.tabletop": VALUES,
+    "core.wireframe": VALUES | {"cv2"},
     "fast.__init__": set[str](),
     "fast.transfer": VALUES | TORCH,
     "fast.cuda_graph": TORCH,
@@ -86,6 +98,7 @@ ALLOWED = {
     "node.engine": VALUES | {"cv2"},
     "node.headers": {"std_msgs"},
     "node.brightness": VALUES,
+    "node.layouts": {"cv2", "numpy"} | MESSAGES,
     "node.images": EDGE,
     "node.conversions": EDGE,
     "node.inputs": CORE | EDGE | ROS,
@@ -96,8 +109,13 @@ ALLOWED = {
     "node.loading": CORE | ROS,
     "node.sam_node": CORE | EDGE | ROS,
     "tools.__init__": set[str](),
-    "tools.camera": {"cv2", "numpy"} | ROS,
+    "tools.camera": {"cv2", "numpy", "yaml"} | ROS,
     "tools.click": EDGE | ROS,
+    "tools.matching": set[str](),
+    "tools.conversions_3d": {"cv2", "numpy"} | MESSAGES,
+    "tools.markers": {"cv2", "numpy", "visualization_msgs"} | MESSAGES,
+    "tools.transforms": {"cv2", "numpy", "rclpy"} | MESSAGES,
+    "tools.objects_3d": EDGE | ROS,
     "tools.web.__init__": set[str](),
     "tools.web.gestures": set[str](),
     "tools.web.pairing": set[str](),

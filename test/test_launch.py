@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 EXECUTABLES = {
     "sam_node": "sam_ros.node.sam_node",
     "camera": "sam_ros.tools.camera",
+    "objects_3d": "sam_ros.tools.objects_3d",
     "web": "sam_ros.tools.web.node",
 }
 
@@ -71,7 +72,10 @@ def start_launch(ros: RosSession, prefix: Path, file_name: str, *arguments: str)
     [
         (
             "sam.launch.py",
-            ["params_file", "namespace", "image", "click", "log_level", "web", "web_host", "web_port"],
+            [
+                *("params_file", "namespace", "image", "click", "depth", "camera_info", "target_frame"),
+                *("log_level", "web", "web_host", "web_port"),
+            ],
         ),
         ("demo.launch.py", ["source", "view", "web"]),
     ],
@@ -96,6 +100,24 @@ def test_the_node_takes_its_names_from_the_arguments(ros: RosSession, prefix: Pa
     ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/mask") == 1, "the node in its namespace")
     assert launch.stop() == 0
     assert "process has finished cleanly" in launch.output()
+
+
+def test_a_topic_of_depth_starts_objects_3d(ros: RosSession, prefix: Path) -> None:
+    arguments = [
+        "namespace:=robot",
+        "image:=/front/image_raw",
+        "depth:=/front/depth",
+        "camera_info:=/front/info",
+    ]
+    launch = start_launch(ros, prefix, "sam.launch.py", *arguments)
+    topics = ("/front/depth", "/front/info", "/robot/sam/labels", "/robot/sam/segments")
+    ros.wait_until(
+        lambda: all(ros.node.count_subscribers(name) == 1 for name in topics), "objects_3d's topics"
+    )
+    ros.wait_until(
+        lambda: ros.node.count_publishers("/robot/objects_3d/detections") == 1, "objects_3d in its namespace"
+    )
+    assert launch.stop() == 0
 
 
 def test_the_page_comes_on_request(ros: RosSession, prefix: Path) -> None:

@@ -126,19 +126,23 @@ def scaled(values: Deep, levels: Levels) -> npt.NDArray[np.uint8]:
     """(H, W) uint8: black to 0, white to 255, what lies between in proportion; NaN and infinities to 0."""
     if values.dtype == np.uint16:
         return np.asarray(_table(levels)[values], np.uint8)
-    finite = np.isfinite(values)
-    return np.where(finite, _in_proportion(np.where(finite, values, 0), levels), 0).astype(np.uint8)
+    grey = _in_proportion(values, levels)
+    grey[np.isinf(values)] = 0
+    return grey
 
 
 @lru_cache(maxsize=4)
 def _table(levels: Levels) -> npt.NDArray[np.uint8]:
     """(65536,) uint8: what each 16 bit value becomes."""
-    return _in_proportion(np.arange(1 << 16, dtype=np.float32), levels).astype(np.uint8)
+    return _in_proportion(np.arange(1 << 16, dtype=np.float32), levels)
 
 
-def _in_proportion(values: npt.NDArray[np.float32], levels: Levels) -> npt.NDArray[np.float32]:
-    """Whole numbers from 0 to 255."""
+def _in_proportion(values: npt.NDArray[np.float32], levels: Levels) -> npt.NDArray[np.uint8]:
+    """The same shape; NaN becomes 0, infinities an end."""
     scale = 255 / (levels.white - levels.black)
-    with np.errstate(over="ignore"):  # far beyond the levels, and clipped
-        above_black = values * np.float32(scale) - np.float32(levels.black * scale)
-    return np.rint(np.clip(above_black, 0, 255))
+    with np.errstate(over="ignore", invalid="ignore"):  # far beyond the levels, and clipped; NaN
+        scaled = values * np.float32(scale)
+        scaled -= np.float32(levels.black * scale)
+        np.fmax(scaled, 0, out=scaled)  # of NaN and a number the number
+        np.fmin(scaled, 255, out=scaled)
+        return np.rint(scaled, out=scaled).astype(np.uint8)

@@ -6,7 +6,6 @@ import io
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -22,72 +21,18 @@ from sam_ros.errors import InvalidImageError, shortened
 from sam_ros.node.brightness import RULES as DEEP_ENCODINGS
 from sam_ros.node.brightness import BrightnessRange
 from sam_ros.node.headers import copied
+from sam_ros.node.layouts import PACKED, PLANAR, UNKNOWN, check_size, packed_values, planar_values
 
 GREY_WITHOUT_A_NAME = "8UC1"  # what some drivers call mono8
 GREY_ENCODINGS = ("mono8", GREY_WITHOUT_A_NAME)
-UNKNOWN = "unknown encoding"  # the kind of an image that is none that the node reads
-ODD_SIZE = "odd size"  # the kind of an image that ends within a group of pixels that share their colour
-
 _bridge = CvBridge()
 
 
-@dataclass(frozen=True)
-class Packed:
-    """How an encoding whose pixels lie one after another is laid out.
-
-    Attributes:
-        dtype: name of the type of a value.
-        channels: values of a pixel.
-        columns: how many pixels beside each other share their colour.
-    """
-
-    dtype: str = "uint8"
-    channels: int = 1
-    columns: int = 1
-
-
-@dataclass(frozen=True)
-class Planar:
-    """How an encoding of a plane of Y above a plane of U and V, in turn, is laid out.
-
-    Rows of Y are ``step`` bytes long; those of the other plane are as many bytes for each pair of values.
-
-    Attributes:
-        columns, rows: of how many pixels one U and one V are the colour.
-        code: OpenCV's conversion to RGB; None where it has none.
-    """
-
-    columns: int
-    rows: int
-    code: int | None
-
-
-PACKED = {
-    "mono8": Packed(),
-    GREY_WITHOUT_A_NAME: Packed(),
-    "rgb8": Packed(channels=3),
-    "bgr8": Packed(channels=3),
-    "rgba8": Packed(channels=4),
-    "bgra8": Packed(channels=4),
-    "rgb16": Packed("uint16", 3),
-    "bgr16": Packed("uint16", 3),
-    "rgba16": Packed("uint16", 4),
-    "bgra16": Packed("uint16", 4),
-    **dict.fromkeys(("yuv422", "uyvy", "yuv422_yuy2", "yuyv"), Packed(channels=2, columns=2)),
-    **{f"bayer_{pattern}8": Packed() for pattern in ("rggb", "bggr", "gbrg", "grbg")},
-    **{f"bayer_{pattern}16": Packed("uint16") for pattern in ("rggb", "bggr", "gbrg", "grbg")},
-    **dict.fromkeys(("mono16", "16UC1"), Packed("uint16")),
-    "32FC1": Packed("float32"),
-}
-PLANAR = {  # upstream's cv_bridge has none of them
-    "nv12": Planar(2, 2, cv2.COLOR_YUV2RGB_NV12),
-    "nv21": Planar(2, 2, cv2.COLOR_YUV2RGB_NV21),
-    "nv24": Planar(1, 1, None),
-}
 # Y, U, V of BT.601 in the studio range to R, G, B, as OpenCV converts the other YUV encodings.
 RGB_OF_YUV = np.array([[1.164, 0.0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0.0]])
 YUV_OF_BLACK = np.array([16.0, 128.0, 128.0])
 RGB_OF_YUV1 = np.column_stack([RGB_OF_YUV, -RGB_OF_YUV @ YUV_OF_BLACK])  # (3, 4): of Y, U, V, 1
+
 
 COMPRESSED_FORMATS = ("JPEG", "PNG")
 COMPRESSED_MODES = ("L", "LA", "RGB", "RGBA", "P", "CMYK", "1")  # 8 bits or fewer a channel
@@ -149,11 +94,10 @@ def image_from_msg(msg: Image, max_pixels: int, stream: CameraStream | None = No
     Raises:
         InvalidImageError: size, step, data and encoding do not fit together or make no picture.
     """
-    _check_size(msg.width, msg.height, max_pixels)
+    check_size(msg.width, msg.height, max_pixels)
     if msg.encoding in PLANAR:
-        return _image_of_planes(msg, PLANAR[msg.encoding])
-    _check_layout(msg, _packed(msg.encoding))
-    msg = _with_plain_rows(msg, PACKED[msg.encoding])
+        return _image_of_planes(msg)
+    msg = _with_plain_rows(msg)
     try:
         return _image_of_packed(msg, stream or CameraStream())
     except (CvBridgeError, cv2.error) as error:
@@ -185,26 +129,15 @@ def _key(msg: Image | CompressedImage) -> tuple[int, int]:
     return msg.header.stamp.sec, msg.header.stamp.nanosec
 
 
-def _image_of_planes(msg: Image, layout: Planar) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a message of one of the PLANAR encodings.
-
-    Raises:
-        InvalidImageError: the size is odd where two pixels share a colour, or data or step are too short.
-    """
-    _check_groups(msg, layout.columns, layout.rows)
-    pairs_hw = msg.height // layout.rows, msg.width // layout.columns
-    pairs_step = msg.step * 2 // layout.columns
-    luma_bytes = msg.height * msg.step
-    _check_bytes(msg, row_bytes=msg.width, num_bytes=luma_bytes + pairs_hw[0] * pairs_step)
-    data = np.frombuffer(msg.data, np.uint8)
-    luma = data[:luma_bytes].reshape(msg.height, msg.step)[:, : msg.width]
-    rows = data[luma_bytes:][: pairs_hw[0] * pairs_step].reshape(pairs_hw[0], pairs_step)
-    pairs = rows[:, : 2 * pairs_hw[1]].reshape(*pairs_hw, 2)
-    if layout.code is not None:
-        rgb = cv2.cvtColorTwoPlane(np.ascontiguousarray(luma), np.ascontiguousarray(pairs), layout.code)
-    else:
-        rgb = cv2.transform(np.dstack([luma, pairs]), RGB_OF_YUV1)
-    return np.asarray(rgb, np.uint8)
+def _image_of_planes(msg: Image) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a message of one of the PLANAR encodings."""
+    luma, pairs = planar_values(msg)
+    code = PLANAR[msg.encoding].code
+    if code is None:
+        return np.asarray(cv2.transform(np.dstack([luma, pairs]), RGB_OF_YUV1), np.uint8)
+    return np.asarray(
+        cv2.cvtColorTwoPlane(np.ascontiguousarray(luma), np.ascontiguousarray(pairs), code), np.uint8
+    )
 
 
 def image_from_compressed_msg(
@@ -226,8 +159,8 @@ def image_from_compressed_msg(
     data = bytes(msg.data)
     try:
         return _decoded(msg, data, max_pixels, stream or CameraStream())
-    except InvalidImageError:
-        raise  # it is a ValueError too
+    except (InvalidImageError, MemoryError):
+        raise  # named already, and no fault of the file
     except (PilImage.DecompressionBombError, PilImage.DecompressionBombWarning) as error:
         reason = f"a compressed image is too large: {error}"
         raise InvalidImageError(reason, kind="image too large") from error
@@ -242,7 +175,7 @@ def _decoded(
 ) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB of a JPEG or PNG file, whose header is judged before it is decoded."""
     with PilImage.open(io.BytesIO(data), formats=COMPRESSED_FORMATS) as image:
-        _check_size(image.width, image.height, max_pixels)
+        check_size(image.width, image.height, max_pixels)
         if image.format != "PNG":
             _check_scans(data, image.width * image.height, max_pixels)
         elif PNG_END not in data:
@@ -306,81 +239,24 @@ def grey_from_msg(msg: Image) -> npt.NDArray[np.uint8]:
     Raises:
         InvalidImageError: size, step and data do not fit together.
     """
-    _check_layout(msg, _packed(msg.encoding))
-    return _rows(msg)[:, : msg.width]
+    return packed_values(msg)
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width < 1 or height < 1:
-        raise InvalidImageError(f"an image of {width} x {height} pixels is empty", kind="empty image")
-    if width * height > max_pixels:
-        raise InvalidImageError(
-            f"an image of {width} x {height} pixels is larger than max_image_pixels ({max_pixels})",
-            kind="image too large",
-        )
-
-
-def _packed(encoding: str) -> Packed:
-    """The layout of an encoding.
-
-    Asked here, not of cv_bridge: that knows encodings that are no picture, and upstream's takes any number of
-    channels for one.
-    """
-    layout = PACKED.get(encoding)
-    if layout is None:
-        raise InvalidImageError(f"an image has the unknown encoding {shortened(encoding)!r}", kind=UNKNOWN)
-    return layout
-
-
-def _row_bytes(msg: Image, layout: Packed) -> int:
-    return int(msg.width) * layout.channels * np.dtype(layout.dtype).itemsize
-
-
-def _check_layout(msg: Image, layout: Packed) -> None:
-    _check_groups(msg, layout.columns, 1)
-    _check_bytes(msg, _row_bytes(msg, layout), msg.step * msg.height)
-
-
-def _check_groups(msg: Image, columns: int, rows: int) -> None:
-    if msg.width % columns or msg.height % rows:
-        raise InvalidImageError(
-            f"an image of encoding {msg.encoding!r} shares colours between {columns} x {rows} pixels; "
-            f"{msg.width} x {msg.height} are no multiple",
-            kind=ODD_SIZE,
-        )
-
-
-def _check_bytes(msg: Image, row_bytes: int, num_bytes: int) -> None:
-    if msg.step < row_bytes:
-        raise InvalidImageError(
-            f"an image of {msg.width} {msg.encoding} pixels needs a step of {row_bytes}, it has {msg.step}",
-            kind="wrong step",
-        )
-    if len(msg.data) < num_bytes:
-        raise InvalidImageError(
-            f"an image of {msg.height} rows of {msg.step} bytes has only {len(msg.data)} bytes of data, "
-            f"not the {num_bytes} of {msg.encoding}",
-            kind="short data",
-        )
-
-
-def _with_plain_rows(msg: Image, layout: Packed) -> Image:
+def _with_plain_rows(msg: Image) -> Image:
     """The same pixels without padding, in this machine's byte order; the message itself if it is so already.
 
     Upstream's cv_bridge takes padded rows for whole pixels, which shears the picture where they are not, and
     changes the byte order by a method that NumPy 2 lacks (vision_opencv, cv_bridge/core.py).
+
+    Raises:
+        InvalidImageError: size, step, data and encoding do not fit together or make no picture.
     """
-    dtype = np.dtype(layout.dtype).newbyteorder(">" if msg.is_bigendian else "<")
-    row_bytes = _row_bytes(msg, layout)
-    if msg.step == row_bytes and bool(msg.is_bigendian) == (sys.byteorder == "big"):
+    values = packed_values(msg)
+    if msg.step == values.shape[1] * values.itemsize and bool(msg.is_bigendian) == (sys.byteorder == "big"):
         return msg
-    values = np.ascontiguousarray(_rows(msg)[:, :row_bytes]).view(dtype).astype(layout.dtype)
-    return image_to_msg(values.reshape(msg.height, msg.width, layout.channels), msg.encoding, msg.header)
-
-
-def _rows(msg: Image) -> npt.NDArray[np.uint8]:
-    """(height, step) uint8: the bytes of every row with its padding, shared with the message."""
-    return np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height).reshape(msg.height, msg.step)
+    layout = PACKED[msg.encoding]
+    native = np.ascontiguousarray(values, layout.dtype)
+    return image_to_msg(native.reshape(msg.height, msg.width, layout.channels), msg.encoding, msg.header)
 
 
 # Out.
