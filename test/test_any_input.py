@@ -241,7 +241,7 @@ def assert_prompt(row: PromptInput, msg: Any, prompt_hw: tuple[int, int]) -> Non
     """What the node does with a message of prompts."""
     made = outcome(lambda: row.request(row.topic, msg, prompt_hw).convert(TARGET))
     if isinstance(made, SamRosError):
-        assert made.kind not in ("error", "invalid prompt")
+        assert_named(made)
     else:
         assert_usable(made)
 

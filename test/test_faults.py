@@ -106,6 +106,29 @@ TESTS = {
         "test_engine.py::test_waiting_prompts_are_bounded_and_the_newest_win",
         "test_waiting.py::test_a_later_set_of_a_program_makes_earlier_ones_superfluous",
     ],
+    "malformed message; stamp that is no time": [
+        "test_sam_node.py::test_a_malformed_prompt_message_is_refused_and_named",
+        "test_sam_node.py::test_a_malformed_image_message_is_dropped_and_counted",
+        "test_sam_node.py::test_an_image_whose_stamp_is_no_time_is_dropped_and_counted",
+    ],
+    "JPEG of very many scans": [
+        "test_images.py::test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded"
+    ],
+    "second camera on the topic": [
+        "test_frames.py::test_two_cameras_on_one_topic",
+        "test_engine.py::test_images_of_a_second_camera_are_left_out_and_told",
+    ],
+    "odd size with shared chroma": [
+        "test_images.py::test_an_odd_size_of_pixels_that_share_their_colour_is_refused"
+    ],
+    "more than 256 points of an object; longer names": [
+        "test_edits.py::test_an_object_can_have_only_so_many_points",
+        "test_edits.py::test_a_name_that_is_too_long_is_refused_and_shown_in_short",
+    ],
+    "a callback or service that raises": [
+        "test_guards.py::test_a_trigger_that_raises_says_so",
+        "test_sam_node.py::test_a_parameter_of_a_type_that_does_not_exist_is_answered_as_failed",
+    ],
     "two nodes, same name": ["test_sam_node.py::test_two_nodes_of_one_name_both_work"],
 }
 

@@ -29,7 +29,7 @@ from sam_ros.core.objects import (
     Target,
     Update,
 )
-from sam_ros.errors import InvalidImageError, InvalidPromptError
+from sam_ros.errors import InvalidImageError, InvalidPromptError, shortened
 from sam_ros.masks import Masks, tight_box_xyxy
 from sam_ros.node.headers import copied
 from sam_ros.node.images import GREY_ENCODINGS, grey_from_msg
@@ -86,7 +86,7 @@ def mask_prompt_from_msg(msg: Image, target: Target, prompt_hw: tuple[int, int])
     expected_hw = _prompted_hw(target, prompt_hw)
     if msg.encoding not in GREY_ENCODINGS:
         raise InvalidPromptError(
-            f"a mask prompt must be mono8, got {msg.encoding!r}", kind="mask prompt encoding"
+            f"a mask prompt must be mono8, got {shortened(msg.encoding)!r}", kind="mask prompt encoding"
         )
     if (msg.height, msg.width) != expected_hw:
         raise InvalidPromptError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore
 from sam_ros.core.objects import Target, Update
-from sam_ros.errors import SamRosError
+from sam_ros.errors import SamRosError, shortened
 
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
 WAIT_SEC = 30.0  # how long a prompt waits for its frame to be encoded
@@ -97,7 +97,8 @@ class WaitingPrompt:
         frame_id = self.embedded.frame.frame_id
         if self.request.frame_id not in ("", frame_id):
             raise SamRosError(
-                f"its frame_id is {self.request.frame_id!r}, the image's is {frame_id!r}", "wrong frame_id"
+                f"its frame_id is {shortened(self.request.frame_id)!r}, the image's is {shortened(frame_id)!r}",
+                "wrong frame_id",
             )
         return self.embedded
 
