@@ -94,10 +94,10 @@ class WaitingPrompt:
         """
         if self.embedded is None:
             raise self.refusal or SamRosError("no frame")
-        frame_id = self.embedded.frame.frame_id
-        if self.request.frame_id not in ("", frame_id):
+        given, frame_id = self.request.frame_id, self.embedded.frame.frame_id
+        if given not in ("", frame_id):
             raise SamRosError(
-                f"its frame_id is {shortened(self.request.frame_id)!r}, the image's is {shortened(frame_id)!r}",
+                f"its frame_id is {shortened(given)!r}, the image's is {shortened(frame_id)!r}",
                 "wrong frame_id",
             )
         return self.embedded
