@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark import breakdown, click, encode, following, preprocess, prompts
+from benchmark import breakdown, click, encode, following, lifting, preprocess, prompts
 from benchmark.contest import Options, find_weights, open_contest
 from benchmark.goals import judge
 from benchmark.images import HD, SIZES_HW, photograph
@@ -71,6 +71,9 @@ def measured(arguments: argparse.Namespace, options: Options, machine: dict[str,
     with tempfile.TemporaryDirectory() as folder:
         for model_type in arguments.models:
             yield from _measured_of_model(model_type, Path(folder), arguments.parts, options, machine)
+        if "lifting" in arguments.parts:
+            say("lifting")
+            yield Step("lifting", lifting.measure(options))
         if "messages" in arguments.parts:
             say("messages")
             yield Step("messages", import_module("benchmark.messages").measure(options))

@@ -199,6 +199,10 @@ GOALS = (
         "sam_tiny encode, CPU", "real time", 10, " frames/s", True, "cpu", rate("encode", model="sam_tiny"),
     ),
     Goal(
+        "720p, 20 masks with depth to objects in space, one core", "", 15, " ms", False, "",
+        fastest_ms("lifting", boxes="oriented boxes, camera's frame"),
+    ),
+    Goal(
         "720p message to image, and a clicked object's masks to messages", "", 3, " ms", False, "",
         fastest_ms("messages", image=HD, conversion=FRAME_IN_AND_OUT),
     ),

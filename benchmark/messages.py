@@ -23,7 +23,13 @@ from benchmark.timing import Action, Effort, interleaved
 from sam_ros.core.objects import SegmentedObject
 from sam_ros.masks import Masks, draw_labels, draw_union
 from sam_ros.node.conversions import segments_to_msg
-from sam_ros.node.images import ImageBuffer, image_from_compressed_msg, image_from_msg, image_to_msg
+from sam_ros.node.images import (
+    CameraStream,
+    ImageBuffer,
+    image_from_compressed_msg,
+    image_from_msg,
+    image_to_msg,
+)
 from sam_ros.node.outputs import draw_candidates
 
 MAX_PIXELS = 33177600  # the default of max_image_pixels
@@ -66,7 +72,7 @@ def _image_rows(image_rgb: ImageRGB) -> list[Row]:
     """What a camera sends, as an image."""
     bridge = CvBridge()
     rgb, bgr = filled_image(image_rgb, "rgb8"), filled_image(image_rgb, "bgr8")
-    jpeg = _jpeg(image_rgb)
+    jpeg, deep, stream = _jpeg(image_rgb), _twelve_bits(image_rgb), CameraStream()
     serialized = serialize_message(rgb)
     return [
         Row("deserialize_message of an Image", lambda: deserialize_message(serialized, Image)),
@@ -81,6 +87,12 @@ def _image_rows(image_rgb: ImageRGB) -> list[Row]:
             lambda: image_from_msg(bgr, MAX_PIXELS),
             lambda: bridge.imgmsg_to_cv2(bgr, "rgb8"),
             "cv_bridge",
+        ),
+        Row(
+            "image_from_msg, mono16",
+            lambda: image_from_msg(deep, MAX_PIXELS, stream),
+            lambda: bridge.imgmsg_to_cv2(deep, "rgb8"),
+            "cv_bridge, which takes 12 bits for black",
         ),
         Row(
             "image_from_compressed_msg, JPEG",
@@ -206,6 +218,11 @@ def _image_with(pixels: npt.NDArray[Any], encoding: str, data: Any) -> Image:
     message.step = pixels.nbytes // height
     message.data = data
     return message
+
+
+def _twelve_bits(image_rgb: ImageRGB) -> Image:
+    """The image as an industrial camera sends it."""
+    return image_to_msg(image_rgb[..., 1].astype(np.uint16) * 16, "mono16", Header(frame_id="camera"))
 
 
 def _jpeg(image_rgb: ImageRGB) -> CompressedImage:

@@ -35,6 +35,18 @@ class InvalidImageError(SamRosError, ValueError):
     kind = "invalid image"
 
 
+class InvalidCameraError(SamRosError, ValueError):
+    """A calibration that no pinhole camera has; the message names what was expected and what came."""
+
+    kind = "invalid calibration"
+
+
+class InvalidDepthError(SamRosError, ValueError):
+    """A depth image that does not fit the masks; the message names what was expected and what came."""
+
+    kind = "invalid depth"
+
+
 class InvalidParameterError(SamRosError, ValueError):
     """A parameter outside its range; the message names it, its range and what came."""
 

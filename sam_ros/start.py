@@ -25,3 +25,18 @@ def sam_node() -> int:
 def camera() -> int:
     """The ``camera`` executable."""
     return run("sam_ros.tools.camera")
+
+
+def objects_3d() -> int:
+    """The ``objects_3d`` executable."""
+    return run("sam_ros.tools.objects_3d")
+
+
+def web() -> int:
+    """The ``web`` executable."""
+    return run("sam_ros.tools.web.node")
+
+
+def click() -> int:
+    """The ``click`` executable."""
+    return run("sam_ros.tools.click")

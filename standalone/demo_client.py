@@ -54,7 +54,13 @@ STOP_SEC = 10.0
 FOLLOW_SEC = 3.0
 TRIES = 3  # a frame that the network lost cannot be prompted on: then the next one is taken
 OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray, "overlay": Image}
-EXECUTABLES = {"sam_node": "sam_ros.node.sam_node", "camera": "sam_ros.tools.camera"}
+EXECUTABLES = {
+    "sam_node": "sam_ros.node.sam_node",
+    "camera": "sam_ros.tools.camera",
+    "objects_3d": "sam_ros.tools.objects_3d",
+    "web": "sam_ros.tools.web.node",
+}
+DEPTH_DEMO = Path(__file__).with_name("demo_depth.py")
 COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"
 
 BRIDGE = CvBridge()
@@ -337,9 +343,12 @@ def show(answer: Answer, clicked: Thing, prompts: dict[Thing, str]) -> None:
 
 
 @contextmanager
-def program(name: str, log_folder: Path, *parameters: str) -> Iterator[subprocess.Popen[bytes]]:
+def program(
+    name: str, log_folder: Path, *parameters: str, remappings: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run an executable of sam_ros in a process of its own, which is ended in any case."""
     settings = [argument for parameter in parameters for argument in ("-p", parameter)]
+    settings += [argument for remapping in remappings for argument in ("-r", remapping)]
     command = [sys.executable, "-m", EXECUTABLES[name], "--ros-args", *settings]
     with log_path(log_folder, name).open("wb") as log:
         # In a session of its own: Ctrl-C in the terminal reaches the client alone, which ends the others.
@@ -402,7 +411,12 @@ def main() -> int:
         metavar="NAME:=VALUE",
         help="parameter of the node; may be repeated",
     )
+    parser.add_argument(
+        "--depth", action="store_true", help="another demo: boxes in space on a rendered table"
+    )
     arguments = parser.parse_args()
+    if arguments.depth:
+        os.execv(sys.executable, [sys.executable, str(DEPTH_DEMO), *sys.argv[1:]])
     folder = arguments.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -16,10 +16,10 @@ from random_models import random_sam as small_random_sam
 from torch.utils.flop_counter import FlopCounterMode
 from upstream_mobile_sam import needs_mobile_sam
 
-from benchmark import breakdown, click, encode, following, messages, preprocess, prompts, quality
+from benchmark import breakdown, click, encode, following, lifting, messages, preprocess, prompts, quality
 from benchmark.contest import Contest, Options, Weights, find_weights, open_contest, random_sam
 from benchmark.floor import click_multiply_adds, encoder_multiply_adds, floor_sec
-from benchmark.images import photograph
+from benchmark.images import HD, photograph
 from benchmark.mixture import KINDS, mixed_prompts
 from benchmark.quality import agreement, grid_clicks, largest_difference, mask_iou
 from benchmark.results import Result
@@ -124,6 +124,20 @@ def test_parts_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         for result in of_float32(part.measure(contest, {"device type": "cuda"})):
             assert result.ratio is not None and result.peak_mb is not None
             assert result.figures.get("logits differ by", 0.0) < 1e-3
+
+
+def test_lifting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifting, "SIZES_HW", {HD: (360, 640)})
+    results = lifting.measure(OPTIONS)
+    assert [(result.case["boxes"], result.case["depth"]) for result in results] == [
+        (boxes, encoding)
+        for boxes in (lifting.CAMERA_FRAME, lifting.UPRIGHT)
+        for encoding in ("32FC1", "16UC1")
+    ]
+    for result in results:
+        assert result.ratio is not None
+        assert result.figures["centroid off (mm)"] < 10
+        assert result.figures["side off (mm)"] < 20
 
 
 def test_messages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,18 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from sam_ros.tools.camera import SourceError, frames, pan_offset, panned, pinhole
+from sam_ros.core.tabletop import THINGS, render, tilted_view
+from sam_ros.tools.camera import (
+    SCENE_DISTANCE_M,
+    SourceError,
+    calibration_from_url,
+    encoded_depth,
+    frames,
+    pan_offset,
+    panned,
+    pinhole,
+)
+from sam_ros.tools.conversions_3d import depth_from_msg, pinhole_from_msg
 
 RED_TO_BLUE = np.zeros((40, 60, 3), np.uint8)  # RGB: left half red, right half blue, a green stripe on top
 RED_TO_BLUE[:, :30] = (255, 0, 0)
@@ -117,6 +128,7 @@ def test_a_photograph_comes_in_rgb(name: str, size_hw: tuple[int, int]) -> None:
         ("{folder}", "holds no picture"),
         ("{folder}/rubbish", "neither a picture nor a video"),
         ("photograph:nobody", "no photograph 'nobody'"),
+        ("photograph:lbp_frontal_face_cascade_filename", "is no photograph"),
     ],
 )
 def test_a_bad_source_is_named(tmp_path: Path, source: str, reason: str) -> None:
@@ -222,3 +234,129 @@ def test_a_bad_setting_ends_the_camera_with_the_reason(
     assert camera.wait() == 1
     assert reason in camera.output()
     assert "Traceback" not in camera.output()
+
+
+CALIBRATION = """
+image_width: 320
+image_height: 240
+camera_name: lens
+camera_matrix: {rows: 3, cols: 3, data: [300.0, 0.0, 160.0, 0.0, 301.0, 120.0, 0.0, 0.0, 1.0]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [-0.1, 0.02, 0, 0.0, 0.0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]}
+projection_matrix: {rows: 3, cols: 4, data: [290.0, 0, 160.0, 0, 0, 291.0, 120.0, 0, 0, 0, 1.0, 0]}
+"""
+
+
+def test_depth_is_encoded_as_rep_118_says() -> None:
+    depth_m = np.array([[1.2345, np.nan, 65.535, 70.0]], np.float32)
+    assert encoded_depth(depth_m, "16UC1").tolist() == [[1234, 0, 65535, 0]]
+    assert encoded_depth(depth_m, "16UC1").dtype == np.uint16
+    np.testing.assert_array_equal(encoded_depth(depth_m, "32FC1"), depth_m)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_calibration_is_read_as_it_was_written(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "lens.yaml").write_text(CALIBRATION)
+    info = calibration_from_url(f"{scheme}{tmp_path}/lens.yaml")
+    assert info is not None
+    assert (info.height, info.width, info.distortion_model) == (240, 320, "plumb_bob")
+    assert (info.k[0], info.k[4], info.p[0], list(info.d)) == (
+        300.0,
+        301.0,
+        290.0,
+        [-0.1, 0.02, 0.0, 0.0, 0.0],
+    )
+    assert calibration_from_url("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "cannot be read"),
+        ("image_width: 3", "holds no calibration"),
+        ("- [", "holds no calibration"),
+        (CALIBRATION.replace("data: [300.0, ", "data: ["), "holds no calibration"),
+    ],
+    ids=["missing", "incomplete", "not YAML", "short"],
+)
+def test_a_calibration_that_is_none_is_named(tmp_path: Path, text: str | None, reason: str) -> None:
+    path = tmp_path / "lens.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SourceError, match=f"lens.yaml'? {reason}"):
+        calibration_from_url(str(path))
+
+
+class Recorder:
+    """What a camera with depth publishes."""
+
+    def __init__(self, ros: RosSession) -> None:
+        self.images: list[Image] = []
+        self.depths: list[Image] = []
+        self.infos: list[CameraInfo] = []
+        ros.node.create_subscription(Image, "image", self.images.append, 10)
+        ros.node.create_subscription(Image, "depth", self.depths.append, 10)
+        ros.node.create_subscription(CameraInfo, "camera_info", self.infos.append, 10)
+
+    def is_complete(self) -> bool:
+        return bool(self.images and self.depths and self.infos)
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
+def test_the_scene_has_depth_that_fits_its_picture_and_calibration(
+    ros: RosSession, tmp_path: Path, encoding: str
+) -> None:
+    (tmp_path / "lens.yaml").write_text(CALIBRATION)
+    got = Recorder(ros)
+    url = f"file://{tmp_path}/lens.yaml"
+    start_camera(ros, source="scene:tabletop", depth=encoding, camera_info_url=url, frame_id="lens")
+    ros.wait_until(got.is_complete, "picture, depth and calibration")
+    depth, info = got.depths[-1], got.infos[-1]
+    stamps = {stamp_ns(image.header) for image in got.images}
+    assert {stamp_ns(one.header) for one in got.depths} & stamps
+    assert (depth.header.frame_id, depth.encoding) == ("lens", encoding)
+    assert (depth.height, depth.width, info.height, info.width) == (240, 320, 240, 320)
+    assert (info.k[0], info.d[0], info.header.frame_id) == (300.0, -0.1, "lens")
+    depth_m = depth_from_msg(depth).astype(np.float32) / (1000 if encoding == "16UC1" else 1)
+    true_depth_m = render(tilted_view(pinhole_from_msg(info, rectified=False), SCENE_DISTANCE_M)).depth_m
+    assert np.nanmedian(np.abs(depth_m - true_depth_m)) < 0.003
+    colours = pixels(got.images[-1]).reshape(-1, 3)
+    for thing in THINGS:
+        assert np.abs(colours.astype(int) - thing.rgb).max(axis=1).min() < 40, (
+            f"the {thing.name} is in the picture"
+        )
+
+
+def test_any_other_source_is_a_print_one_metre_ahead(ros: RosSession, picture: Path) -> None:
+    got = Recorder(ros)
+    start_camera(ros, source=picture, depth="16UC1", rate=50.0)
+    ros.wait_until(got.is_complete, "picture, depth and calibration")
+    depth = depth_from_msg(got.depths[-1])
+    assert depth.shape == RED_TO_BLUE.shape[:2]
+    assert (depth == 1000).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"depth": "8UC1"}, "parameter depth must be '', 16UC1 or 32FC1"),
+        ({"pan": 5}, "parameter pan must be 0 with scene:tabletop"),
+        ({"camera_info_url": "/nowhere.yaml"}, "'/nowhere.yaml' cannot be read"),
+    ],
+)
+def test_what_does_not_go_with_a_scene_is_named(
+    ros: RosSession, parameters: dict[str, object], reason: str
+) -> None:
+    camera = start_camera(ros, source="scene:tabletop", **parameters)
+    assert camera.wait() == 1
+    assert reason in camera.output()
+
+
+def test_a_calibration_of_another_size_ends_the_camera(
+    ros: RosSession, picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "lens.yaml").write_text(CALIBRATION)
+    camera = start_camera(ros, source=picture, camera_info_url=tmp_path / "lens.yaml")
+    assert camera.wait() == 1
+    assert "is of 320 x 240 pixels, the image is of 60 x 40: set size to [320, 240]" in camera.output()

@@ -13,7 +13,14 @@ import sam_ros
 PACKAGE_DIR = Path(sam_ros.__file__).parent
 PATHS = sorted(PACKAGE_DIR.rglob("*.py"))
 MODULES = [".".join(path.relative_to(PACKAGE_DIR).with_suffix("").parts) for path in PATHS]
-EXECUTABLES = {"node.sam_node", "tools.camera", "weights"}
+EXECUTABLES = {
+    "node.sam_node",
+    "tools.camera",
+    "tools.click",
+    "tools.objects_3d",
+    "tools.web.node",
+    "weights",
+}
 
 TORCH = {"torch", "torchvision", "segment_anything", "safetensors"}
 MESSAGES = {
@@ -59,6 +66,11 @@ ALLOWED = {
     "core.segmenter": VALUES | {"cv2"},
     "core.history": VALUES,
     "core.overlay": {"cv2", "numpy"},
+    "core.pinhole": VALUES,
+    "core.box3d": VALUES | {"cv2"},
+    "core.lifting": VALUES | {"cv2"},
+    "core.tabletop": VALUES,
+    "core.wireframe": VALUES | {"cv2"},
     "fast.__init__": set[str](),
     "fast.transfer": VALUES | TORCH,
     "fast.cuda_graph": TORCH,
@@ -81,9 +93,12 @@ ALLOWED = {
     "node.schedule": VALUES | {"cv2"},
     "node.listener": VALUES | {"cv2"},
     "node.guards": MESSAGES,
+    "node.watching": ROS,
     "node.waiting": VALUES | {"cv2"},
     "node.engine": VALUES | {"cv2"},
     "node.headers": {"std_msgs"},
+    "node.brightness": VALUES,
+    "node.layouts": {"cv2", "numpy"} | MESSAGES,
     "node.images": EDGE,
     "node.conversions": EDGE,
     "node.inputs": CORE | EDGE | ROS,
@@ -94,7 +109,23 @@ ALLOWED = {
     "node.loading": CORE | ROS,
     "node.sam_node": CORE | EDGE | ROS,
     "tools.__init__": set[str](),
-    "tools.camera": {"cv2", "numpy"} | ROS,
+    "tools.camera": {"cv2", "numpy", "yaml"} | ROS,
+    "tools.click": EDGE | ROS,
+    "tools.matching": set[str](),
+    "tools.conversions_3d": {"cv2", "numpy"} | MESSAGES,
+    "tools.markers": {"cv2", "numpy", "visualization_msgs"} | MESSAGES,
+    "tools.transforms": {"cv2", "numpy", "rclpy"} | MESSAGES,
+    "tools.objects_3d": EDGE | ROS,
+    "tools.web.__init__": set[str](),
+    "tools.web.gestures": set[str](),
+    "tools.web.pairing": set[str](),
+    "tools.web.server": {"aiohttp"},
+    "tools.web.pictures": {"cv2", "numpy"},
+    "tools.web.colours": {"cv2", "numpy"},
+    "tools.web.messages": {"cv2", "numpy"} | MESSAGES,
+    "tools.web.prompter": {"cv2", "numpy", "rclpy"} | MESSAGES,
+    "tools.web.settings": ROS,
+    "tools.web.node": {"aiohttp"} | EDGE | ROS,
 }
 # Which folders the modules of a folder may import from; "" is what users import.
 ARROWS = {
@@ -121,14 +152,14 @@ def imported_names(module: str) -> frozenset[str]:
 
 
 def folder(module: str) -> str:
-    """Where a module lies; '' beside the folders."""
-    return module.rpartition(".")[0]
+    """The folder of the package in which a module lies, however deep; '' beside the folders."""
+    return module.partition(".")[0] if "." in module else ""
 
 
 def siblings(module: str) -> set[str]:
     """The modules of this package that it imports itself."""
     inside = [name.removeprefix("sam_ros.") for name in imported_names(module) if name.startswith("sam_ros.")]
-    return {name for other in inside for name in (other, folder(other)) if name in MODULES}
+    return {name for other in inside for name in (other, other.rpartition(".")[0]) if name in MODULES}
 
 
 def reached_modules(module: str) -> set[str]:

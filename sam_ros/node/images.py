@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -16,79 +17,220 @@ from PIL import UnidentifiedImageError
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from sam_ros.errors import InvalidImageError
+from sam_ros.errors import InvalidImageError, shortened
+from sam_ros.node.brightness import RULES as DEEP_ENCODINGS
+from sam_ros.node.brightness import BrightnessRange
 from sam_ros.node.headers import copied
+from sam_ros.node.layouts import PACKED, PLANAR, UNKNOWN, check_size, packed_values, planar_values
+
+GREY_WITHOUT_A_NAME = "8UC1"  # what some drivers call mono8
+GREY_ENCODINGS = ("mono8", GREY_WITHOUT_A_NAME)
+_bridge = CvBridge()
+
+
+# Y, U, V of BT.601 in the studio range to R, G, B, as OpenCV converts the other YUV encodings.
+RGB_OF_YUV = np.array([[1.164, 0.0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0.0]])
+YUV_OF_BLACK = np.array([16.0, 128.0, 128.0])
+RGB_OF_YUV1 = np.column_stack([RGB_OF_YUV, -RGB_OF_YUV @ YUV_OF_BLACK])  # (3, 4): of Y, U, V, 1
+
 
 COMPRESSED_FORMATS = ("JPEG", "PNG")
 COMPRESSED_MODES = ("L", "LA", "RGB", "RGBA", "P", "CMYK", "1")  # 8 bits or fewer a channel
+DEEP_GREY_MODES = ("I;16", "I;16B", "I")  # of a PNG of 16 bits, in various versions of PIL
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk; PIL reads images that lack it
-GREY_WITHOUT_A_NAME = "8UC1"  # what some drivers call mono8
-GREY_ENCODINGS = ("mono8", GREY_WITHOUT_A_NAME)
+START_OF_SCAN = b"\xff\xda"  # of a JPEG; entropy-coded data never holds these bytes
+MAX_SCANS = 32  # libjpeg's own progressive scripts have at most 24
+MAX_SCANS_OF_LARGEST = 12  # of an image of max_image_pixels; progressive ones in colour have 10
+ORIENTATION = 0x0112  # EXIF's tag of how a picture is to be turned for people
+UPRIGHT = 1
+# What else is sent as a CompressedImage: the bytes at an offset, and the name that is said.
+OTHER_FORMATS = (
+    (8, b"WEBP", "image/webp"),
+    (4, b"ftypavif", "image/avif"),
+    (4, b"ftypavis", "image/avif"),
+    (4, b"ftyphei", "image/heic"),
+    (0, b"II*\x00", "image/tiff"),
+    (0, b"MM\x00*", "image/tiff"),
+    (0, b"BM", "image/bmp"),
+    (0, b"GIF8", "image/gif"),
+)
 
-_bridge = CvBridge()
+
+class CameraStream:
+    """What is kept from one image of a camera to the next; each subscription has its own.
+
+    Args:
+        say: called, once each, with what a person should know of all images of the stream.
+    """
+
+    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
+        self.brightness = BrightnessRange()
+        self._say = say
+        self._has_said_orientation = False
+
+    def note_orientation(self, orientation: int) -> None:
+        """Say once that images are turned where others show them."""
+        if orientation != UPRIGHT and not self._has_said_orientation:
+            self._has_said_orientation = True
+            self._say(
+                f"images have the EXIF orientation {orientation}: viewers of files show them turned; here, "
+                "pixels stay where the sensor had them, as its camera_info and depth do"
+            )
 
 
 # In.
 
 
-def image_from_msg(msg: Image, max_pixels: int) -> npt.NDArray[np.uint8]:
+def image_from_msg(msg: Image, max_pixels: int, stream: CameraStream | None = None) -> npt.NDArray[np.uint8]:
     """An (H, W, 3) uint8 RGB image of a camera message; one of rgb8 shares its memory and is read-only.
+
+    mono16, 16UC1 and 32FC1 are scaled as ``BrightnessRange`` says.
+
+    Args:
+        msg: the message.
+        max_pixels: images of more are refused.
+        stream: that the image is of; without one it is scaled by itself alone.
 
     Raises:
         InvalidImageError: size, step, data and encoding do not fit together or make no picture.
     """
-    _check_size(msg.width, msg.height, max_pixels)
-    _check_layout(msg)
+    check_size(msg.width, msg.height, max_pixels)
+    if msg.encoding in PLANAR:
+        return _image_of_planes(msg)
     msg = _with_plain_rows(msg)
     try:
-        if msg.encoding == "rgb8":
-            image = np.asarray(_bridge.imgmsg_to_cv2(msg), np.uint8)
-            image.flags.writeable = False
-            return image
-        if msg.encoding == GREY_WITHOUT_A_NAME:
-            return np.asarray(cv2.cvtColor(_bridge.imgmsg_to_cv2(msg), cv2.COLOR_GRAY2RGB), np.uint8)
-        return np.ascontiguousarray(_bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"), dtype=np.uint8)
-    except CvBridgeError as error:
+        return _image_of_packed(msg, stream or CameraStream())
+    except (CvBridgeError, cv2.error) as error:
         raise InvalidImageError(
-            f"an image of encoding {msg.encoding!r} cannot become rgb8: {error}", kind="unknown encoding"
+            f"an image of encoding {msg.encoding!r} cannot become rgb8: {error}", kind=UNKNOWN
         ) from error
 
 
-def image_from_compressed_msg(msg: CompressedImage, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """An (H, W, 3) uint8 RGB image of a compressed camera message; its size is checked before decoding.
+def _image_of_packed(msg: Image, stream: CameraStream) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a message with plain rows."""
+    if msg.encoding == "rgb8":
+        image = np.asarray(_bridge.imgmsg_to_cv2(msg), np.uint8)
+        image.flags.writeable = False
+        return image
+    if msg.encoding == GREY_WITHOUT_A_NAME:
+        return _rgb_of_grey(_bridge.imgmsg_to_cv2(msg))
+    if msg.encoding in DEEP_ENCODINGS:
+        values = _bridge.imgmsg_to_cv2(msg)
+        return _rgb_of_grey(stream.brightness.grey(values, msg.encoding, _key(msg)))
+    return np.ascontiguousarray(_bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"), dtype=np.uint8)
+
+
+def _rgb_of_grey(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)  # (H, W) -> (H, W, 3)
+
+
+def _key(msg: Image | CompressedImage) -> tuple[int, int]:
+    """What tells an image from the others of its stream."""
+    return msg.header.stamp.sec, msg.header.stamp.nanosec
+
+
+def _image_of_planes(msg: Image) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a message of one of the PLANAR encodings."""
+    luma, pairs = planar_values(msg)
+    code = PLANAR[msg.encoding].code
+    if code is None:
+        return np.asarray(cv2.transform(np.dstack([luma, pairs]), RGB_OF_YUV1), np.uint8)
+    return np.asarray(
+        cv2.cvtColorTwoPlane(np.ascontiguousarray(luma), np.ascontiguousarray(pairs), code), np.uint8
+    )
+
+
+def image_from_compressed_msg(
+    msg: CompressedImage, max_pixels: int, stream: CameraStream | None = None
+) -> npt.NDArray[np.uint8]:
+    """An (H, W, 3) uint8 RGB image of a compressed camera message; its work is bounded before decoding.
+
+    A grey PNG of 16 bits is scaled as an Image of mono16 where its format begins so, else as one of 16UC1.
+    Pixels stay as they lie in the file, whatever EXIF says of showing them.
+
+    Args:
+        msg: the message.
+        max_pixels: images of more are refused.
+        stream: that the image is of; without one it is scaled by itself alone, and nothing is said of it.
 
     Raises:
-        InvalidImageError: not a JPEG or PNG of 8 bits a channel, truncated, or too large.
+        InvalidImageError: not a JPEG or PNG, truncated, or too large.
     """
     data = bytes(msg.data)
     try:
-        return _decoded(data, max_pixels)
-    except InvalidImageError:
-        raise  # it is a ValueError too
+        return _decoded(msg, data, max_pixels, stream or CameraStream())
+    except (InvalidImageError, MemoryError):
+        raise  # named already, and no fault of the file
     except (PilImage.DecompressionBombError, PilImage.DecompressionBombWarning) as error:
         reason = f"a compressed image is too large: {error}"
         raise InvalidImageError(reason, kind="image too large") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
-        unknown = isinstance(error, UnidentifiedImageError)
-        problem = "it does not begin as a JPEG or PNG does" if unknown else error
-        raise InvalidImageError(
-            f"a compressed image of format {msg.format!r} and {len(data)} bytes is damaged: {problem}",
-            kind="damaged image",
-        ) from error
+    except UnidentifiedImageError as error:
+        raise _unread(msg.format, data) from error
+    except Exception as error:  # no promise bounds what decoders raise for damaged files
+        raise _damaged(msg.format, data, str(error)) from error
 
 
-def _decoded(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """An (H, W, 3) uint8 RGB image of a JPEG or PNG file, whose header is judged before it is decoded."""
+def _decoded(
+    msg: CompressedImage, data: bytes, max_pixels: int, stream: CameraStream
+) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a JPEG or PNG file, whose header is judged before it is decoded."""
     with PilImage.open(io.BytesIO(data), formats=COMPRESSED_FORMATS) as image:
-        _check_size(image.width, image.height, max_pixels)
-        if image.mode not in COMPRESSED_MODES:
-            raise InvalidImageError(
-                f"a compressed image of mode {image.mode!r} has more than 8 bits a channel",
-                kind="unknown encoding",
-            )
-        if image.format == "PNG" and PNG_END not in data:
+        check_size(image.width, image.height, max_pixels)
+        if image.format != "PNG":
+            _check_scans(data, image.width * image.height, max_pixels)
+        elif PNG_END not in data:
             raise ValueError("its end is missing")
-        return np.array(image.convert("RGB"))
+        rgb = _pixels(msg, image, stream)
+        stream.note_orientation(_orientation(image))
+        return rgb
+
+
+def _pixels(msg: CompressedImage, image: PilImage.Image, stream: CameraStream) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a file that is worth decoding."""
+    if image.mode in DEEP_GREY_MODES:
+        encoding = "mono16" if msg.format.startswith("mono16") else "16UC1"
+        values = np.asarray(image).astype(np.uint16)
+        return _rgb_of_grey(stream.brightness.grey(values, encoding, _key(msg)))
+    if image.mode not in COMPRESSED_MODES:
+        raise InvalidImageError(f"a compressed image has the unknown mode {image.mode!r}", kind=UNKNOWN)
+    return np.array(image.convert("RGB"))
+
+
+def _check_scans(data: bytes, num_pixels: int, max_pixels: int) -> None:
+    """Each scan of a JPEG may touch every pixel anew, however few bytes it has."""
+    num_scans = data.count(START_OF_SCAN)  # those of a thumbnail included
+    if num_scans > MAX_SCANS or num_scans * num_pixels > MAX_SCANS_OF_LARGEST * max_pixels:
+        raise InvalidImageError(
+            f"a JPEG of {num_pixels} pixels in {num_scans} scans is too much work; possible are {MAX_SCANS} "
+            f"scans, and {MAX_SCANS_OF_LARGEST} of max_image_pixels ({max_pixels})",
+            kind="too many scans",
+        )
+
+
+def _orientation(image: PilImage.Image) -> int:
+    """How EXIF would have the image turned, 1 to 8; 1 where it does not say so."""
+    try:
+        orientation = image.getexif().get(ORIENTATION, UPRIGHT)
+    except Exception:  # noqa: BLE001 the block may be anything, and the picture is good without it
+        return UPRIGHT
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else UPRIGHT
+
+
+def _unread(format: str, data: bytes) -> InvalidImageError:
+    """What is said of a file that is neither JPEG nor PNG."""
+    names = [name for offset, magic, name in OTHER_FORMATS if data[offset:].startswith(magic)]
+    if "compressedDepth" in format:
+        names = ["compressedDepth"]  # a header of its own comes before the PNG
+    if not names:
+        return _damaged(format, data, "it does not begin as a JPEG or PNG does")
+    return InvalidImageError(f"{names[0]}: JPEG and PNG are accepted", kind=UNKNOWN)
+
+
+def _damaged(format: str, data: bytes, problem: str) -> InvalidImageError:
+    return InvalidImageError(
+        f"a compressed image of format {shortened(format)!r} and {len(data)} bytes is damaged: {problem}",
+        kind="damaged image",
+    )
 
 
 def grey_from_msg(msg: Image) -> npt.NDArray[np.uint8]:
@@ -97,38 +239,7 @@ def grey_from_msg(msg: Image) -> npt.NDArray[np.uint8]:
     Raises:
         InvalidImageError: size, step and data do not fit together.
     """
-    _check_layout(msg)
-    return _rows(msg)[:, : msg.width]
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width < 1 or height < 1:
-        raise InvalidImageError(f"an image of {width} x {height} pixels is empty", kind="empty image")
-    if width * height > max_pixels:
-        raise InvalidImageError(
-            f"an image of {width} x {height} pixels is larger than max_image_pixels ({max_pixels})",
-            kind="image too large",
-        )
-
-
-def _check_layout(msg: Image) -> None:
-    try:
-        dtype, channels = _bridge.encoding_to_dtype_with_channels(msg.encoding)
-    except CvBridgeError as error:
-        raise InvalidImageError(
-            f"an image has the unknown encoding {msg.encoding!r}", kind="unknown encoding"
-        ) from error
-    row_bytes = msg.width * channels * np.dtype(dtype).itemsize
-    if msg.step < row_bytes:
-        raise InvalidImageError(
-            f"an image of {msg.width} {msg.encoding} pixels needs a step of {row_bytes}, it has {msg.step}",
-            kind="wrong step",
-        )
-    if len(msg.data) < msg.step * msg.height:
-        raise InvalidImageError(
-            f"an image of {msg.height} rows of {msg.step} bytes has only {len(msg.data)} bytes of data",
-            kind="short data",
-        )
+    return packed_values(msg)
 
 
 def _with_plain_rows(msg: Image) -> Image:
@@ -136,19 +247,16 @@ def _with_plain_rows(msg: Image) -> Image:
 
     Upstream's cv_bridge takes padded rows for whole pixels, which shears the picture where they are not, and
     changes the byte order by a method that NumPy 2 lacks (vision_opencv, cv_bridge/core.py).
+
+    Raises:
+        InvalidImageError: size, step, data and encoding do not fit together or make no picture.
     """
-    name, channels = _bridge.encoding_to_dtype_with_channels(msg.encoding)
-    dtype = np.dtype(name).newbyteorder(">" if msg.is_bigendian else "<")
-    row_bytes = msg.width * channels * dtype.itemsize
-    if msg.step == row_bytes and bool(msg.is_bigendian) == (sys.byteorder == "big"):
+    values = packed_values(msg)
+    if msg.step == values.shape[1] * values.itemsize and bool(msg.is_bigendian) == (sys.byteorder == "big"):
         return msg
-    values = np.ascontiguousarray(_rows(msg)[:, :row_bytes]).view(dtype).astype(name)
-    return image_to_msg(values.reshape(msg.height, msg.width, channels), msg.encoding, msg.header)
-
-
-def _rows(msg: Image) -> npt.NDArray[np.uint8]:
-    """(height, step) uint8: the bytes of every row with its padding, shared with the message."""
-    return np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height).reshape(msg.height, msg.step)
+    layout = PACKED[msg.encoding]
+    native = np.ascontiguousarray(values, layout.dtype)
+    return image_to_msg(native.reshape(msg.height, msg.width, layout.channels), msg.encoding, msg.header)
 
 
 # Out.

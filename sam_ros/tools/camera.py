@@ -1,4 +1,4 @@
-"""A camera made of files: publishes a picture, a folder of pictures or a video as a driver would."""
+"""A camera made of files: publishes a picture, a folder, a video or a rendered scene as a driver would."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import rclpy
+import yaml
 from cv_bridge import CvBridge
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import ParameterException
@@ -27,12 +28,22 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from sam_ros.errors import SamRosError
+from sam_ros.core.tabletop import Rendering, render, sensed, tilted_view
+from sam_ros.errors import InvalidCameraError, SamRosError
 from sam_ros.signals import event_set_by_signals
+from sam_ros.tools.conversions_3d import pinhole_from_msg
 
 ImageRgb = npt.NDArray[np.uint8]  # (H, W, 3)
 
 PHOTOGRAPH_SCHEME = "photograph:"
+SCENE = "scene:tabletop"
+SCENE_SIZE_WH = (640, 480)
+SCENE_DISTANCE_M = 0.9  # from the middle of its table
+SCENE_NOISE_M = 0.002  # of its depth, at one metre
+SCENE_HOLES = 0.02
+PRINT_M = 1.0  # any other source is a print that stands so far ahead of the camera
+DEPTH_ENCODINGS = ("", "16UC1", "32FC1")
+FILE_SCHEME = "file://"
 PAN_PERIOD_SEC = 10.0
 ENCODINGS = ("rgb8", "bgr8")
 
@@ -56,6 +67,8 @@ class Settings:
     size_wh: tuple[int, int]
     frame_id: str
     loop: bool
+    depth: str
+    camera_info_url: str
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -69,6 +82,10 @@ class Settings:
             raise SourceError(f"parameter rate must be above 0 Hz and at most 1000 Hz, got {self.rate}")
         if self.pan < 0:
             raise SourceError(f"parameter pan must not be negative, got {self.pan}")
+        if self.pan and self.source == SCENE:
+            raise SourceError(f"parameter pan must be 0 with {SCENE}: it is rendered from one place")
+        if self.depth not in DEPTH_ENCODINGS:
+            raise SourceError(f"parameter depth must be '', 16UC1 or 32FC1, got {self.depth!r}")
         if self.size_wh != (0, 0) and min(self.size_wh) < 1:
             raise SourceError(f"parameter size must be [width, height] or [0, 0], got {list(self.size_wh)}")
 
@@ -81,12 +98,16 @@ class Camera(Node):
         self.finished = False
         self._settings = _declare_settings(self)
         self._bridge = CvBridge()
-        self._frames = _prepared_frames(self._settings)
+        self._calibration = calibration_from_url(self._settings.camera_info_url)
+        self._rendering = _rendering(self._settings, self._calibration)
+        self._frames = _prepared_frames(self._settings, self._rendering)
         self._next_frame: ImageRgb | None = next(self._frames)  # here, so that a bad source ends the start-up
         image_topic = self.resolve_topic_name("image")  # as image_transport: beside the image, wherever it is
         self._image = self.create_publisher(Image, image_topic, IMAGE_QOS)
         self._compressed = self.create_publisher(CompressedImage, f"{image_topic}/compressed", IMAGE_QOS)
         self._camera_info = self.create_publisher(CameraInfo, "camera_info", IMAGE_QOS)
+        self._depth_image = self._made_depth(self._next_frame)
+        self._depth = self.create_publisher(Image, "depth", IMAGE_QOS) if self._settings.depth else None
         self.create_timer(1.0 / self._settings.rate, self._publish_next)
 
     def _publish_next(self) -> None:
@@ -101,9 +122,43 @@ class Camera(Node):
         encoding = self._settings.encoding
         image = image_rgb if encoding == "rgb8" else cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
         self._image.publish(self._bridge.cv2_to_imgmsg(image, encoding, header))
-        self._camera_info.publish(pinhole(image_rgb.shape[:2], header))
+        self._camera_info.publish(self._calibrated(image_rgb.shape[:2], header))
+        if self._depth is not None:
+            if self._depth_image.shape != image_rgb.shape[:2]:
+                self._depth_image = self._made_depth(image_rgb)
+            self._depth.publish(self._bridge.cv2_to_imgmsg(self._depth_image, self._settings.depth, header))
         if self._compressed.get_subscription_count() > 0:
             self._compressed.publish(jpeg(image_rgb, header))
+
+    def _calibrated(self, size_hw: tuple[int, int], header: Header) -> CameraInfo:
+        calibration = self._calibration
+        if calibration is None:
+            return pinhole(size_hw, header)
+        if (calibration.height, calibration.width) != size_hw:
+            raise SourceError(
+                f"camera_info_url is of {calibration.width} x {calibration.height} pixels, the image is of "
+                f"{size_hw[1]} x {size_hw[0]}: set size to [{calibration.width}, {calibration.height}]"
+            )
+        calibration.header = header
+        return calibration
+
+    def _made_depth(self, image_rgb: ImageRgb | None) -> npt.NDArray[Any]:
+        """The depth image of a picture, in the encoding that is asked for."""
+        if self._rendering is not None:
+            depth_m = sensed(self._rendering.depth_m, SCENE_NOISE_M, SCENE_HOLES, seed=0)
+        else:
+            size_hw = (1, 1) if image_rgb is None else image_rgb.shape[:2]
+            depth_m = np.full(size_hw, PRINT_M, np.float32)
+        return encoded_depth(depth_m, self._settings.depth)
+
+
+def encoded_depth(depth_m: npt.NDArray[np.float32], encoding: str) -> npt.NDArray[Any]:
+    """Metres as they are for 32FC1, as whole millimetres for 16UC1, with 0 for holes and what is too far."""
+    if encoding != "16UC1":
+        return depth_m
+    millimetres = np.round(1000 * depth_m)
+    fits = millimetres <= np.iinfo(np.uint16).max  # false for NaN
+    return np.where(fits, millimetres, 0).astype(np.uint16)
 
 
 def pan_offset(time_sec: float, pan: int) -> tuple[int, int]:
@@ -160,6 +215,41 @@ def pinhole(size_hw: tuple[int, int], header: Header) -> CameraInfo:
     )
 
 
+def calibration_from_url(url: str) -> CameraInfo | None:
+    """The calibration in a file as camera_calibration writes it; None for an empty URL.
+
+    Raises:
+        SourceError: there is no such file, or it holds no calibration.
+    """
+    if not url:
+        return None
+    path = Path(url.removeprefix(FILE_SCHEME)).expanduser()
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return CameraInfo(
+            height=values["image_height"],
+            width=values["image_width"],
+            distortion_model=values["distortion_model"],
+            d=[float(value) for value in values["distortion_coefficients"]["data"]],
+            k=_matrix(values["camera_matrix"], 9),
+            r=_matrix(values["rectification_matrix"], 9),
+            p=_matrix(values["projection_matrix"], 12),
+        )
+    except OSError as error:
+        raise SourceError(f"camera_info_url {url!r} cannot be read: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, AssertionError, KeyError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"camera_info_url {url!r} holds no calibration as camera_calibration writes it: {error!r}"
+        ) from error
+
+
+def _matrix(value: dict[str, Any], length: int) -> list[float]:
+    data = [float(one) for one in value["data"]]
+    if len(data) != length:
+        raise ValueError(f"a matrix of {length} values has {len(data)}")
+    return data
+
+
 def jpeg(image_rgb: ImageRgb, header: Header) -> CompressedImage:
     """A JPEG of the image, its format as compressed_image_transport writes it."""
     encoded = cv2.imencode(".jpg", cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))[1]
@@ -203,7 +293,9 @@ def _declare_settings(node: Node) -> Settings:
 
     return Settings(
         source=declared(
-            "source", "", "Picture, folder of pictures, video, or photograph:NAME of scikit-image."
+            "source",
+            "",
+            f"Picture, folder, video, photograph:NAME of scikit-image, or {SCENE}, which is rendered.",
         ),
         rate=declared("rate", 10.0, "Frames per second."),
         encoding=declared("encoding", "rgb8", "Of the images: rgb8 or bgr8."),
@@ -215,11 +307,36 @@ def _declare_settings(node: Node) -> Settings:
         loop=declared(
             "loop", True, "Whether a folder or a video begins again at its end; else the camera ends."
         ),
+        depth=declared(
+            "depth",
+            "",
+            f"Encoding of a depth image beside each picture, 16UC1 or 32FC1: the true one of {SCENE}, of any "
+            f"other source that of a print {PRINT_M:g} m ahead. Empty for none.",
+        ),
+        camera_info_url=declared(
+            "camera_info_url",
+            "",
+            "File of a calibration, as camera_calibration writes it; empty for a plain pinhole.",
+        ),
     )
 
 
-def _prepared_frames(settings: Settings) -> Iterator[ImageRgb]:
+def _rendering(settings: Settings, calibration: CameraInfo | None) -> Rendering | None:
+    """The rendered scene, seen by the calibrated camera; None for another source."""
+    if settings.source != SCENE:
+        return None
+    width, height = SCENE_SIZE_WH if settings.size_wh == (0, 0) else settings.size_wh
+    try:
+        camera = pinhole_from_msg(calibration or pinhole((height, width), Header()), rectified=False)
+    except InvalidCameraError as error:
+        raise SourceError(f"camera_info_url {settings.camera_info_url!r}: {error}") from error
+    return render(tilted_view(camera, SCENE_DISTANCE_M))
+
+
+def _prepared_frames(settings: Settings, rendering: Rendering | None) -> Iterator[ImageRgb]:
     """The source's frames, panned and resized."""
+    if rendering is not None:
+        yield from itertools.repeat(rendering.image_rgb)
     for index, image_rgb in enumerate(frames(settings.source, loop=settings.loop)):
         window = panned(image_rgb, index / settings.rate, settings.pan)
         if settings.size_wh != (0, 0):
@@ -237,6 +354,8 @@ def _photograph(name: str) -> ImageRgb:
         raise SourceError(
             f"scikit-image has no photograph {name!r} here; try astronaut, coffee or rocket"
         ) from error
+    if not isinstance(image, np.ndarray):
+        raise SourceError(f"{name!r} of scikit-image is no photograph; try astronaut, coffee or rocket")
     if image.ndim == 2:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     return image[..., :3]
