@@ -35,8 +35,9 @@ from sam_ros.fast.upscaling import Answer
 from sam_ros.masks import Masks
 from sam_ros.prompt import Prompt
 
-# Prompts per pass through the decoder. A GPU wants many, its memory bounds them: 60 MB a prompt for 1024 px.
-# A CPU takes one image after another, its caches hold no more, but the tokens of all together.
+# Prompts per pass through the decoder. A GPU is faster the more there are; each takes 60 MB at 1024 px.
+# On a CPU the tokens of all prompts share a pass, but images are computed one prompt after another: more of
+# them would not fit into its caches.
 DECODE_BATCH = {"cuda": 32, "cpu": 16}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU_INSTRUCTIONS = {  # any of which makes a precision fast; the last are of ARM
@@ -46,7 +47,7 @@ CPU_INSTRUCTIONS = {  # any of which makes a precision fast; the last are of ARM
 
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, as pinned memory of the host also reports it
 
-# Rows of the table of sparse embeddings; -1, the padding token, comes first.
+# How PromptEncoder labels tokens that are not points, whose labels are 0 and 1.
 PADDING_LABEL, BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL = -1, 2, 3
 
 
@@ -355,7 +356,7 @@ def _order(predicted_iou: npt.NDArray[np.float32], three: bool) -> npt.NDArray[n
 
 def _is_finite(masks: Masks) -> bool:
     values = (masks.predicted_iou, masks.other_predicted_iou, masks.low_res_logits)
-    return all(bool(np.isfinite(some).all()) for some in values)
+    return all(bool(np.isfinite(array).all()) for array in values)
 
 
 def _label_embeddings(sam: Sam) -> torch.Tensor:

@@ -27,7 +27,7 @@ from benchmark.timing import Effort
 from sam_ros.core.architecture import Architecture
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
 from sam_ros.core.grid import padded_grid
-from sam_ros.fast.decoder import FastMaskDecoder
+from sam_ros.fast.folded import fastest_decoder
 from sam_ros.prompt import Prompt
 from training.train import SAM_TINY
 
@@ -210,7 +210,7 @@ def _operations(_: torch.Size, a: torch.Size, b: torch.Size, *__: object, **___:
 def test_multiply_adds_of_a_click_are_those_of_its_products() -> None:
     """All that torch counts but for the tokens' own layers."""
     sam = random_sam("vit_b")
-    decoder = FastMaskDecoder(sam)
+    decoder = fastest_decoder(sam)
     with torch.inference_mode():
         embedding = torch.zeros(1, 256, 64, 64)
         first = decoder.prepare(embedding)

@@ -27,7 +27,7 @@ class Details(NamedTuple):
 
     @classmethod
     def of(cls, levels: Levels) -> Details:
-        """Those of one image."""
+        """Bring the levels of one image into that order."""
         rows, columns = levels.embedding.shape[2:]
         eighth = levels.eighth.reshape(-1, rows, 2, columns, 2)  # C/4, h, dy, w, dx
         # C/8, h, dy, dy of dy, w, dx, dx of dx

@@ -1,4 +1,4 @@
-"""Arrays to the device and back; a GPU's through page-locked memory, which it copies without the CPU."""
+"""Arrays to the device and back, for a GPU through page-locked memory, which it copies without the CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from torch import Tensor
 
 
 def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """The array as a tensor; a GPU gets it in the order of its stream, the caller does not wait.
+    """The array as a tensor on a device.
+
+    For a GPU the copy only joins its current stream: what that computes next sees it, and the caller need not
+    wait.
 
     Args:
         array: any shape; on the CPU the tensor shares its memory.
@@ -27,7 +30,7 @@ def to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
-    """Tensors of one device as arrays; a GPU is waited for once, not for each."""
+    """Tensors of one device as arrays. A GPU is waited for once, not once for each tensor."""
     device = tensors[0].device
     if device.type == "cpu":
         return [tensor.numpy() for tensor in tensors]
