@@ -13,8 +13,8 @@ first summand are made once per image, see ``folding``; those of the second need
 values: half the work that the image itself would be, and far less memory to go through. Up to rounding the
 result is the same.
 
-A click on ViT-B is 1.3 times as fast as with ``decoder``, 16 mixed prompts 1.6 times; with the half as many
-channels of sam_tiny nothing is gained (benchmark/README.md).
+A click on ViT-B is 1.3 times as fast as with ``decoder``, 16 mixed prompts 1.6 times; with sam_tiny, which
+has half as many channels, nothing is gained (benchmark/README.md).
 
 Weights and scores are kept with positions last: a softmax over the few tokens is quick only across many
 positions.
