@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sam_ros.core.grid import Grid
 from sam_ros.node.parameters import Parameters
 from sam_ros.predictor import Predictor, is_fast
 from sam_ros.prompt import FOREGROUND, Prompt
@@ -62,14 +63,14 @@ def warm_up(predictor: Predictor, should_stop: Callable[[], bool]) -> None:
     image_rgb = np.zeros((side, side, 3), np.uint8)
     for _ in range(2 if predictor.device.type == "cuda" else 1):
         embedding = predictor.encode(image_rgb, should_stop)
-        for prompt in _prompts_of_each_shape(side):
+        for prompt in _prompts_of_each_shape(embedding.grid):
             predictor.decode(embedding, [prompt])
 
 
-def _prompts_of_each_shape(side: int) -> list[Prompt]:
+def _prompts_of_each_shape(grid: Grid) -> list[Prompt]:
     """Those that the first clicks will have; a box needs none of its own, its shapes are two points'."""
-    points, labels = np.full((3, 2), side / 2), np.full(3, FOREGROUND)
-    logits = np.zeros((side // 4, side // 4), np.float32)
+    points, labels = np.full((3, 2), grid.original_hw[0] / 2), np.full(3, FOREGROUND)
+    logits = np.zeros((grid.low_res_size, grid.low_res_size), np.float32)
     prompts = [Prompt(points[:count], labels[:count]) for count in (1, 2, 3)]
     return [*prompts, Prompt(low_res_logits=logits), Prompt(points[:1], labels[:1], low_res_logits=logits)]
 
