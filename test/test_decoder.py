@@ -53,7 +53,7 @@ def test_folded_it_equals_upstream_on_trained_weights(masked: bool) -> None:
     torch.manual_seed(0)
     with torch.inference_mode():
         features = sam.image_encoder(torch.rand(1, 3, 8, 8).repeat_interleave(64, 2).repeat_interleave(64, 3))
-        sparse, pe = torch.randn(4, 2, features.shape[1]), sam.prompt_encoder.get_dense_pe()
+        sparse, pe = torch.randn(4, 2, sam.prompt_encoder.embed_dim), sam.prompt_encoder.get_dense_pe()
         mask = 20 * torch.rand(4, *sam.prompt_encoder.mask_input_size).sub(0.5) if masked else None
         answer = decoder.decode(features, decoder.prepare(features), sparse, mask)
         _, dense = sam.prompt_encoder(None, None, None if mask is None else mask[:, None])
