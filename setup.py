@@ -18,7 +18,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
-        (f"share/{PACKAGE}/config", sorted(map(str, Path("config").glob("*.yaml")))),
+        (f"share/{PACKAGE}/config", sorted(map(str, Path("config").iterdir()))),
         (f"share/{PACKAGE}/launch", sorted(map(str, Path("launch").glob("*.launch.py")))),
     ],
     zip_safe=False,

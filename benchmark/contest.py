@@ -145,16 +145,27 @@ def find_weights(model_type: str, folder: Path) -> Weights:
 
 def random_sam(model_type: str, seed: int = 0) -> Sam:
     """An official architecture whose every parameter is random: upstream begins some with zeros."""
-    torch.manual_seed(seed)
     architecture = MODELS[model_type].architecture
     if architecture is None:
         raise ValueError(f"{model_type} has its architecture in its file: there is nothing to make at random")
-    sam = build_sam(architecture)
-    with torch.no_grad():
-        for name, parameter in sam.named_parameters():
-            if parameter.ndim == 1 or "pos" in name or "bias" in name:
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-    return sam.requires_grad_(False)
+    torch.manual_seed(seed)
+    sam = build_sam(architecture).requires_grad_(False)
+    for name, parameter in sam.named_parameters():
+        if parameter.ndim == 1 or "pos" in name or "bias" in name:
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    _measure_batch_norms(sam.image_encoder)
+    return sam
+
+
+def _measure_batch_norms(encoder: Any) -> None:
+    """Give batch norms the statistics of noise: else a random encoder makes the same of every picture."""
+    norms = [module for module in encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # all of what they see next, nothing of what they begin with
+    if norms:
+        with torch.inference_mode():
+            encoder.train()(torch.randn(1, 3, encoder.img_size, encoder.img_size))
+        encoder.eval()
 
 
 def predict(

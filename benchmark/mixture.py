@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sam_ros.masks import logits_from_mask
+from sam_ros.core.grid import logits_from_mask, padded_grid
 from sam_ros.prompt import BACKGROUND, FOREGROUND, Prompt
 
 Floats = npt.NDArray[np.float64]
@@ -75,4 +75,4 @@ def _logits(box: Floats, size_hw: tuple[int, int], image_size: int) -> npt.NDArr
     rows, columns = np.ogrid[: size_hw[0], : size_hw[1]]
     (x, y), (half_w, half_h) = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
     ellipse = ((columns - x) / half_w) ** 2 + ((rows - y) / half_h) ** 2 <= 1
-    return logits_from_mask(ellipse, size_hw, image_size)
+    return logits_from_mask(ellipse, padded_grid(size_hw, image_size))

@@ -13,6 +13,7 @@ from benchmark.contest import Contest
 from benchmark.images import SIZES_HW, ImageRGB, photograph
 from benchmark.results import Result
 from benchmark.timing import Action, interleaved, peak_mb
+from sam_ros.predictor import Predictor
 
 THEIRS = "ResizeLongestSide, Sam.preprocess"
 
@@ -41,12 +42,11 @@ def _measure(contest: Contest, size: str) -> list[Result]:
     ]
 
 
-def preprocessed(predictor: Any, image_rgb: ImageRGB) -> torch.Tensor:
+def preprocessed(predictor: Predictor, image_rgb: ImageRGB) -> torch.Tensor:
     """(1, 3, S, S): what this project's encoder gets of an image (H, W, 3) uint8."""
-    preprocess = getattr(predictor, "preprocess", None) or predictor._preprocess
+    grid = predictor.grid((image_rgb.shape[0], image_rgb.shape[1]))
     with torch.inference_mode():
-        made: torch.Tensor = preprocess(image_rgb)
-        return made
+        return predictor._preprocess(image_rgb, grid)
 
 
 def preprocessed_by_upstream(theirs: SamPredictor, image_rgb: ImageRGB) -> torch.Tensor:

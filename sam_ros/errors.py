@@ -63,3 +63,9 @@ class ModelOutputError(SamRosError):
     """The model produced values that are not finite; nothing of that answer is usable."""
 
     kind = "model output"
+
+
+class EncodeCancelledError(SamRosError):
+    """``should_stop`` became true while an image was being encoded."""
+
+    kind = "cancelled"

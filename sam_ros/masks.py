@@ -1,4 +1,4 @@
-"""The masks of one object, and pure functions between masks, boxes, label images and low-res logits."""
+"""The masks of one object, and pure functions between masks, boxes and label images."""
 
 from __future__ import annotations
 
@@ -84,45 +84,3 @@ def draw_labels(masks: Sequence[BoolMask], scores: Sequence[float], image: npt.N
     worst_first = sorted(range(len(masks)), key=lambda i: (scores[i], -i))
     for index in worst_first:
         np.copyto(image, np.uint16(index + 1), where=masks[index])
-
-
-def resized_hw(original_hw: tuple[int, int], image_size: int) -> tuple[int, int]:
-    """The size (H, W) to which SAM resizes an image before padding it to ``image_size`` squared.
-
-    ResizeLongestSide.get_preprocess_shape in segment_anything/utils/transforms.py.
-    """
-    scale = image_size / max(original_hw)
-    return int(original_hw[0] * scale + 0.5), int(original_hw[1] * scale + 0.5)
-
-
-def logits_from_mask(
-    mask: npt.NDArray[np.generic], original_hw: tuple[int, int], image_size: int
-) -> npt.NDArray[np.float32]:
-    """A mask image as SAM's mask prompt: logits of +-L, area-resized, -L in the padding.
-
-    Args:
-        mask: (h, w), nonzero is foreground; covers the whole image, at the image's or any other resolution.
-        original_hw: size of the image that the mask covers.
-        image_size: S, the model's input size.
-
-    Returns:
-        (S/4, S/4) float32 in [-L, L], L being MASK_PROMPT_LOGIT: means over the area of each value.
-    """
-    input_h, input_w = resized_hw(original_hw, image_size)
-    foreground = (np.asarray(mask) != 0).astype(np.float32)
-    rows = _area_weights(foreground.shape[0], input_h, image_size // 4)  # (S/4, h)
-    columns = _area_weights(foreground.shape[1], input_w, image_size // 4)  # (S/4, w)
-    coverage = np.clip(rows @ foreground @ columns.T, 0, 1)  # (S/4, S/4); sums of shares round
-    logits: npt.NDArray[np.float32] = (2 * coverage - 1) * np.float32(MASK_PROMPT_LOGIT)
-    return logits
-
-
-def _area_weights(length: int, input_length: int, low_res_length: int) -> npt.NDArray[np.float32]:
-    """(low_res_length, length): the share of each low-res cell that each of ``length`` samples covers, when
-    the samples together cover ``input_length`` of the low-res axis' 4 * low_res_length input pixels.
-    """
-    samples = np.arange(length + 1) * (input_length / length / 4)  # edges, in low-res cells
-    cells = np.arange(low_res_length + 1)
-    low = np.maximum(cells[:-1, None], samples[None, :-1])
-    high = np.minimum(cells[1:, None], samples[None, 1:])
-    return np.clip(high - low, 0, None).astype(np.float32)

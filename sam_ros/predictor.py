@@ -14,10 +14,11 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros.core.checkpoint import load_sam
-from sam_ros.core.grid import Grid, padded_grid
+from sam_ros.core.grid import Grid, SizeHW, padded_grid
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
+    EncodeCancelledError,
     InvalidImageError,
     InvalidPromptError,
     ModelOutputError,
@@ -29,7 +30,7 @@ from sam_ros.fast.image_encoder import encoder_layers
 from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.fast.transfer import to_device, to_host
-from sam_ros.masks import Masks, resized_hw
+from sam_ros.masks import Masks
 from sam_ros.prompt import Prompt
 
 # Prompts per pass through the decoder. A GPU wants many, its memory bounds them: 60 MB a prompt for 1024 px.
@@ -50,30 +51,19 @@ PADDING_LABEL, BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL = -1, 2, 3
 _Result = TypeVar("_Result")
 
 
-class EncodeCancelledError(SamRosError):
-    """``should_stop`` became true while an image was being encoded."""
-
-
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """What the image encoder made of one image; stays on the device.
 
     Attributes:
         features: (1, C, S/16, S/16) float32 tensor; (1, 4C, S/16, S/16) where the encoder has finer levels.
-        original_hw: (H, W) of the image, in pixels.
-        input_hw: (H, W) of the resized image inside the padded square.
-        prepared: what the decoder computes once per image; None has it computed at every ``decode``.
+        grid: where the image lies in the model's input and low-res logits.
+        prepared: what the decoder computes once per image.
     """
 
     features: torch.Tensor
-    original_hw: tuple[int, int]
-    input_hw: tuple[int, int]
-    prepared: Prepared | None = None
-
-    @property
-    def grid(self) -> Grid:
-        """Where the image lies in the model's input and low-res logits."""
-        return padded_grid(self.original_hw, 16 * self.features.shape[-1])
+    grid: Grid
+    prepared: Prepared
 
 
 def load_predictor(
@@ -155,6 +145,7 @@ class Predictor:
         self.image_size = int(sam.image_encoder.img_size)
         """S: images are resized to this longest side and padded to a square of it."""
         self._prompt_encoder = sam.prompt_encoder
+        self._prompt_size = int(sam.prompt_encoder.input_image_size[0])
         on_gpu = sam.device.type == "cuda"
         # A click does not wait for the image that is being encoded.
         self._encode_stream = _stream(sam.device, priority=0)
@@ -163,7 +154,7 @@ class Predictor:
             torch.backends.cudnn.allow_tf32 = False
         with torch.inference_mode():
             preprocessor = GpuPreprocessor if on_gpu else CpuPreprocessor
-            self._preprocess = preprocessor(self.image_size, sam.pixel_mean, sam.pixel_std)
+            self._preprocess = preprocessor(sam.pixel_mean, sam.pixel_std)
             postprocessor = GpuPostprocessor if on_gpu else CpuPostprocessor
             self._postprocess = postprocessor(sam.mask_threshold)
             self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
@@ -177,6 +168,17 @@ class Predictor:
             return {}
         now, peak = torch.cuda.memory_reserved(self.device), torch.cuda.max_memory_reserved(self.device)
         return {"memory": now / 1e6, "peak memory": peak / 1e6}
+
+    def grid(self, original_hw: SizeHW) -> Grid:
+        """Where an image lies in this model's input, in the coordinates of its prompts and in low-res logits.
+
+        Args:
+            original_hw: (H, W) of the image.
+
+        Raises:
+            InvalidImageError: the image is empty, or so elongated that a side shrinks to nothing.
+        """
+        return padded_grid(original_hw, self.image_size, self._prompt_size)
 
     def encode(
         self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool] = lambda: False
@@ -198,17 +200,16 @@ class Predictor:
         return self._within_memory(1, lambda _: self._encode(image_rgb, should_stop))
 
     def _encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Embedding:
-        _check_image(image_rgb, self.image_size)
-        original_hw = (image_rgb.shape[0], image_rgb.shape[1])
+        _check_image(image_rgb)
+        grid = self.grid((image_rgb.shape[0], image_rgb.shape[1]))
         with torch.inference_mode(), torch.cuda.stream(self._encode_stream):
             if should_stop():
                 raise EncodeCancelledError("encoding was cancelled")
-            pixels = self._preprocess(image_rgb)
+            pixels = self._preprocess(image_rgb, grid)
             features, is_finite, *prepared = self._compute(pixels, should_stop=should_stop)
             if not bool(is_finite):  # on a GPU this waits until all is computed
                 raise ModelOutputError(f"{self.model_type} in {self.precision}: the embedding is not finite")
-        size_hw = resized_hw(original_hw, self.image_size)
-        return Embedding(features, original_hw, size_hw, self._decoder.prepared(*prepared))
+        return Embedding(features, grid, self._decoder.prepared(*prepared))
 
     def _compute_embedding(
         self, pixels: torch.Tensor, should_stop: Callable[[], bool] = lambda: False
@@ -246,7 +247,7 @@ class Predictor:
         """
         multimask = _one_flag_each("multimask_output", multimask_output, len(prompts))
         only_best = _one_flag_each("best_only", best_only, len(prompts))
-        self._check_logits_size(prompts)
+        self._check_logits_size(prompts, embedding.grid.low_res_size)
         flags = list(zip(multimask, only_best, strict=True))
         batches = _batches(prompts, DECODE_BATCH[self.device.type])
         largest = max((len(indexes) for indexes in batches), default=1)
@@ -260,7 +261,7 @@ class Predictor:
         with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
             for indexes in _batches(prompts, most):
                 answer = self._decode_batch(embedding, [prompts[i] for i in indexes])
-                finished = self._finish(answer, [flags[i] for i in indexes], embedding)
+                finished = self._finish(answer, [flags[i] for i in indexes], embedding.grid)
                 answers.update(zip(indexes, finished, strict=True))
         return [answers[i] for i in range(len(prompts))]
 
@@ -285,8 +286,7 @@ class Predictor:
                 f"smaller model: {error}"
             ) from error
 
-    def _check_logits_size(self, prompts: Sequence[Prompt]) -> None:
-        side = self.image_size // 4
+    def _check_logits_size(self, prompts: Sequence[Prompt], side: int) -> None:
         for index, prompt in enumerate(prompts):
             if prompt.low_res_logits is not None and prompt.low_res_logits.shape != (side, side):
                 raise InvalidPromptError(
@@ -296,15 +296,14 @@ class Predictor:
 
     def _decode_batch(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
         """The decoder's answer to B prompts of one kind, see ``_batches``."""
-        prepared = embedding.prepared or self._decoder.prepare(embedding.features)
-        sparse = self._sparse_embeddings(embedding, prompts)
+        sparse = self._sparse_embeddings(prompts, embedding.grid)
         given = [prompt.low_res_logits for prompt in prompts if prompt.low_res_logits is not None]
         logits = to_device(np.stack(given), self.device) if given else None  # of all prompts or of none
-        return self._decoder.decode(embedding.features, prepared, sparse, logits)
+        return self._decoder.decode(embedding.features, embedding.prepared, sparse, logits)
 
-    def _sparse_embeddings(self, embedding: Embedding, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for T equal tokens each."""
-        coords, labels = _tokens(prompts, embedding)
+    def _sparse_embeddings(self, prompts: Sequence[Prompt], grid: Grid) -> torch.Tensor:
+        """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for prompts of T tokens."""
+        coords, labels = _tokens(prompts, grid.prompt_scale_xy)
         encoder = self._prompt_encoder
         labels_on_device = to_device(labels, self.device)
         positions = encoder.pe_layer.forward_with_coords(
@@ -313,9 +312,7 @@ class Predictor:
         is_padding = (labels_on_device == PADDING_LABEL).unsqueeze(-1)
         return positions.masked_fill(is_padding, 0.0) + self._label_embeddings[labels_on_device + 1]
 
-    def _finish(
-        self, answer: Answer, flags: Sequence[tuple[bool, bool]], embedding: Embedding
-    ) -> list[Masks]:
+    def _finish(self, answer: Answer, flags: Sequence[tuple[bool, bool]], grid: Grid) -> list[Masks]:
         """The wanted masks of every prompt of a batch, at the size of the image, on the host.
 
         ``flags`` tells of each prompt whether it wants three masks and whether the best of them is enough.
@@ -331,10 +328,7 @@ class Predictor:
         finished = [
             Masks(masks, iou[order[: len(masks)]], stability, low_res, iou[order[len(masks) :]])
             for (masks, stability, low_res), iou, order in zip(
-                self._postprocess(logits, embedding.input_hw, embedding.original_hw),
-                predicted_iou,
-                orders,
-                strict=True,
+                self._postprocess(logits, grid), predicted_iou, orders, strict=True
             )
         ]
         if not all(_is_finite(masks) for masks in finished):
@@ -369,12 +363,10 @@ def _label_embeddings(sam: Sam) -> torch.Tensor:
     return torch.cat([table.weight for table in tables])
 
 
-def _check_image(image_rgb: npt.NDArray[np.uint8], image_size: int) -> None:
+def _check_image(image_rgb: npt.NDArray[np.uint8]) -> None:
     shape, dtype = getattr(image_rgb, "shape", None), getattr(image_rgb, "dtype", None)
     if shape is None or len(shape) != 3 or shape[2] != 3 or dtype != np.uint8:
         raise InvalidImageError(f"image_rgb must be (H, W, 3) uint8, got {shape} {dtype}")
-    if 0 in shape or 0 in resized_hw(shape[:2], image_size):
-        raise InvalidImageError(f"image_rgb of {shape[1]} x {shape[0]} pixels is empty or too elongated")
 
 
 def _one_flag_each(name: str, flags: bool | Sequence[bool], count: int) -> list[bool]:
@@ -400,24 +392,23 @@ def _batches(prompts: Sequence[Prompt], most: int) -> Iterator[list[int]]:
 
 
 def _tokens(
-    prompts: Sequence[Prompt], embedding: Embedding
+    prompts: Sequence[Prompt], scale_xy: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """(B, T, 2) float32 coordinates in the model's input frame and (B, T) labels of B prompts."""
-    scale = np.divide(embedding.input_hw[::-1], embedding.original_hw[::-1])  # x, y
-    pairs = [_prompt_tokens(prompt, scale) for prompt in prompts]
+    """(B, T, 2) float32 coordinates in the square that prompts refer to and (B, T) labels of B prompts."""
+    pairs = [_prompt_tokens(prompt, scale_xy) for prompt in prompts]
     return np.stack([coords for coords, _ in pairs]), np.stack([labels for _, labels in pairs])
 
 
 def _prompt_tokens(
-    prompt: Prompt, scale: npt.NDArray[np.float64]
+    prompt: Prompt, scale_xy: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """(T, 2) and (T,): the points, then the box's corners or, without a box, the padding token."""
     coords, labels = [np.empty((0, 2))], [np.empty(0, np.int64)]
     if prompt.point_coords is not None and prompt.point_labels is not None:
-        coords.append(prompt.point_coords * scale)
+        coords.append(prompt.point_coords * scale_xy)
         labels.append(prompt.point_labels)
     if prompt.box is not None:
-        coords.append(prompt.box.reshape(2, 2) * scale)
+        coords.append(prompt.box.reshape(2, 2) * scale_xy)
         labels.append(np.array([BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL]))
     elif prompt.num_points:
         coords.append(np.zeros((1, 2)))

@@ -54,6 +54,7 @@ STOP_SEC = 10.0
 FOLLOW_SEC = 3.0
 TRIES = 3  # a frame that the network lost cannot be prompted on: then the next one is taken
 OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray, "overlay": Image}
+EXECUTABLES = {"sam_node": "sam_ros.node.sam_node", "camera": "sam_ros.tools.camera"}
 COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"
 
 BRIDGE = CvBridge()
@@ -339,7 +340,7 @@ def show(answer: Answer, clicked: Thing, prompts: dict[Thing, str]) -> None:
 def program(name: str, log_folder: Path, *parameters: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run an executable of sam_ros in a process of its own, which is ended in any case."""
     settings = [argument for parameter in parameters for argument in ("-p", parameter)]
-    command = [sys.executable, "-m", f"sam_ros.{name}", "--ros-args", *settings]
+    command = [sys.executable, "-m", EXECUTABLES[name], "--ros-args", *settings]
     with log_path(log_folder, name).open("wb") as log:
         # In a session of its own: Ctrl-C in the terminal reaches the client alone, which ends the others.
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_ros.core.frames import EmbeddedFrame, Frame
-from sam_ros.core.grid import padded_grid
+from sam_ros.core.grid import Grid, padded_grid
+from sam_ros.errors import EncodeCancelledError
 from sam_ros.masks import Masks
-from sam_ros.predictor import EncodeCancelledError
 from sam_ros.prompt import Prompt
 
 SIZE_HW = (6, 8)
@@ -36,6 +36,8 @@ def embedded_frame(
 class FakeModel:
     """Encodes an image to the number it holds; decodes points, boxes and logits to recognisable masks."""
 
+    model_type, precision, device = "fake", "float32", "cpu"
+
     def __init__(self) -> None:
         self.encoded: list[int] = []
         self.decoded: list[tuple[int, list[Prompt], list[bool]]] = []
@@ -48,6 +50,12 @@ class FakeModel:
         self.next_logits: list[npt.NDArray[np.float32]] = []
         self.scores = np.array([0.9, 0.8, 0.7], np.float32)
         self.stability_scores = np.array([0.4, 0.3, 0.2], np.float32)
+
+    def grid(self, original_hw: tuple[int, int]) -> Grid:
+        return padded_grid(original_hw, IMAGE_SIZE)
+
+    def memory_mb(self) -> dict[str, float]:
+        return {}
 
     def encode(self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool]) -> Any:
         number = int(image_rgb[0, 0, 0])

@@ -96,7 +96,9 @@ def test_the_first_click_box_or_mask_creates_an_object(update: ClickedUpdate) ->
 
 @pytest.mark.parametrize("update", [OTHER_FOREGROUND, OTHER_BOX])
 @pytest.mark.parametrize("first", [FOREGROUND, BOX])
-def test_a_foreground_click_or_box_replaces_it(first: ClickedUpdate, update: ClickedUpdate) -> None:
+def test_a_foreground_click_or_box_replaces_the_clicked_object(
+    first: ClickedUpdate, update: ClickedUpdate
+) -> None:
     table = updated(ObjectTable(), first, BACKGROUND, update)
     assert ids(table) == ["_2"] and clicked_id(table) == "_2"
     (one,) = table.objects
@@ -116,14 +118,14 @@ def test_in_join_mode_clicks_and_boxes_join_the_clicked_object() -> None:
 
 
 @pytest.mark.parametrize("click_mode", CLICK_MODES)
-def test_a_background_click_joins_it(click_mode: str) -> None:
+def test_a_background_click_joins_the_clicked_object(click_mode: str) -> None:
     table = updated(ObjectTable(), BOX, BACKGROUND, click_mode=click_mode)
     (one,) = table.objects
     assert (one.id, one.points, one.box_xyxy) == ("_1", (BACKGROUND,), BOX.box_xyxy)
 
 
 @pytest.mark.parametrize("click_mode", CLICK_MODES)
-def test_a_background_click_alone_is_refused(click_mode: str) -> None:
+def test_a_background_click_without_a_clicked_object_is_refused(click_mode: str) -> None:
     program, _ = programmed(ObjectTable(), boxed("a"))
     for table in (ObjectTable(), program, updated(ObjectTable(), FOREGROUND).cleared()):
         with pytest.raises(InvalidPromptError, match="needs a clicked object") as caught:
@@ -131,7 +133,7 @@ def test_a_background_click_alone_is_refused(click_mode: str) -> None:
         assert caught.value.kind == "no object"
 
 
-def test_a_mask_prompt_joins_it_and_replaces_an_earlier_one() -> None:
+def test_a_mask_prompt_joins_and_replaces_an_earlier_mask() -> None:
     table = updated(ObjectTable(), FOREGROUND, MaskPrompt(logits(5)), MaskPrompt(logits(6)))
     (one,) = table.objects
     assert (one.id, one.points) == ("_1", (FOREGROUND,))
@@ -165,7 +167,7 @@ def test_a_table_never_changes() -> None:
 # On other frames.
 
 
-def test_on_its_own_frame_it_asks_with_all_that_was_given() -> None:
+def test_on_its_own_frame_an_object_is_asked_for_by_all_that_was_given() -> None:
     table = updated(ObjectTable(), BOX, BACKGROUND, MaskPrompt(logits(5)))
     prompt = table.objects[0].prompt_on(HERE)
     np.testing.assert_array_equal(prompt.point_coords, [[5, 6]])
@@ -180,7 +182,7 @@ def test_a_click_alone_asks_with_nothing_else() -> None:
     assert prompt.is_single_point
 
 
-def test_elsewhere_it_contributes_its_logits_only() -> None:
+def test_on_another_frame_an_object_is_asked_for_by_its_logits_only() -> None:
     (one,) = updated(ObjectTable(), BOX, BACKGROUND, MaskPrompt(logits(5))).objects
     prompt = one.prompt_on(LATER)
     assert prompt.point_coords is None and prompt.box is None
@@ -215,7 +217,7 @@ def test_replacing_elsewhere_leaves_nothing_of_the_old() -> None:
     assert (one.id, one.sequence, one.prior_logits) == ("_2", 2, None)
 
 
-def test_an_older_frame_is_elsewhere_too() -> None:
+def test_refining_on_an_older_frame_drops_the_points_too() -> None:
     table = updated(ObjectTable(), FOREGROUND, target=LATER)
     (one,) = updated(table, BACKGROUND, target=HERE).objects
     assert (one.sequence, one.points) == (1, (BACKGROUND,))
@@ -261,7 +263,7 @@ def test_an_object_that_was_lost_later_is_refined_on_its_own_frame() -> None:
     assert (one.id, one.points, one.is_lost) == ("_1", (FOREGROUND, BACKGROUND), False)
 
 
-def test_or_on_the_one_where_it_was_last_seen() -> None:
+def test_an_object_that_was_lost_later_is_refined_on_the_frame_where_it_was_last_seen() -> None:
     table = updated(ObjectTable(), FOREGROUND)
     table = lost(table.with_objects([replace(one, logits_sequence=2) for one in table.objects]))
     (one,) = updated(table, BACKGROUND, target=LATER).objects
@@ -311,7 +313,7 @@ def test_an_object_prompted_anew_has_no_logits_of_before() -> None:
     assert after.objects[0].low_res_logits is None
 
 
-def test_unlisted_and_unnamed_ones_are_dropped() -> None:
+def test_unlisted_and_unnamed_objects_are_dropped() -> None:
     table, _ = programmed(ObjectTable(), boxed("a"), boxed(""), boxed("b"), boxed(""))
     assert ids(table) == ["a", "_1", "b", "_2"]
     table, refused = programmed(table, boxed("b"), boxed(""))
@@ -344,7 +346,7 @@ def test_the_clicked_object_is_not_touched() -> None:
     assert table.objects[0].points == (FOREGROUND,) and clicked_id(table) == "_1"
 
 
-def test_an_empty_array_leaves_none() -> None:
+def test_an_empty_array_leaves_no_program_object() -> None:
     table, _ = programmed(ObjectTable(), boxed("a"), boxed(""))
     table, refused = programmed(table)
     assert (ids(table), refused) == ([], ())
@@ -438,7 +440,7 @@ def test_undoing_the_first_click_leaves_the_others() -> None:
     assert ids(undone) == ["a"] and undone.clicked_object is None
 
 
-def test_clear_leaves_none() -> None:
+def test_clear_leaves_no_object() -> None:
     table, _ = programmed(updated(ObjectTable(), FOREGROUND), boxed("a"))
     assert table.cleared().objects == () and table.cleared().clicked_object is None
 

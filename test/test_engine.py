@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,6 @@ from sam_ros.node.engine import Engine
 from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest, WaitingPrompts
-from sam_ros.predictor import Predictor
 
 SECOND = 1_000_000_000
 
@@ -87,9 +86,7 @@ class Rig:
         self.statistics = Statistics()
         self.waiting = waiting
         self.num_read = 0
-        self.engine = Engine(
-            cast(Predictor, self.predictor), self.read_image, self.heard, settings, self.statistics, waiting
-        )
+        self.engine = Engine(self.predictor, self.read_image, self.heard, settings, self.statistics, waiting)
         self.engine.start()
 
     def read_image(self, data: bytes) -> npt.NDArray[np.uint8]:
@@ -558,7 +555,7 @@ def test_three_masks_only_for_a_single_point(rig: Rig) -> None:
     assert outputs[0].candidates is outputs[0].objects[0][1]
 
 
-def test_multimask_output_off(make_rig: Callable[..., Rig]) -> None:
+def test_without_multimask_output_a_single_point_gets_one_mask(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(multimask_output=False)
     rig.embed(1)
     rig.click()
@@ -592,7 +589,7 @@ def test_candidates_are_made_only_where_somebody_wants_them(rig: Rig) -> None:
     assert rig.outputs(2)[1].candidates is not None
 
 
-def test_elsewhere_an_object_contributes_its_logits(rig: Rig) -> None:
+def test_on_another_frame_an_object_is_asked_for_by_its_logits(rig: Rig) -> None:
     rig.embed(1, 2)
     rig.click(x=3, at=1)
     rig.program(program_point("a", 5), at=2)
@@ -906,7 +903,7 @@ def test_clear_and_undo_show_in_the_next_set(following: Rig) -> None:
     assert following.ids(following.outputs(4)[3]) == []
 
 
-def test_cleared_while_a_frame_is_being_answered_it_shows_nothing(following: Rig) -> None:
+def test_a_frame_that_is_being_answered_while_objects_are_cleared_shows_none(following: Rig) -> None:
     following.embed(1)
     following.click()
     wait_until(lambda: following.engine.num_objects, "the object")
@@ -943,7 +940,7 @@ def test_a_frame_that_is_encoded_late_for_a_prompt_is_not_answered(make_rig: Cal
     assert not rig.heard.drops
 
 
-def test_stamps_increase_strictly(following: Rig) -> None:
+def test_the_stamps_of_sets_of_answers_increase_strictly(following: Rig) -> None:
     following.embed(1)
     following.image(2, stamp_ns=SECOND)
     following.wait_for_encode(2)
@@ -1070,7 +1067,7 @@ def test_following_can_be_switched_at_any_time(make_rig: Callable[..., Rig]) -> 
     assert seconds(rig.outputs(3)) == [1, 2, 3]
 
 
-def test_switched_off_and_on_again_everything_is_in_sight(following: Rig) -> None:
+def test_after_following_was_switched_off_and_on_again_every_object_is_in_sight(following: Rig) -> None:
     following.embed(1)
     following.click(x=0)  # logits of 0: nothing to carry on
     wait_until(lambda: following.engine.num_objects, "the object")

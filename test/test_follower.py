@@ -132,7 +132,7 @@ def test_objects_of_several_frames_are_carried_together() -> None:
 
 
 @pytest.mark.parametrize("forgotten", ["by age", "of another size"])
-def test_from_a_frame_that_is_forgotten_nothing_is_carried(forgotten: str) -> None:
+def test_objects_of_a_frame_that_is_forgotten_are_not_expected(forgotten: str) -> None:
     frames = panned(2, (6, 3))
     follower = follower_of(frames[:1])
     if forgotten == "by age":
@@ -144,7 +144,7 @@ def test_from_a_frame_that_is_forgotten_nothing_is_carried(forgotten: str) -> No
     assert moved_on(follower, [seen(ellipse((300, 200)), 1)], target(2)) == []
 
 
-def test_objects_of_before_following_began_are_taken_to_stay() -> None:
+def test_objects_of_before_following_began_are_assumed_not_to_have_moved() -> None:
     frames = panned(3, (6, 3))
     follower = follower_of(frames[:1])
     follower.clear(first=2)
@@ -165,19 +165,19 @@ def test_an_object_is_asked_for_by_its_logits_and_the_box_around_them() -> None:
     np.testing.assert_array_equal(prompt.low_res_logits, one.low_res_logits)
 
 
-def test_its_box_stays_in_the_image() -> None:
+def test_the_box_that_an_object_is_asked_for_by_stays_in_the_image() -> None:
     height, width = size_hw = (353, 637)
     prompt = prompt_to_follow(seen(np.ones(size_hw, bool), 1), target(1, size_hw))
     assert prompt is not None and prompt.box is not None
     np.testing.assert_allclose(prompt.box, [0, 0, width, height])
 
 
-def test_of_nothing_there_is_nothing_to_ask() -> None:
+def test_an_object_with_an_empty_mask_is_not_asked_for() -> None:
     assert prompt_to_follow(seen(np.zeros(SIZE_HW, bool), 1), target(1)) is None
     assert prompt_to_follow(SegmentedObject("a", "", 0, 0, SIZE_HW), target(1)) is None
 
 
-def test_what_spills_over_is_not_carried_on() -> None:
+def test_of_a_mask_that_spills_over_only_what_is_near_the_expected_one_is_carried_on() -> None:
     carried = seen(ellipse((200, 180), (60, 60)), 1)
     spilled = low_res(ellipse((200, 180), (64, 64)) | ellipse((420, 180), (150, 20)))
     kept = confirmed_object(carried, spilled, target(2))
@@ -189,7 +189,7 @@ def test_what_spills_over_is_not_carried_on() -> None:
     assert kept.low_res_logits[~inside].max() <= spilled[~inside].max()
 
 
-def test_an_object_that_grows_a_little_grows() -> None:
+def test_a_mask_may_grow_a_little_beyond_the_expected_one() -> None:
     grown = low_res(ellipse((200, 180), (66, 66)))
     kept = confirmed_object(seen(ellipse((200, 180), (60, 60)), 1), grown, target(2))
     assert kept is not None
@@ -260,7 +260,7 @@ def test_objects_lost_on_many_frames_are_looked_for_in_turn() -> None:
     assert set.union(*found) == {one.created for one in objects}
 
 
-def test_one_that_shrinks_for_good_counts_as_whole_after_a_while() -> None:
+def test_an_object_that_shrinks_for_good_counts_as_whole_after_a_while() -> None:
     one = seen(ellipse((200, 180), (60, 60)), 1)
     big, small = low_res(ellipse((200, 180), (60, 60))), low_res(ellipse((200, 180), (40, 40)))
     first = confirmed_object(one, big, target(2))

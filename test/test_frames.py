@@ -55,7 +55,7 @@ def test_the_exact_stamp_comes_before_a_near_one() -> None:
     assert [sequence_of(frames.find_embedding(stamp)) for stamp in (1000, 1010, 1020)] == [1, 2, 3]
 
 
-def test_the_nearest_is_taken_else() -> None:
+def test_without_an_exact_stamp_the_nearest_is_taken() -> None:
     frames = with_embeddings(1000, 1100)
     assert sequence_of(frames.find_embedding(1049)) == 1
     assert sequence_of(frames.find_embedding(1051)) == 2

@@ -19,13 +19,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from sam_ros import predictor as predictor_module
+from sam_ros.core.grid import padded_grid
 from sam_ros.core.model import build_sam
 from sam_ros.fast import postprocess, preprocess
 from sam_ros.predictor import Embedding, Predictor
 from sam_ros.prompt import Prompt
 
 CUDA = torch.device("cuda", 0)
-HW, INPUT_HW = (60, 90), (85, 128)
+HW = (60, 90)
+GRID = padded_grid(HW, MINIATURE.image_size)
 
 
 def fake_to_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
@@ -46,7 +48,7 @@ CASES = list(product(ARCHITECTURES, ["float32", "bfloat16", "float16"]))
 def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Predictor]:
     """A predictor on a GPU that is not there."""
     encoder, precision = request.param
-    preprocess._axes_in_order(HW, INPUT_HW)  # looks at values, once for each size, on the CPU
+    preprocess._axes_in_order(HW, GRID.input_hw)  # looks at values, once for each size, on the CPU
     monkeypatch.setattr(predictor_module, "_stream", lambda *_, **__: None)
     monkeypatch.setattr(predictor_module, "to_device", fake_to_device)
     monkeypatch.setattr(predictor_module, "to_host", fake_to_host)
@@ -63,9 +65,9 @@ def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def embedding(fake: Predictor) -> Embedding:
     with torch.inference_mode():
-        pixels = fake._preprocess(np.zeros((*HW, 3), np.uint8))
+        pixels = fake._preprocess(np.zeros((*HW, 3), np.uint8), GRID)
         features, _, *prepared = fake._compute_embedding(pixels)
-    return Embedding(features, HW, INPUT_HW, fake._decoder.prepared(*prepared))
+    return Embedding(features, GRID, fake._decoder.prepared(*prepared))
 
 
 def test_an_image_is_encoded_on_the_device(fake: Predictor) -> None:

@@ -54,7 +54,7 @@ def test_undo_restores_the_clicked_object_and_leaves_the_others() -> None:
     assert not objects.undo()
 
 
-def test_only_so_many_states_are_kept() -> None:
+def test_undo_goes_back_only_so_many_changes() -> None:
     objects = ObjectHistory()
     for x in range(UNDO_KEPT + 5):
         click(objects, x)

@@ -17,7 +17,7 @@ from launch import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 ROOT = Path(__file__).parents[1]
-EXECUTABLES = ("sam_node", "camera")
+EXECUTABLES = {"sam_node": "sam_ros.node.sam_node", "camera": "sam_ros.tools.camera"}
 
 # What `ros2 launch` does: include the file with its arguments and run until the end.
 LAUNCH = """
@@ -48,9 +48,9 @@ def prefix(tmp_path: Path) -> Path:
     (index / "sam_ros").touch()
     for name in ("launch", "config"):
         (share / "sam_ros" / name).symlink_to(ROOT / name)
-    for executable in EXECUTABLES:
+    for executable, module in EXECUTABLES.items():
         script = lib / executable
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m sam_ros.{executable} "$@"\n')
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m {module} "$@"\n')
         script.chmod(0o755)
     return tmp_path / "prefix"
 

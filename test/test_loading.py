@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from random_models import MINIATURE, save_random_sam
 
-from sam_ros.errors import WeightsError
+from sam_ros.errors import EncodeCancelledError, WeightsError
 from sam_ros.node.loading import load_warm_predictor, warm_up
 from sam_ros.node.parameters import Parameters
-from sam_ros.predictor import EncodeCancelledError, Predictor, load_predictor
+from sam_ros.predictor import Predictor, load_predictor
 
 
 class Log:

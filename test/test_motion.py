@@ -88,7 +88,7 @@ def test_where_nothing_moves_logits_stay() -> None:
 
 
 @pytest.mark.parametrize("size_hw", [(480, 640), (640, 480), (517, 333), (100, 90)])
-def test_images_of_any_shape(size_hw: tuple[int, int]) -> None:
+def test_logits_move_in_images_of_any_shape(size_hw: tuple[int, int]) -> None:
     height, width = size_hw
     image = textured(size_hw)
     middle = (width // 2, height // 2)
@@ -188,13 +188,13 @@ def test_few_points_tell_only_a_shift_and_none_tells_nothing() -> None:
     np.testing.assert_array_equal(find_motion(starts[:0], ends[:0], ONE[:0]), STILL)
 
 
-def test_an_object_does_not_explode_in_one_step() -> None:
+def test_a_motion_that_magnifies_too_much_counts_as_a_shift() -> None:
     starts = np.random.default_rng(0).uniform(0, 20, (40, 2)).astype(np.float32)
     motion = find_motion(starts, starts * 4, ONE[: len(starts)])
     np.testing.assert_array_equal(motion[:, :2], np.eye(2))
 
 
-def test_a_motion_of_pixels_as_one_of_cells() -> None:
+def test_a_motion_of_pixels_is_converted_to_one_of_cells() -> None:
     cell_xy = np.array([2.0, 1.5])
     motion = np.array([[0.9, -0.2, 3.0], [0.2, 0.9, -1.0]])
     cell = np.array([11.0, 7.0])

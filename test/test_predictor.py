@@ -18,9 +18,11 @@ from segment_anything import SamPredictor
 from segment_anything.utils.amg import calculate_stability_score
 
 from sam_ros import predictor as predictor_module
+from sam_ros.core.grid import padded_grid
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
+    EncodeCancelledError,
     InvalidImageError,
     InvalidPromptError,
     ModelOutputError,
@@ -31,7 +33,6 @@ from sam_ros.predictor import (
     CUDA_OUT_OF_MEMORY,
     DECODE_BATCH,
     Embedding,
-    EncodeCancelledError,
     Predictor,
     is_fast,
     load_predictor,
@@ -163,8 +164,8 @@ def vit_b(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Embedding, tu
 
 def test_embedding_is_upstreams(encoded: tuple[Pair, Embedding, tuple[int, int]]) -> None:
     pair, embedding, size_hw = encoded
-    assert embedding.original_hw == size_hw
-    assert embedding.input_hw == pair.upstream.input_size
+    assert embedding.grid.original_hw == size_hw
+    assert embedding.grid.input_hw == embedding.grid.prompt_hw == pair.upstream.input_size
     torch.testing.assert_close(embedding.features, pair.upstream.features, atol=1e-4, rtol=0)
 
 
@@ -254,18 +255,25 @@ def test_no_prompts_no_answers(small_pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    "image",
+    ("image", "message"),
     [
-        np.zeros((10, 10), np.uint8),
-        np.zeros((10, 10, 4), np.uint8),
-        np.zeros((10, 10, 3), np.float32),
-        np.zeros((0, 10, 3), np.uint8),
-        np.zeros((1, 5000, 3), np.uint8),
+        (np.zeros((10, 10), np.uint8), r"image_rgb must be \(H, W, 3\) uint8, got \(10, 10\) uint8"),
+        (np.zeros((10, 10, 4), np.uint8), r"image_rgb must be .* got \(10, 10, 4\) uint8"),
+        (np.zeros((10, 10, 3), np.float32), r"image_rgb must be .* got \(10, 10, 3\) float32"),
+        (np.zeros((0, 10, 3), np.uint8), "image of 10 x 0 pixels is empty or too elongated"),
+        (np.zeros((1, 5000, 3), np.uint8), "image of 5000 x 1 pixels is empty or too elongated"),
     ],
 )
-def test_wrong_images_are_refused(small_pair: Pair, image: npt.NDArray[Any]) -> None:
-    with pytest.raises(InvalidImageError, match="image_rgb"):
+def test_wrong_images_are_refused(small_pair: Pair, image: npt.NDArray[Any], message: str) -> None:
+    with pytest.raises(InvalidImageError, match=message):
         small_pair.ours.encode(image)
+
+
+def test_the_grid_is_the_one_that_an_image_is_encoded_with(small_pair: Pair) -> None:
+    assert small_pair.ours.grid((7, 11)) == padded_grid((7, 11), 1024)
+    assert small_pair.ours.encode(picture((7, 11))).grid == small_pair.ours.grid((7, 11))
+    with pytest.raises(InvalidImageError, match="image of 1 x 5000 pixels"):
+        small_pair.ours.grid((5000, 1))
 
 
 def test_logits_of_another_model_are_refused(small_pair: Pair) -> None:
@@ -343,10 +351,10 @@ def test_an_image_is_encoded_once_more_after_memory_was_freed(
     preprocess = predictor._preprocess
     failures: list[Exception] = [torch.OutOfMemoryError("full")]
 
-    def failing(image_rgb: Any) -> torch.Tensor:
+    def failing(*arguments: Any) -> torch.Tensor:
         if failures:
             raise failures.pop()
-        return preprocess(image_rgb)
+        return preprocess(*arguments)
 
     monkeypatch.setattr(predictor, "_preprocess", failing)
     predictor.encode(picture((20, 20)))

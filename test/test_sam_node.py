@@ -44,7 +44,7 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import String, UInt8
 from vision_msgs.msg import BoundingBox2D, Detection2D
 
-from sam_ros.core.grid import logits_from_mask, padded_grid
+from sam_ros.core.grid import logits_from_mask
 from sam_ros.errors import DeviceError
 from sam_ros.masks import Masks, tight_box_xyxy
 from sam_ros.node.sam_node import SamNode
@@ -197,7 +197,7 @@ def test_a_mask_prompt_makes_an_object(rig: NodeRig, core: Predictor) -> None:
     mask[20:70, 10:60] = 7
     outputs = rig.outputs_for("mask_prompt", image_msg(mask, "mono8", stamp))
     assert_headers(outputs, stamp)
-    logits = logits_from_mask(mask, padded_grid((H, W), core.image_size))
+    logits = logits_from_mask(mask, core.grid((H, W)))
     assert_outputs(outputs, ask(core, scene(), Prompt(low_res_logits=logits)))
 
 
@@ -206,7 +206,7 @@ def test_a_candidate_sent_back_as_a_mask_prompt_is_chosen(rig: NodeRig, core: Pr
     first = rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
     third = np.ascontiguousarray(pixels_of(first["candidates"])[..., 2])
     outputs = rig.outputs_for("mask_prompt", image_msg(third, "mono8", stamp))
-    logits = logits_from_mask(third, padded_grid((H, W), core.image_size))
+    logits = logits_from_mask(third, core.grid((H, W)))
     prompt = Prompt(np.array([[35, 45]]), np.array([1]), low_res_logits=logits)
     assert_outputs(outputs, ask(core, scene(), prompt))
     assert outputs["segments"].detections[0].id == first["segments"].detections[0].id

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pytest
 from fake_model import FakeModel, embedded_frame
@@ -22,7 +20,6 @@ from sam_ros.core.objects import (
 )
 from sam_ros.core.segmenter import Options, Outputs, Segmented, Segmenter
 from sam_ros.errors import InvalidPromptError
-from sam_ros.predictor import Predictor
 
 OPTIONS = Options()
 FRAME, NEXT = embedded_frame(1, 100), embedded_frame(2, 200)
@@ -35,7 +32,7 @@ class Rig:
     def __init__(self) -> None:
         self.model = FakeModel()
         self.recorded: list[str] = []
-        self.segmenter = Segmenter(cast(Predictor, self.model), lambda name, _: self.recorded.append(name))
+        self.segmenter = Segmenter(self.model, lambda name, _: self.recorded.append(name))
         for frame in (FRAME, NEXT):
             self.segmenter.see(frame.sequence, np.full((6, 8, 3), 90, np.uint8))
         self.table = ObjectTable()

@@ -18,10 +18,10 @@ from upstream_mobile_sam import load_mobile_sam, needs_mobile_sam, save_random_m
 from sam_ros.core.architecture import TinyVitArchitecture
 from sam_ros.core.model import build_sam
 from sam_ros.core.tiny_vit import Attention
-from sam_ros.errors import WeightsError
+from sam_ros.errors import EncodeCancelledError, WeightsError
 from sam_ros.fast import tiny_vit
 from sam_ros.fast.tiny_vit import tiny_vit_layers
-from sam_ros.predictor import EncodeCancelledError, Predictor, load_predictor
+from sam_ros.predictor import Predictor, load_predictor
 
 WHOLE_WINDOWS = replace(MINIATURE_TINY_VIT, window_sizes=(4, 4, 4, 8))
 """Nothing is padded; the last window is the whole image."""

@@ -113,7 +113,7 @@ def _here(one: SegmentedObject, target: Target) -> SegmentedObject:
 def _as_carried(step: Step, one: SegmentedObject) -> Mask:
     """(H, W) the object as its logits are."""
     logits = np.asarray(one.low_res_logits)
-    return np.asarray(upscale_on_cpu(logits, step.embedding.input_hw, step.embedding.original_hw) > 0)
+    return np.asarray(upscale_on_cpu(logits, step.embedding.grid) > 0)
 
 
 def _asked(

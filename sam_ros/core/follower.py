@@ -38,7 +38,7 @@ FEWEST_TO_LOSE = 6  # points; of fewer it means nothing that they are gone
 NEAR = 1 / 32  # of the side of the logits: a mask farther than this from the expected one is discarded
 WHOLE = 0.85  # of the largest area that an object had lately: with less, it is not seen whole
 WHOLE_KEPT = 25  # followed frames after which the part that is still visible becomes the reference
-LOOKS = 4  # in one frame, for objects that were lost on different ones
+LOOKS = 4  # on one frame: for the objects lost on so many earlier frames at most
 LEAST_OVERLAP = 0.3  # IoU of an object's mask with the expected one; with less, it is something else's
 NOT_THE_OBJECT = -4.0  # logit: clearly outside
 
@@ -52,7 +52,7 @@ class Follower:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._views: dict[int, View] = {}
-        self._first = 0  # frames of before were not seen
+        self._first = 0  # earlier frames were not seen
         self._looks = 0
 
     def add(self, sequence: int, view: View, views_kept: int = VIEWS_KEPT) -> None:
@@ -168,7 +168,7 @@ class Follower:
 
 
 def _with_any_reference(one: SegmentedObject) -> SegmentedObject:
-    """The object, so that it is known as it was before it is moved, should it not be confirmed."""
+    """The object with itself as reference if it has none: what to look for if this frame loses it."""
     if one.tracking.reference is not None:
         return one
     return replace(one, tracking=replace(one.tracking, reference=one))

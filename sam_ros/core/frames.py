@@ -9,8 +9,8 @@ from enum import Enum
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from sam_ros.core.protocol import EmbeddedImage
 from sam_ros.errors import SamRosError
-from sam_ros.predictor import Embedding
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class EmbeddedFrame:
     """A frame with its embedding."""
 
     frame: Frame
-    embedding: Embedding
+    embedding: EmbeddedImage
 
     @property
     def stamp_ns(self) -> int:
@@ -66,8 +66,8 @@ class Order(Enum):
     FORGOTTEN = "all frames were forgotten while it was being encoded"
 
 
-JUMP_NS = 2_000_000_000  # a stamp so far back is no delay
-LATE_IN_ORDER = 3  # images, one after the other, that are late but in order among themselves: no delay either
+JUMP_NS = 2_000_000_000  # an image stamped so far back is of another recording, not late
+LATE_IN_ORDER = 3  # so many late images in a row, in order among themselves, are of another recording too
 CAMERA_GONE_NS = 2_000_000_000  # without an image for so long, a camera is gone
 STAMPS_KEPT = 4096  # of images that came: 2 minutes at 30 Hz
 
@@ -86,7 +86,7 @@ class FrameStore:
     def __init__(self, images_kept: int, embeddings_kept: int, stamp_tolerance_ns: int) -> None:
         self._images: deque[Frame] = deque()
         self._embeddings: deque[EmbeddedFrame] = deque()
-        self._errors: WeakKeyDictionary[Frame, SamRosError] = WeakKeyDictionary()
+        self._errors: WeakKeyDictionary[Frame, SamRosError] = WeakKeyDictionary()  # live as long as frames
         self._encoding: Frame | None = None
         self._newest_in_order: Frame | None = None  # of those embedded
         self._late_in_order: list[int] = []  # stamps of the last images, if all of them were late
@@ -287,7 +287,7 @@ class FrameStore:
         return None, (self.encoding or image) if encode_always else image
 
     def may_still_come(self, stamp_ns: int) -> bool:
-        """Whether an image of this stamp, or any for stamp 0, can still come."""
+        """Whether an image of this stamp can still come; for stamp 0 that is any image."""
         newest = self.newest_image
         return newest is None or stamp_ns == 0 or stamp_ns > newest.stamp_ns
 

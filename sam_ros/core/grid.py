@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.errors import InvalidImageError
 from sam_ros.masks import MASK_PROMPT_LOGIT
 
 LOW_RES_STRIDE = 4  # pixels of the prompts' square to one low-res logit, in every model of this family
@@ -28,6 +29,9 @@ class Grid:
         input_hw: (h, w) to which the image is resized for the encoder.
         prompt_size: S, side of the square that prompts refer to; low-res logits are (S/4, S/4).
         prompt_hw: (h, w) of the image in that square.
+
+    Raises:
+        InvalidImageError: the image is empty, or so elongated that its shorter side vanishes in a square.
     """
 
     original_hw: SizeHW
@@ -35,6 +39,11 @@ class Grid:
     input_hw: SizeHW
     prompt_size: int
     prompt_hw: SizeHW
+
+    def __post_init__(self) -> None:
+        if 0 in (*self.original_hw, *self.input_hw, *self.prompt_hw):
+            height, width = self.original_hw
+            raise InvalidImageError(f"an image of {width} x {height} pixels is empty or too elongated")
 
     @property
     def low_res_size(self) -> int:
@@ -55,7 +64,8 @@ class Grid:
         """How many rows and columns of low-res logits the image covers, the last ones perhaps in part.
 
         Args:
-            beyond: so many more, as far as there are any: what is interpolated at the edges needs one.
+            beyond: how many rows and columns of padding to add, as far as the square has any. Bilinear
+                interpolation at the image's lower and right edge reads one.
         """
         rows, columns = (-(-length // LOW_RES_STRIDE) + beyond for length in self.prompt_hw)
         return min(rows, self.low_res_size), min(columns, self.low_res_size)
@@ -68,6 +78,9 @@ def padded_grid(original_hw: SizeHW, input_size: int, prompt_size: int | None = 
         original_hw: (H, W) of the image.
         input_size: side of the encoder's square.
         prompt_size: side of the prompts' square; None where it is the same.
+
+    Raises:
+        InvalidImageError: the image is empty or too elongated.
     """
     prompt_size = prompt_size or input_size
     return Grid(
@@ -80,7 +93,11 @@ def padded_grid(original_hw: SizeHW, input_size: int, prompt_size: int | None = 
 
 
 def squashed_grid(original_hw: SizeHW, input_size: int) -> Grid:
-    """The image stretched to the whole square, as SAM 2 takes it."""
+    """The image stretched to the whole square, as SAM 2 takes it.
+
+    Raises:
+        InvalidImageError: the image is empty.
+    """
     whole = (input_size, input_size)
     return Grid(original_hw, input_size, whole, input_size, whole)
 
@@ -91,7 +108,7 @@ def resized_hw(original_hw: SizeHW, longest_side: int) -> SizeHW:
     ResizeLongestSide.get_preprocess_shape in segment_anything/utils/transforms.py. A side of a very elongated
     image may become 0.
     """
-    scale = longest_side / max(original_hw)
+    scale = longest_side / max(*original_hw, 1)  # an image may be empty
     return int(original_hw[0] * scale + 0.5), int(original_hw[1] * scale + 0.5)
 
 

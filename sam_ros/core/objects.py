@@ -154,7 +154,7 @@ class SegmentedObject:
     Attributes:
         id: unique among the living.
         class_id: what a program calls it, or ''.
-        created: counts the objects of this node; outputs are in this order.
+        created: its number among all objects that this node ever made; outputs are in this order.
         sequence: the frame on which points and box count.
         size_hw: (H, W) of that frame.
         points: clicks on that frame.
@@ -210,8 +210,8 @@ class SegmentedObject:
     def can_be_refined_on(self, target: Target) -> bool:
         """Whether a click on that frame can join it.
 
-        Not while it is lost: its logits would point to the wrong place. On the frame that they are of, they
-        are right.
+        While it is lost, only on the frame that it was prompted on and on that of its logits: elsewhere they
+        would point to the wrong place.
         """
         is_of_it = target.sequence in (self.sequence, self.logits_sequence)
         return self.can_appear_on(target) and (is_of_it or not self.is_lost)

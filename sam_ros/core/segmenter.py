@@ -29,9 +29,9 @@ from sam_ros.core.objects import (
     Update,
     difference,
 )
+from sam_ros.core.protocol import PromptableModel
 from sam_ros.errors import InvalidPromptError, shortened
 from sam_ros.masks import Masks
-from sam_ros.predictor import Predictor
 from sam_ros.prompt import Prompt
 
 
@@ -77,7 +77,7 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What one frame's work came to.
+    """The outcome of one frame's work.
 
     Attributes:
         table: all objects after it; the table that it began with where nothing changed.
@@ -93,7 +93,7 @@ class Segmented:
 
 
 class Segmenter:
-    """Segments objects on embedded frames. Keeps how frames looked, but no objects; any thread may call it.
+    """Segments objects on embedded frames. Remembers how frames looked, but no objects. Thread-safe.
 
     Args:
         model: encodes images and decodes prompts.
@@ -101,7 +101,7 @@ class Segmenter:
     """
 
     def __init__(
-        self, model: Predictor, record: Callable[[str, float], None] = lambda _name, _sec: None
+        self, model: PromptableModel, record: Callable[[str, float], None] = lambda _name, _sec: None
     ) -> None:
         self._model = model
         self._record = record

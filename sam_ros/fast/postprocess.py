@@ -1,8 +1,11 @@
-"""Low-res logits to what people look at: masks at the size of the image, and how stable they are.
+"""From low-res logits to masks at the size of the image, and how stable each mask is.
 
 ``Sam.postprocess_masks`` and ``calculate_stability_score`` of segment_anything together. On the CPU OpenCV
-enlarges and NumPy compares and counts, one mask after the other, in a fraction of the time that torch's
-operators take; a GPU does it with those, and all answers of a batch come to the host in one copy.
+enlarges, NumPy compares and counts, one mask after the other, in a fraction of the time that torch's
+operators take. A GPU uses torch's operators, and all answers of a batch come to the host in one copy.
+
+As upstream does it, logits are enlarged twice: to the square that prompts refer to, of which the padding is
+cut off, and from there to the size of the image. What is cut off is not computed.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam_ros.core.grid import LOW_RES_STRIDE, Grid
 from sam_ros.fast.transfer import to_host
 
 STABILITY_OFFSET = 1.0  # stability_score_offset of SamAutomaticMaskGenerator
@@ -35,25 +39,20 @@ class CpuPostprocessor:
     def __init__(self, mask_threshold: float) -> None:
         self._threshold = mask_threshold
 
-    def __call__(
-        self, logits: Sequence[Tensor], input_hw: tuple[int, int], original_hw: tuple[int, int]
-    ) -> list[HostAnswer]:
+    def __call__(self, logits: Sequence[Tensor], grid: Grid) -> list[HostAnswer]:
         """Finish the wanted masks of several prompts on one image.
 
         Args:
-            logits: (M, S/4, S/4) of each prompt, over the padded square.
-            input_hw: size of the resized image inside the padded square, in its pixels.
-            original_hw: (H, W) of the image.
+            logits: (M, S/4, S/4) of each prompt, over the square that prompts refer to.
+            grid: where the image lies in that square.
         """
-        return [self._finished(of_prompt.numpy(), input_hw, original_hw) for of_prompt in logits]
+        return [self._finished(of_prompt.numpy(), grid) for of_prompt in logits]
 
-    def _finished(
-        self, logits: npt.NDArray[np.float32], input_hw: tuple[int, int], original_hw: tuple[int, int]
-    ) -> HostAnswer:
-        masks = np.empty((len(logits), *original_hw), bool)
+    def _finished(self, logits: npt.NDArray[np.float32], grid: Grid) -> HostAnswer:
+        masks = np.empty((len(logits), *grid.original_hw), bool)
         stability = np.empty(len(logits), np.float32)
         for index, low_res in enumerate(logits):
-            full_size = upscale_on_cpu(low_res, input_hw, original_hw)
+            full_size = upscale_on_cpu(low_res, grid)
             np.greater(full_size, self._threshold, out=masks[index])
             high, low = (
                 int(np.count_nonzero(full_size > self._threshold + offset))
@@ -69,19 +68,15 @@ class GpuPostprocessor:
     def __init__(self, mask_threshold: float) -> None:
         self._threshold = mask_threshold
 
-    def __call__(
-        self, logits: Sequence[Tensor], input_hw: tuple[int, int], original_hw: tuple[int, int]
-    ) -> list[HostAnswer]:
+    def __call__(self, logits: Sequence[Tensor], grid: Grid) -> list[HostAnswer]:
         """As that of ``CpuPostprocessor``."""
-        finished = [self._finished(of_prompt, input_hw, original_hw) for of_prompt in logits]
+        finished = [self._finished(of_prompt, grid) for of_prompt in logits]
         columns = to_host([torch.cat(column) for column in zip(*finished, strict=True)])
         ends = np.cumsum([len(of_prompt) for of_prompt in logits])[:-1]
         return list(zip(*(np.split(column, ends) for column in columns), strict=True))
 
-    def _finished(
-        self, logits: Tensor, input_hw: tuple[int, int], original_hw: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        full_size = upscale(logits, input_hw, original_hw)
+    def _finished(self, logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+        full_size = upscale(logits, grid)
         high, low = (
             (full_size > self._threshold + offset).sum((-2, -1))
             for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)
@@ -89,27 +84,20 @@ class GpuPostprocessor:
         return full_size > self._threshold, high / low.clamp(min=1), logits
 
 
-def upscale(low_res_logits: Tensor, input_hw: tuple[int, int], original_hw: tuple[int, int]) -> Tensor:
+def upscale(low_res_logits: Tensor, grid: Grid) -> Tensor:
     """(M, S/4, S/4) -> (M, H, W) logits, equal to those of ``Sam.postprocess_masks``."""
-    rows, columns = _covered(input_hw, low_res_logits.shape[-1])
+    rows, columns = grid.covered_hw(beyond=1)
+    height, width = grid.prompt_hw
+    enlarged = (LOW_RES_STRIDE * rows, LOW_RES_STRIDE * columns)
     logits = low_res_logits[None, :, :rows, :columns]
-    logits = F.interpolate(logits, (4 * rows, 4 * columns), mode="bilinear", align_corners=False)
-    logits = logits[..., : input_hw[0], : input_hw[1]]
-    return F.interpolate(logits, original_hw, mode="bilinear", align_corners=False)[0]
+    logits = F.interpolate(logits, enlarged, mode="bilinear", align_corners=False)[..., :height, :width]
+    return F.interpolate(logits, grid.original_hw, mode="bilinear", align_corners=False)[0]
 
 
-def upscale_on_cpu(
-    low_res_logits: npt.NDArray[np.float32], input_hw: tuple[int, int], original_hw: tuple[int, int]
-) -> npt.NDArray[Any]:
+def upscale_on_cpu(low_res_logits: npt.NDArray[np.float32], grid: Grid) -> npt.NDArray[Any]:
     """(S/4, S/4) -> (H, W) logits, equal to those of ``upscale`` up to rounding."""
-    rows, columns = _covered(input_hw, low_res_logits.shape[-1])
-    logits = cv2.resize(low_res_logits[:rows, :columns], (4 * columns, 4 * rows))
-    return cv2.resize(logits[: input_hw[0], : input_hw[1]], original_hw[::-1])
-
-
-def _covered(input_hw: tuple[int, int], side: int) -> tuple[int, int]:
-    """How many rows and columns of low-res logits matter.
-
-    What lies in the padding is cut off before it is enlarged; one row and column more decide the edges.
-    """
-    return min(side, -(-input_hw[0] // 4) + 1), min(side, -(-input_hw[1] // 4) + 1)
+    rows, columns = grid.covered_hw(beyond=1)
+    height, width = grid.prompt_hw
+    enlarged_xy = (LOW_RES_STRIDE * columns, LOW_RES_STRIDE * rows)
+    logits = cv2.resize(low_res_logits[:rows, :columns], enlarged_xy)[:height, :width]
+    return cv2.resize(logits, grid.original_hw[::-1])

@@ -1,4 +1,4 @@
-"""An image as the encoder takes it: resized as PIL does it, bit for bit, normalised and padded.
+"""An image as the encoder takes it: resized as PIL does it, bit for bit, then normalised and padded.
 
 ``ResizeLongestSide.apply_image`` and ``Sam.preprocess`` of segment_anything together. On the CPU PIL itself
 resizes and a table normalises; on a GPU the image is uploaded as it came and PIL's integer arithmetic is
@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sam_ros.core.grid import Grid
 from sam_ros.fast.transfer import to_device
-from sam_ros.masks import resized_hw
 
 PRECISION_BITS = 22  # of the weights in Pillow's src/libImaging/Resample.c: 32 - 8 - 2
 
@@ -28,20 +28,27 @@ class CpuPreprocessor:
     """Turns images into the encoder's input on the CPU.
 
     Args:
-        image_size: S, the side of the padded square.
         pixel_mean, pixel_std: (3, 1, 1) float32.
     """
 
-    def __init__(self, image_size: int, pixel_mean: Tensor, pixel_std: Tensor) -> None:
-        self._image_size = image_size
+    def __init__(self, pixel_mean: Tensor, pixel_std: Tensor) -> None:
         normalised = (torch.arange(256).expand(3, 1, -1) - pixel_mean) / pixel_std  # (3, 1, 256)
         self._table = normalised.permute(1, 2, 0).numpy()  # (1, 256, 3)
 
-    def __call__(self, image_rgb: Bytes) -> Tensor:
-        """(H, W, 3) uint8 -> (1, 3, S, S) float32, channels last in memory, zero in the padding."""
-        height, width = resized_hw((image_rgb.shape[0], image_rgb.shape[1]), self._image_size)
+    def __call__(self, image_rgb: Bytes, grid: Grid) -> Tensor:
+        """The encoder's input, S being the grid's ``input_size``.
+
+        Args:
+            image_rgb: (H, W, 3) uint8.
+            grid: where the image is to lie.
+
+        Returns:
+            (1, 3, S, S) float32, channels last in memory, zero in the padding: the mean colour, as upstream
+            pads after it has normalised.
+        """
+        height, width = grid.input_hw
         resized = Image.fromarray(image_rgb).resize((width, height), Image.Resampling.BILINEAR)
-        padded = np.empty((self._image_size, self._image_size, 3), np.float32)
+        padded = np.empty((grid.input_size, grid.input_size, 3), np.float32)
         padded[height:], padded[:height, width:] = 0, 0
         padded[:height, :width] = cv2.LUT(np.asarray(resized), self._table)
         return torch.from_numpy(padded).permute(2, 0, 1)[None]
@@ -51,24 +58,19 @@ class GpuPreprocessor:
     """Turns images into the encoder's input on a GPU, which gets them as they came.
 
     Args:
-        image_size: S, the side of the padded square.
         pixel_mean, pixel_std: (3, 1, 1) float32, on the device.
     """
 
-    def __init__(self, image_size: int, pixel_mean: Tensor, pixel_std: Tensor) -> None:
-        self._image_size, self._pixel_mean, self._pixel_std = image_size, pixel_mean, pixel_std
+    def __init__(self, pixel_mean: Tensor, pixel_std: Tensor) -> None:
+        self._pixel_mean, self._pixel_std = pixel_mean, pixel_std
 
-    def __call__(self, image_rgb: Bytes) -> Tensor:
-        """(H, W, 3) uint8 -> (1, 3, S, S) float32, zero in the padding."""
-        return self.resized_and_normalised(to_device(image_rgb, self._pixel_mean.device))
-
-    def resized_and_normalised(self, image: Tensor) -> Tensor:
-        """The same from a tensor (H, W, 3) uint8 on the device."""
-        size_hw = resized_hw((image.shape[0], image.shape[1]), self._image_size)
-        resized = resize_as_pil(image, size_hw)
+    def __call__(self, image_rgb: Bytes, grid: Grid) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, S, S) float32 on the device; see ``CpuPreprocessor``."""
+        height, width = grid.input_hw
+        resized = resize_as_pil(to_device(image_rgb, self._pixel_mean.device), grid.input_hw)
         normalised = (resized.permute(2, 0, 1) - self._pixel_mean) / self._pixel_std
-        padding = (0, self._image_size - size_hw[1], 0, self._image_size - size_hw[0])
-        return torch.nn.functional.pad(normalised, padding)[None]
+        left_right_top_bottom = (0, grid.input_size - width, 0, grid.input_size - height)
+        return torch.nn.functional.pad(normalised, left_right_top_bottom)[None]
 
 
 def resize_as_pil(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -80,23 +82,26 @@ def resize_as_pil(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _axes_in_order(input_hw: tuple[int, int], output_hw: tuple[int, int]) -> tuple[int, ...]:
-    """The axes to resize, the first first; after the first pass values are rounded, so the order shows.
+    """The axes that change, in the order in which Pillow resizes them: 0 rows, 1 columns.
 
-    Pillow resizes columns first, or rows where that is less work (since python-pillow/Pillow#9549): the rule
-    depends on its version, so it is asked, with noise.
+    Values are rounded after the first pass, so the order decides bits. Pillow takes columns first, or rows
+    where that is less work (since python-pillow/Pillow#9549). The rule depends on its version, so both orders
+    are tried on noise, once for each pair of sizes.
     """
     axes = tuple(axis for axis in (1, 0) if input_hw[axis] != output_hw[axis])
     noise = np.random.default_rng(0).integers(0, 256, input_hw, dtype=np.uint8)
     resized = np.asarray(Image.fromarray(noise).resize(output_hw[::-1], Image.Resampling.BILINEAR))
-    first = torch.as_tensor(noise)[..., None]
+    columns_first = torch.as_tensor(noise)[..., None]  # (H, W, 1)
     for axis in axes:
-        first = _resize_axis(first, axis, output_hw[axis])
-    return axes if np.array_equal(first[..., 0].numpy(), resized) else axes[::-1]
+        columns_first = _resize_axis(columns_first, axis, output_hw[axis])
+    return axes if np.array_equal(columns_first[..., 0].numpy(), resized) else axes[::-1]
 
 
 def _resize_axis(image: Tensor, axis: int, length: int) -> Tensor:
+    """(H, W, C) uint8, with ``length`` rows (axis 0) or columns (axis 1); each value a weighted mean."""
     indexes, weights = _taps_on(image.device, image.shape[axis], length)
     shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    # PIL starts from one half, so that the shift below rounds to the nearest.
     total = torch.full((), 1 << (PRECISION_BITS - 1), dtype=torch.int32, device=image.device)
     for index, weight in zip(indexes, weights, strict=True):
         total = total + image.index_select(axis, index).int() * weight.view(shape)
@@ -107,11 +112,17 @@ def _resize_axis(image: Tensor, axis: int, length: int) -> Tensor:
 def _taps_on(device: torch.device, input_length: int, output_length: int) -> tuple[Tensor, Tensor]:
     """(K, n) int64 and (K, n) int32 tensors, see ``_taps``."""
     indexes, weights = _taps(input_length, output_length)
-    return torch.as_tensor(indexes, device=device), torch.as_tensor(weights, device=device)  # for any stream
+    # Copies from ordinary memory are waited for, so that what is cached here serves every stream.
+    return torch.as_tensor(indexes, device=device), torch.as_tensor(weights, device=device)
 
 
 def _taps(input_length: int, output_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """(K, n) input positions and weights of every output position; ``precompute_coeffs`` in Resample.c."""
+    """What a resize of one axis reads: ``precompute_coeffs`` in Pillow's Resample.c.
+
+    Returns:
+        (K, n) input positions and (K, n) weights of each of the n output positions, the weights in units of
+        2 ** -PRECISION_BITS; positions beyond the input's end are repeated with weight 0.
+    """
     scale = input_length / output_length
     support = max(scale, 1.0)
     centres = (np.arange(output_length) + 0.5) * scale

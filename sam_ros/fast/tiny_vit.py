@@ -8,11 +8,11 @@ The result is that of ``TinyVit.forward`` (sam_ros/core/tiny_vit.py) up to round
   convolution looks at its neighbours: what comes in between stays in the caches. The first stage, whose
   256 channels of 256 x 256 positions are 64 MB, took 0.4 of the time in a trial.
 - On a CPU, layers that see each position by itself are convolutions of 1 x 1 in float32 and matrix products
-  in a reduced precision: 0.6 to 0.7 of the time of the other way round, in trials on an AMD EPYC.
+  in a reduced precision: 0.6 to 0.9 of the time of the other way round, in trials on an AMD EPYC.
 - The biases of attention are gathered once. The padding of windows is never projected: the norm makes the
   same of all of it.
 - Attention on a CPU is plain matrix products and a softmax, some windows at a time: in windows as small as
-  these torch's kernel took 1.5 to 3 times as long in trials.
+  these torch's kernel took 1.5 to 3.5 times as long in trials.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ from sam_ros.core.tiny_vit import (
 )
 from sam_ros.fast.layers import Layer, Linear, Neck, add_in_pieces, join_windows, norm, split_windows
 
-PIXELS_AT_ONCE = 1 << 16  # on a CPU, that are embedded
-HIDDEN_AT_ONCE = 1 << 20  # on a CPU, values between the convolutions of a block: 4 MB of float32
-POSITIONS_AT_ONCE = 1024  # on a CPU, that a block attends to, in whole rows of windows; or expands
+# Threads wait for each other several times a strip, which is dear where other programs want the cores too:
+# strips are as high as the caches allow. By one thread's own time, half as high cost the same and twice as
+# high, in float32, 1.15 times as much (trials).
+PIXELS_AT_ONCE = 1 << 17  # on a CPU, that are embedded
+HIDDEN_AT_ONCE = 1 << 21  # on a CPU, values between the convolutions of a block: 8 MB of float32
+POSITIONS_AT_ONCE = 2048  # on a CPU, that a block attends to, in whole rows of windows; or expands
 
 
 def tiny_vit_layers(encoder: TinyVit, dtype: torch.dtype, compile: bool = False) -> list[Layer]:

@@ -17,38 +17,45 @@ import numpy.typing as npt
 from sam_ros.core.frames import Arrival, EmbeddedFrame, Frame, FrameStore, Order
 from sam_ros.core.history import ObjectHistory
 from sam_ros.core.objects import Choice, ObjectTable, by_kind, difference
+from sam_ros.core.protocol import PromptableModel
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
-from sam_ros.errors import DeviceError, InvalidImageError, InvalidPromptError, SamRosError, shortened
+from sam_ros.errors import (
+    DeviceError,
+    EncodeCancelledError,
+    InvalidImageError,
+    InvalidPromptError,
+    SamRosError,
+    shortened,
+)
 from sam_ros.node.listener import Listener
 from sam_ros.node.schedule import frame_to_encode
 from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import ENCODE, Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest, WaitingPrompt, WaitingPrompts
-from sam_ros.predictor import EncodeCancelledError, Predictor
 
 ENCODE_FAILED = "encode failed"  # the kind of an image that was dropped for an error that is not ours
 OUT_OF_ORDER = "stamp not later"  # the kind of an image that is stamped as the one before
 LATE = "out of order"  # the kind of an image that was overtaken by a later one
 OTHER_CAMERA = "other camera"  # the kind of an image of a second camera on the same topic
 ANSWERING = "decoding or publishing"  # what failed, for the listener
-JOIN_SEC = 4.0  # how long stopping waits for the threads; an encode on a CPU checks between blocks
+JOIN_SEC = 4.0  # stopping waits so long for the threads: the node is to end within 5 s of a signal
 
 
 @dataclass(frozen=True, eq=False)
 class _Due:
-    """A frame on which a set of answers is due, and its place among all that is to be answered."""
+    """An embedded frame on which a set of answers is due, and its turn among all that is to be answered."""
 
     frame: EmbeddedFrame
     turn: int
 
 
 class Engine:
-    """Objects segmented on frames: takes images and prompts at any rate, answers through the listener.
+    """Segments and follows objects: takes images and prompts at any rate, answers through the listener.
 
-    Callers never block: ``add_image``, ``submit``, ``clear`` and ``undo`` only store. The encode thread takes
-    the newest frame, or one that a prompt waits for; the decode thread answers prompts whose frame is
-    embedded without waiting for any encode. While objects are followed, it answers each embedded frame in its
-    turn, and the next one is encoded meanwhile, but the one after it only if a prompt waits for it.
+    Callers never block: their methods only store, or change the table of objects. The encode thread encodes
+    the frame that a prompt waits for, else the newest; the decode thread answers prompts whose frame is
+    embedded without waiting for any encode. While following, it also answers every embedded frame in its
+    turn. The next frame is encoded meanwhile, but the one after that only if a prompt waits for it.
 
     Args:
         model: encodes images and decodes prompts.
@@ -61,7 +68,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Predictor,
+        model: PromptableModel,
         read_image: Callable[[bytes], npt.NDArray[np.uint8]],
         listener: Listener,
         settings: Settings,
@@ -74,7 +81,7 @@ class Engine:
         self._settings = settings
         self._statistics = statistics
         self._segmenter = Segmenter(model, statistics.event)
-        self._changed = threading.Condition()  # guards all below
+        self._changed = threading.Condition()  # guards all below, and is notified of every change
         self._frames = FrameStore(settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns)
         self._waiting = waiting or WaitingPrompts()
         self._turns = itertools.count()
@@ -108,8 +115,10 @@ class Engine:
         """Change the settings from now on."""
         with self._changed:
             if settings.is_following and not self._settings.is_following:
-                self._segmenter.forget_frames(self._frames.num_frames + 1)  # what it knows is of long ago
+                # What it remembers is of before following was last switched off.
+                self._segmenter.forget_frames(self._frames.num_frames + 1)
             if self._settings.is_following and not settings.is_following:
+                # Only following looks for lost objects: without it they would never be shown again.
                 self._objects.table = self._objects.table.all_in_sight()
             self._settings = settings
             self._frames.configure(
@@ -244,7 +253,7 @@ class Engine:
         return self._waiting.withdraw_all()
 
     def _repeat_answers(self) -> None:
-        """Have the objects published as they are by now; while following, the next frame does that."""
+        """Queue the objects to be published as they are now; while following, the next frame shows them."""
         frame = self._answered_on or self._frames.newest_embedding
         if frame is not None and not self._settings.is_following:
             self._to_repeat.append(_Due(frame, next(self._turns)))
@@ -302,7 +311,7 @@ class Engine:
         read = time.monotonic()
         embedding = self._model.encode(image_rgb, lambda: self._stopping)
         encoded = time.monotonic()
-        is_following = self._settings.is_following
+        is_following = self._settings.is_following  # no lock: settings are frozen and replaced as a whole
         if is_following:
             self._segmenter.see(frame.sequence, image_rgb, self._settings.views_kept)
         if self._store_embedding(EmbeddedFrame(frame, embedding), is_following):
@@ -346,7 +355,7 @@ class Engine:
                 self._listener.on_failure(ANSWERING, error)
 
     def _next_to_answer(self) -> Callable[[], None] | None:
-        """Wait for something to answer, a prompt, or a frame; None to stop."""
+        """Wait for a prompt or a frame to answer; None to stop."""
         with self._changed:
             while not self._stopping:
                 if self._waiting.look_for_frames(self._frames, self._settings.encode_always):
@@ -362,7 +371,7 @@ class Engine:
             return None
 
     def _take_first(self) -> Callable[[], None] | None:
-        """Take what is to be answered first, by order of arrival; None if there is nothing yet."""
+        """Take what is to be answered first, in order of arrival; None if nothing is ready."""
         queues = [queue for queue in (self._to_repeat, self._to_follow) if queue]
         first = min(queues, key=lambda queue: queue[0].turn, default=None)
         prompt = self._waiting.first_ready(until=self._to_follow[0].frame if self._to_follow else None)
@@ -395,7 +404,7 @@ class Engine:
             self._listener.on_candidates(result.outputs)
 
     def _apply(self, prompt: WaitingPrompt) -> tuple[Segmented | None, bool]:
-        """What a prompt comes to, None if it was taken back; and whether objects are followed."""
+        """The outcome of a prompt, None if it was taken back; and whether objects are followed."""
         frame, convert, is_following = prompt.frame(), prompt.request.convert, False
 
         def compute(table: ObjectTable, settings: Settings) -> Segmented:
@@ -437,7 +446,10 @@ class Engine:
         compute: Callable[[ObjectTable, Settings], Segmented],
         prompt: WaitingPrompt | None = None,
     ) -> Segmented | None:
-        """Replace the objects by what is computed from them; anew if they were changed meanwhile.
+        """Replace the objects by what is computed from them; compute anew if they were changed meanwhile.
+
+        Computing takes milliseconds, for which callbacks must not wait: so it holds no lock, and whether its
+        result counts is decided afterwards.
 
         Args:
             frame: on which it is computed.

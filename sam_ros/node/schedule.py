@@ -15,7 +15,8 @@ def frame_to_encode(
         wanted: what a prompt waits for; comes before all else.
         newest: the newest image, if it was not tried yet.
         settings: whether to encode unasked, and how often.
-        is_behind: whether a frame that is encoded already still waits for its set of answers.
+        is_behind: whether a frame that is encoded already still waits for its set of answers: encoding yet
+            another would only make the answers older.
         idle_sec: since the last encode began.
     """
     if wanted is not None:

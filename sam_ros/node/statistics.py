@@ -1,4 +1,4 @@
-"""What a running node counts and refuses, for its diagnostics."""
+"""What a running node counts, and what a refusal says, for its diagnostics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts that wait: for their frame, for their turn, not for ever, and until they are taken back."""
+"""Prompts that wait for their frame and their turn: how long, in which order, and what is dropped."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class WaitingPrompt:
         wanted: the frame that is to be encoded for it.
         embedded: its frame, once that is embedded.
         refusal: why it has no frame.
-        is_withdrawn: whether it was taken back; nothing of it may show any more.
+        is_withdrawn: whether undo, clear or a flush took it back: its answer is thrown away.
     """
 
     def __init__(self, request: PromptRequest, turn: int, deadline: float) -> None:
@@ -71,10 +71,10 @@ class WaitingPrompt:
         return time.monotonic() - self._since
 
     def is_superseded_by(self, later: WaitingPrompt) -> bool:
-        """Whether a later prompt says all that this one says, and is answered no later.
+        """Whether a later set of the same program makes this one pointless, and is answered no later.
 
-        A later one that is refused, or may be, says nothing; nor does one whose frame is still to be encoded
-        where that of this one is embedded already.
+        Not where the later one is refused, or may still be, and not where its frame has yet to be encoded and
+        that of this one is embedded already.
         """
         both = self.request.is_complete_set and later.request.is_complete_set
         if not both or self.request.topic != later.request.topic or self.refusal is not None:
@@ -102,7 +102,7 @@ class WaitingPrompt:
         return self.embedded
 
     def look_for_frame(self, frames: FrameStore, encode_always: bool) -> None:
-        """Find its frame, if there is one by now, or that there will be none."""
+        """Note its frame, embedded or to be encoded, or the refusal where none can come any more."""
         if self.is_ready or self.wanted is not None:
             return
         stamp_ns = self.request.stamp_ns
