@@ -18,9 +18,10 @@ from sam_ros.core.architecture import Architecture
 from sam_ros.core.checkpoint import read_architecture
 from sam_ros.core.efficientnet import ConvNorm, Levels, padding, unpacked
 from sam_ros.core.model import build_sam
+from sam_ros.errors import EncodeCancelledError
 from sam_ros.fast.efficientnet import FastStage, efficientnet_layers
 from sam_ros.fast.layers import Step
-from sam_ros.predictor import EncodeCancelledError, is_fast, load_predictor
+from sam_ros.predictor import is_fast, load_predictor
 from sam_ros.prompt import Prompt
 
 SAM = random_sam(DETAILED)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.answers import Prompted, Scores, iou, joined
-from training.batches import Mask, click_density
+from training.batches import click_density
+from training.pictures import Mask
 
 
 def knowing_outlines(objects: Prompted, outlines: Mask) -> Scores:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from segment_anything import SamPredictor
 from torch import Tensor
 
-from training.batches import Mask, tight_box
+from training.batches import tight_box
+from training.pictures import Mask
 
 KINDS = ("click", "3 clicks", "box", "box, three masks")
 """Ways of prompting. Three clicks are the first and two where the mask was wrong."""

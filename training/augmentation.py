@@ -27,7 +27,8 @@ COMPRESSED_SHARE = 0.2
 def augmented(rng: Rng, picture: Picture, image_size: int) -> Picture:
     """A random part of a picture, resized to a longest side of ``image_size``, as a camera would show it."""
     window = _view(rng, picture) if picture.is_photograph else _crop(rng, picture)
-    part = replace(picture, image=picture.image[window], layers=picture.layers[(slice(None), *window)])
+    rows, columns = window
+    part = replace(picture, image=picture.image[window], layers=picture.layers[:, rows, columns])
     part = _turned(rng, resized(part, image_size))
     return replace(part, image=as_a_camera(rng, _recoloured(rng, part.image, picture.is_photograph)))
 

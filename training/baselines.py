@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.batches import Mask
+from training.pictures import Mask
 
 GRAB_CUT_ITERATIONS = 5
 TOLERANCES = (8, 16, 24, 32, 48, 64, 96)

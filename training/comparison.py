@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from training.answers import KINDS, Scores, ask, deepest, joined, prompted, score
 from training.baselines import TOLERANCES, flood_fill, grab_cut
-from training.batches import Mask, sample_click
+from training.batches import sample_click
 from training.photographs import Photograph
+from training.pictures import Mask
 
 RANDOM_CLICKS = 5  # on each object, beside the click in its middle
 RANDOM_KIND = "click anywhere"

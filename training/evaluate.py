@@ -21,11 +21,12 @@ from tqdm import tqdm
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
 from training.ambiguity import knowing_outlines
 from training.answers import KINDS, Prompted, Scores, ask, joined, prompted, score
-from training.batches import Mask, sample_click, target_labels
+from training.batches import sample_click, target_labels
 from training.calibration import plot_reliability
 from training.comparison import compare_all, pooled
 from training.export import load_exported
 from training.photographs import OUTLINES, photographs
+from training.pictures import Mask
 from training.pool import HELD_OUT_SEED
 from training.scenes import Scene, generate_scene
 from training.set_evaluation import (

@@ -24,9 +24,10 @@ from sam_ros.core.segmenter import Options, Segmenter
 from sam_ros.fast.postprocess import upscale_on_cpu
 from sam_ros.predictor import Embedding, Predictor, load_predictor
 from sam_ros.prompt import Prompt
-from training.batches import Mask, tight_box
+from training.batches import tight_box
 from training.comparison import mask_iou
 from training.evaluate import SMALLEST_SHARE, VIDEO_SEED, labels_asked_for
+from training.pictures import Mask
 from training.sheets import captioned, write
 from training.tables import table
 from training.tiles import view_of_all

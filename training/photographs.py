@@ -14,7 +14,7 @@ import skimage
 from numpy.typing import NDArray
 from skimage.draw import polygon2mask
 
-from training.batches import Mask
+from training.pictures import Mask
 
 EVALUATION_PHOTOGRAPHS = (
     "astronaut.png",

@@ -62,7 +62,7 @@ def initialise_neck(neck: Neck) -> None:
                 nn.init.zeros_(module.bias)
         for layer in (neck.eighth, neck.quarter):
             nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.get_parameter("bias"))
 
 
 def load_decoder(sam: Sam, path: Path) -> None:

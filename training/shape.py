@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from training.batches import Mask, filling
+from training.batches import filling
+from training.pictures import Mask
 
 ONE_PIECE = 0.95  # of the visible pixels
 

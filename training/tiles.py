@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.batches import Mask
+from training.pictures import Mask
 
 Picture = NDArray[np.uint8]
 

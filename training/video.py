@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from training.batches import Mask
+from training.pictures import Mask
 from training.scenes import Scene, generate_scene
 
 Floats = NDArray[np.float32]
