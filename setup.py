@@ -13,8 +13,8 @@ setup(
     maintainer="sam_ros maintainers",
     maintainer_email="maintainers@users.noreply.example",
     license="Apache-2.0",
-    packages=[PACKAGE, *(f"{PACKAGE}.{folder}" for folder in ("core", "fast", "node", "tools"))],
-    package_data={PACKAGE: ["py.typed", "*.safetensors"]},
+    packages=[PACKAGE, *(f"{PACKAGE}.{folder}" for folder in ("core", "fast", "node", "tools", "tools.web"))],
+    package_data={PACKAGE: ["py.typed", "*.safetensors"], f"{PACKAGE}.tools.web": ["page/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
@@ -27,6 +27,7 @@ setup(
         "console_scripts": [
             "sam_node = sam_ros.start:sam_node",
             "camera = sam_ros.start:camera",
+            "web = sam_ros.start:web",
             "weights = sam_ros.weights:main",
         ],
     },

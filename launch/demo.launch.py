@@ -1,4 +1,7 @@
-"""A camera made of a photograph, the node, and with view:=true two windows: to click in, and the answers."""
+"""A camera made of a photograph and the node; with web:=true a page to see and click, in a browser.
+
+With view:=true two windows of rqt_image_view: to click in, and the answers.
+"""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
@@ -21,6 +24,9 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="false",
                 description="Whether to open two windows of rqt_image_view, which is to be installed",
             ),
+            DeclareLaunchArgument(
+                "web", default_value="false", description="Whether to show the page, on port 8080"
+            ),
             Node(
                 package="sam_ros",
                 executable="camera",
@@ -28,7 +34,13 @@ def generate_launch_description() -> LaunchDescription:
                 output="screen",
             ),
             # In the camera's window, switch on the publishing of mouse clicks.
-            IncludeLaunchDescription(SAM_LAUNCH, launch_arguments={"click": "/image_mouse_left"}.items()),
+            IncludeLaunchDescription(
+                SAM_LAUNCH,
+                launch_arguments={
+                    "click": "/image_mouse_left",
+                    "web": LaunchConfiguration("web"),
+                }.items(),
+            ),
             *(
                 Node(
                     package="rqt_image_view",

@@ -25,11 +25,13 @@ from sam_ros.errors import (
     SamRosError,
 )
 from sam_ros.fast.cuda_graph import Function, Graphed
-from sam_ros.fast.decoder import Answer, FastMaskDecoder, Prepared
+from sam_ros.fast.decoder import Prepared
+from sam_ros.fast.folded import fastest_decoder
 from sam_ros.fast.image_encoder import encoder_layers
 from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
 from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.fast.transfer import to_device, to_host
+from sam_ros.fast.upscaling import Answer
 from sam_ros.masks import Masks
 from sam_ros.prompt import Prompt
 
@@ -58,7 +60,7 @@ class Embedding:
     Attributes:
         features: (1, C, S/16, S/16) float32 tensor; (1, 4C, S/16, S/16) where the encoder has finer levels.
         grid: where the image lies in the model's input and low-res logits.
-        prepared: what the decoder computes once per image.
+        prepared: what the decoder has computed of the image, once for all its prompts.
     """
 
     features: torch.Tensor
@@ -158,7 +160,7 @@ class Predictor:
             postprocessor = GpuPostprocessor if on_gpu else CpuPostprocessor
             self._postprocess = postprocessor(sam.mask_threshold)
             self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
-            self._decoder = FastMaskDecoder(sam)
+            self._decoder = fastest_decoder(sam)
             self._label_embeddings = _label_embeddings(sam)  # (5, C)
         self._compute: Function = Graphed(self._compute_embedding) if on_gpu else self._compute_embedding
 
@@ -209,18 +211,18 @@ class Predictor:
             features, is_finite, *prepared = self._compute(pixels, should_stop=should_stop)
             if not bool(is_finite):  # on a GPU this waits until all is computed
                 raise ModelOutputError(f"{self.model_type} in {self.precision}: the embedding is not finite")
-        return Embedding(features, grid, self._decoder.prepared(*prepared))
+        return Embedding(features, grid, tuple(prepared))
 
     def _compute_embedding(
         self, pixels: torch.Tensor, should_stop: Callable[[], bool] = lambda: False
     ) -> tuple[torch.Tensor, ...]:
-        """Features of pixels (1, 3, S, S), whether all are finite, and the tensors of ``Prepared``."""
+        """Features of pixels (1, 3, S, S), whether all are finite, and what the decoder prepares of them."""
         features = pixels
         for layer in self._encoder_layers:
             if should_stop():
                 raise EncodeCancelledError("encoding was cancelled")
             features = layer(features)
-        return features, torch.isfinite(features).all(), *self._decoder.prepare(features).tensors()
+        return features, torch.isfinite(features).all(), *self._decoder.prepare(features)
 
     def decode(
         self,

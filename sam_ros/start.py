@@ -25,3 +25,8 @@ def sam_node() -> int:
 def camera() -> int:
     """The ``camera`` executable."""
     return run("sam_ros.tools.camera")
+
+
+def web() -> int:
+    """The ``web`` executable."""
+    return run("sam_ros.tools.web.node")

@@ -54,7 +54,11 @@ STOP_SEC = 10.0
 FOLLOW_SEC = 3.0
 TRIES = 3  # a frame that the network lost cannot be prompted on: then the next one is taken
 OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray, "overlay": Image}
-EXECUTABLES = {"sam_node": "sam_ros.node.sam_node", "camera": "sam_ros.tools.camera"}
+EXECUTABLES = {
+    "sam_node": "sam_ros.node.sam_node",
+    "camera": "sam_ros.tools.camera",
+    "web": "sam_ros.tools.web.node",
+}
 COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"
 
 BRIDGE = CvBridge()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 from parity import LARGEST_DIFFERENCE
+
+# Every run of the suite tries the same cases; a deadline would make results depend on the machine.
+settings.register_profile("suite", max_examples=100, derandomize=True, deadline=None, database=None)
+settings.register_profile("long", max_examples=5_000, deadline=None, database=None, print_blob=True)
+settings.load_profile("suite")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

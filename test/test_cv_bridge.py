@@ -276,7 +276,9 @@ def test_short_data_is_refused() -> None:
         (message("32FC1", 1, 2, 4, bytes(8)), "4 < 2 \\* 4 \\* 1"),
         (message("mono8", 0, 2, 2, b""), "2 x 0"),
         (message("mono8", 2, 0, 0, b""), "0 x 2"),
-        (message("8UC99999999999", 1, 1, 4, bytes(4)), "step < width"),
+        (message("8UC512", 1, 1, 4, bytes(4)), "step < width"),
+        (message("8UC1000", 1, 1, 1000, bytes(1000)), "8UC1000"),
+        (message("8UC" + "9" * 5000, 1, 1, 4, bytes(4)), "Unrecognized image encoding"),
         (message("yuv422", 1, 3, 6, bytes(6)), None),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,6 +48,7 @@ class Recorder:
     candidates: list[Outputs] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     drops: list[tuple[str, str]] = field(default_factory=list)
+    answers: list[tuple[str, list[str]]] = field(default_factory=list)
     flushes: list[str] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     candidates_wanted: bool = True
@@ -69,6 +70,10 @@ class Recorder:
 
     def on_drop(self, kind: str, reason: str) -> None:
         self.drops.append((kind, reason))
+
+    def on_answered(self, topic: str, outputs: Outputs, touched: Collection[int]) -> None:
+        ids = [one.id for one, _ in outputs.objects if one.created in touched]
+        self.answers.append((topic, ids))
 
     def on_flush(self, reason: str) -> None:
         self.flushes.append(reason)
@@ -645,6 +650,19 @@ def test_no_threshold_leaves_nothing_out(rig: Rig) -> None:
     rig.predictor.scores = np.array([-0.1, -0.2, -0.3], np.float32)
     rig.click()
     assert len(rig.outputs(1)[0].objects) == 1
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_an_accepted_prompt_is_told_with_the_objects_it_touched(
+    make_rig: Callable[..., Rig], follow: bool
+) -> None:
+    rig = make_rig(follow=follow)
+    rig.embed(1)
+    rig.program(program_point("a", 1), program_point("b", 2))
+    rig.click(x=3)
+    rig.click(label=0, frame_id="map")
+    rig.refusals(1)
+    assert rig.heard.answers == [("/sam/prompts", ["a", "b"]), ("/sam/test", ["_1"])]
 
 
 def test_a_refused_prompt_publishes_nothing(rig: Rig) -> None:

@@ -73,7 +73,7 @@ def embedding(fake: Predictor) -> Embedding:
     with torch.inference_mode():
         pixels = fake._preprocess(np.zeros((*HW, 3), np.uint8), GRID)
         features, _, *prepared = fake._compute_embedding(pixels)
-    return Embedding(features, GRID, fake._decoder.prepared(*prepared))
+    return Embedding(features, GRID, tuple(prepared))
 
 
 def test_an_image_is_encoded_on_the_device(fake: Predictor) -> None:

@@ -20,7 +20,14 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sam_ros.errors import InvalidImageError
 from sam_ros.node import images
-from sam_ros.node.images import ImageBuffer, image_from_compressed_msg, image_from_msg, image_to_msg
+from sam_ros.node.images import (
+    MAX_SCANS,
+    CameraStream,
+    ImageBuffer,
+    image_from_compressed_msg,
+    image_from_msg,
+    image_to_msg,
+)
 
 RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
 
@@ -108,13 +115,12 @@ def test_bayer_mosaics_of_one_colour_become_that_colour(pattern: str, bits: int)
 @pytest.mark.parametrize(
     "encoding",
     [
-        "32FC1",
-        "16UC1",
+        "64FC1",
         "64FC3",
         "8UC3",
         "8UC2",
         "32SC1",
-        "nv12",
+        "nv16",
         "jpeg",
         "",
         "rgb",
@@ -129,13 +135,135 @@ def test_encodings_that_are_no_picture_are_refused_by_name(encoding: str) -> Non
     assert repr(encoding) in str(error)
 
 
-@pytest.mark.parametrize("encoding", ["yuv422", "yuyv", "bayer_rggb8", "bayer_grbg16"])
+@pytest.mark.parametrize("encoding", ["8UC" + "1" * 5000, "x" * 100_000])
+def test_a_long_encoding_is_refused_and_shortened(encoding: str) -> None:
+    error = refused_image(image_msg(encoding, 2, 2, bytes(200), step=100))
+    assert error.kind == "unknown encoding" and f"({len(encoding)} characters)" in str(error)
+    assert len(str(error)) < 200
+
+
+def planes(
+    luma: list[list[int]], pairs: list[list[int]], encoding: str, padding: int = 0, pair_padding: int = 0
+) -> Image:
+    """A message of a plane of Y, and of one of pairs of U and V, with bytes that mean nothing behind rows."""
+    rows = [bytes(row) + bytes([77] * padding) for row in luma]
+    rows += [bytes(row) + bytes([99] * pair_padding) for row in pairs]
+    step = len(luma[0]) + padding
+    return image_msg(encoding, len(luma[0]), len(luma), b"".join(rows), step=step)
+
+
+@pytest.mark.parametrize("padding", [0, 2, 3])
+@pytest.mark.parametrize(("encoding", "red"), [("nv12", [90, 240]), ("nv21", [240, 90])])
+def test_yuv_420_shares_a_colour_between_two_by_two_pixels(
+    encoding: str, red: list[int], padding: int
+) -> None:
+    """White and black on the left, red on the right, in the studio range of BT.601."""
+    luma = [[235, 16, 81, 81], [16, 235, 81, 81]]
+    image = rgb(planes(luma, [[128, 128, *red]], encoding, padding, padding))
+    expected = [[[255] * 3, [0] * 3, RED, RED], [[0] * 3, [255] * 3, RED, RED]]
+    np.testing.assert_allclose(image, expected, atol=2)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_yuv_444_has_a_colour_for_each_pixel_of_any_size(padding: int) -> None:
+    pairs = [[128, 128, 128, 128, 90, 240]]
+    image = rgb(planes([[235, 16, 81]], pairs, "nv24", padding, 2 * padding))
+    np.testing.assert_allclose(image, [[[255] * 3, [0] * 3, RED]], atol=2)
+
+
+def test_all_yuv_encodings_are_the_same_colours() -> None:
+    rng = np.random.default_rng(0)
+    y, uv = rng.integers(30, 220, (8, 8)), rng.integers(100, 156, (4, 4, 2))
+    full = uv.repeat(2, axis=0).repeat(2, axis=1)
+    of_pairs = full[:, ::2].reshape(8, 8)  # U V U V ... of each row
+    packed = np.dstack([y, of_pairs]).reshape(8, 16)  # Y U Y V
+    reference = rgb(image_msg("yuyv", 8, 8, packed.astype(np.uint8).tobytes()))
+    images = {
+        "nv12": planes(y.tolist(), uv.reshape(4, 8).tolist(), "nv12"),
+        "nv21": planes(y.tolist(), uv[..., ::-1].reshape(4, 8).tolist(), "nv21"),
+        "nv24": planes(y.tolist(), full.reshape(8, 16).tolist(), "nv24"),
+    }
+    for encoding, msg in images.items():
+        np.testing.assert_allclose(rgb(msg), reference, atol=2, err_msg=encoding)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 1), (1, 3), (3, 3)])
-def test_odd_sizes_of_paired_pixels_are_read_or_refused(encoding: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("encoding", ["yuv422", "uyvy", "yuyv", "yuv422_yuy2", "nv12", "nv21"])
+def test_an_odd_size_of_pixels_that_share_their_colour_is_refused(
+    encoding: str, size: tuple[int, int]
+) -> None:
+    width, height = size
+    error = refused_image(image_msg(encoding, width, height, bytes(100), step=2 * width))
+    assert error.kind == "odd size" and f"{width} x {height} are no multiple" in str(error)
+
+
+@pytest.mark.parametrize("encoding", ["nv12", "nv21"])
+@pytest.mark.parametrize("size", [(4, 3), (3, 4)])
+def test_yuv_420_is_refused_where_either_side_is_odd(encoding: str, size: tuple[int, int]) -> None:
+    assert refused_image(image_msg(encoding, *size, bytes(100), step=4)).kind == "odd size"
+
+
+@pytest.mark.parametrize(("encoding", "needed"), [("nv12", 24), ("nv21", 24), ("nv24", 48)])
+def test_planes_that_are_cut_are_refused(encoding: str, needed: int) -> None:
+    assert image_from_msg(image_msg(encoding, 4, 4, bytes(needed), step=4), MAX_PIXELS).shape == (4, 4, 3)
+    error = refused_image(image_msg(encoding, 4, 4, bytes(needed - 1), step=4))
+    assert error.kind == "short data" and f"not the {needed} of {encoding}" in str(error)
+    assert refused_image(image_msg(encoding, 4, 4, bytes(99), step=3)).kind == "wrong step"
+    assert (
+        refused_image(image_msg(encoding, 4, 4, bytes(99), step=4), max_pixels=15).kind == "image too large"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["bayer_rggb8", "bayer_grbg16"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 1), (1, 3), (3, 3)])
+def test_odd_sizes_of_mosaics_are_read_or_refused(encoding: str, size: tuple[int, int]) -> None:
     width, height = size
     msg = image_msg(encoding, width, height, bytes(2 * width * height), step=2 * width)
     with suppress(InvalidImageError):
         assert image_from_msg(msg, MAX_PIXELS).shape == (height, width, 3)
+
+
+# In: more than 8 bits.
+
+
+def deep_msg(encoding: str, values: npt.NDArray[Any], sec: int = 1) -> Image:
+    order = {"mono16": "<u2", "16UC1": "<u2", "32FC1": "<f4"}[encoding]
+    msg = image_msg(encoding, values.shape[1], values.shape[0], values.astype(order).tobytes())
+    msg.header.stamp.sec = sec
+    return msg
+
+
+def grey_of(msg: Image, stream: CameraStream) -> list[Any]:
+    image = image_from_msg(msg, MAX_PIXELS, stream)
+    assert (image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all()
+    return image[..., 0].tolist()
+
+
+def test_twelve_bits_of_a_mono16_camera_fill_eight() -> None:
+    assert grey_of(deep_msg("mono16", np.array([[0, 1365, 4095]])), CameraStream()) == [[0, 85, 255]]
+
+
+def test_images_of_a_stream_share_one_scale_in_whatever_order_they_are_read() -> None:
+    stream = CameraStream()
+    bright = deep_msg("mono16", np.array([[0, 4095]]), sec=1)
+    dark = deep_msg("mono16", np.array([[0, 100]]), sec=2)
+    first = grey_of(bright, stream)
+    assert grey_of(dark, stream) == [[0, 6]]  # not stretched to white
+    assert grey_of(bright, stream) == first
+    assert grey_of(dark, CameraStream()) == [[0, 100]]
+
+
+def test_a_thermal_image_shows_what_differs() -> None:
+    kelvin = np.linspace(29_000, 30_000, 100).reshape(10, 10)  # hundredths, a room
+    grey = np.array(grey_of(deep_msg("16UC1", kelvin), CameraStream()))
+    assert grey.min() < 40 and grey.max() > 215 and (np.diff(grey.ravel()) >= 0).all()
+
+
+def test_holes_of_a_depth_image_are_black_and_count_for_nothing() -> None:
+    metres = np.array([[1.0, 2.0, 3.0, np.nan, np.inf, -np.inf]])
+    grey = grey_of(deep_msg("32FC1", metres), CameraStream())
+    assert grey[0][3:] == [0, 0, 0] and 0 < grey[0][0] < grey[0][1] < grey[0][2] < 255
+    assert grey_of(deep_msg("32FC1", np.full((2, 2), np.nan)), CameraStream()) == [[0, 0], [0, 0]]
 
 
 # In: layout.
@@ -166,7 +294,7 @@ class PlainRowsOnly(CvBridge):  # type: ignore[misc]
 def test_any_cv_bridge_gets_plain_rows_in_native_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_bridge", PlainRowsOnly())
     assert rgb(image_msg("rgb8", 1, 2, bytes([255, 0, 0, 9, 0, 0, 255, 9]))) == [[RED], [BLUE]]
-    assert rgb(image_msg("mono16", 1, 1, bytes([1, 1]), is_bigendian=1)) == [[[1, 1, 1]]]
+    assert rgb(image_msg("rgb16", 1, 1, bytes([1, 1, 2, 2, 3, 3]), is_bigendian=1)) == [[[1, 2, 3]]]
     assert rgb(image_msg("mono8", 1, 1, bytes([1]), is_bigendian=1)) == [[[1, 1, 1]]]
 
 
@@ -324,11 +452,60 @@ def test_the_pixels_stay_as_they_lie_whatever_the_camera_noted_of_its_pose() -> 
     assert image_from_compressed_msg(compressed_msg(data), MAX_PIXELS).shape == (32, 48, 3)
 
 
-def test_sixteen_bits_in_a_png_are_refused_by_name() -> None:
+@pytest.mark.parametrize("orientation", [6, 3])
+def test_an_orientation_is_said_once(orientation: int) -> None:
+    said: list[str] = []
+    stream = CameraStream(said.append)
+    exif = PilImage.Exif()
+    exif[0x0112] = orientation
+    msgs = [compressed_msg(encoded(quarters(), format, exif=exif)) for format in ("JPEG", "PNG")]
+    for msg in (compressed_msg(encoded(quarters(), "JPEG")), *msgs, *msgs):
+        image_from_compressed_msg(msg, MAX_PIXELS, stream)
+    assert len(said) == 1 and f"orientation {orientation}" in said[0]
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + b"MM\0*" * 9])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's, of damaged EXIF
+def test_a_damaged_exif_block_spoils_no_picture(exif: bytes) -> None:
+    said: list[str] = []
+    msg = compressed_msg(encoded(quarters(), "JPEG", exif=exif))
+    assert image_from_compressed_msg(msg, MAX_PIXELS, CameraStream(said.append)).shape == (32, 48, 3)
+    assert not said
+
+
+@pytest.mark.parametrize(
+    ("format", "encoding"), [("16UC1; png compressed ", "16UC1"), ("mono16; png compressed ", "mono16")]
+)
+def test_a_grey_png_of_sixteen_bits_is_scaled_as_its_raw_image_is(format: str, encoding: str) -> None:
+    values = np.linspace(1_000, 4_000, 40).astype(np.uint16).reshape(5, 8)
     buffer = io.BytesIO()
-    PilImage.fromarray(np.zeros((4, 4), np.uint16)).save(buffer, "PNG")
-    error = refused_compressed(compressed_msg(buffer.getvalue(), "16UC1; png compressed "))
-    assert error.kind == "unknown encoding" and "I;16" in str(error)
+    PilImage.fromarray(values).save(buffer, "PNG")
+    image = image_from_compressed_msg(compressed_msg(buffer.getvalue(), format), MAX_PIXELS)
+    np.testing.assert_array_equal(image, image_from_msg(deep_msg(encoding, values), MAX_PIXELS))
+    assert image[..., 0].max() > 200
+
+
+def progressive(extra_scans: int, size_hw: tuple[int, int] = (16, 16)) -> bytes:
+    """A progressive JPEG, its last scan, of few bytes, repeated."""
+    data = encoded(np.zeros((*size_hw, 3), np.uint8), "JPEG", progressive=True)
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * extra_scans + data[-2:]
+
+
+def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded() -> None:
+    num_scans = progressive(0).count(b"\xff\xda")
+    allowed = progressive(MAX_SCANS - num_scans)
+    assert image_from_compressed_msg(compressed_msg(allowed), MAX_PIXELS).shape == (16, 16, 3)
+    error = refused_compressed(compressed_msg(progressive(MAX_SCANS - num_scans + 1)))
+    assert error.kind == "too many scans" and f"{MAX_SCANS + 1} scans" in str(error)
+
+
+def test_fewer_scans_are_possible_for_the_largest_images() -> None:
+    max_pixels = 16 * 16
+    data = progressive(0)
+    assert image_from_compressed_msg(compressed_msg(data), max_pixels).shape == (16, 16, 3)
+    with pytest.raises(InvalidImageError, match="12 of max_image_pixels") as caught:
+        image_from_compressed_msg(compressed_msg(progressive(10)), max_pixels)
+    assert caught.value.kind == "too many scans"
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
@@ -359,9 +536,23 @@ def test_data_that_is_no_picture_is_refused(data: bytes) -> None:
     assert "'h264'" in str(error) and "object at" not in str(error)
 
 
-@pytest.mark.parametrize("format", ["GIF", "BMP", "TIFF", "WEBP"])
-def test_formats_other_than_jpeg_and_png_are_refused(format: str) -> None:
-    assert refused_compressed(compressed_msg(encoded(quarters(), format))).kind == "damaged image"
+@pytest.mark.parametrize("format", ["GIF", "BMP", "TIFF", "WEBP", "AVIF"])
+def test_formats_other_than_jpeg_and_png_are_named(format: str) -> None:
+    error = refused_compressed(compressed_msg(encoded(quarters(), format), "jpeg"))
+    assert error.kind == "unknown encoding"
+    assert str(error) == f"image/{format.lower()}: JPEG and PNG are accepted"
+
+
+def test_the_depth_of_image_transport_is_named() -> None:
+    data = bytes(12) + encoded(quarters(), "PNG")
+    error = refused_compressed(compressed_msg(data, "16UC1; compressedDepth png"))
+    assert error.kind == "unknown encoding"
+    assert str(error) == "compressedDepth: JPEG and PNG are accepted"
+
+
+def test_a_long_format_is_shortened() -> None:
+    error = refused_compressed(compressed_msg(b"nothing", "x" * 100_000))
+    assert "(100000 characters)" in str(error) and len(str(error)) < 300
 
 
 @pytest.mark.parametrize(

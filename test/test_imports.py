@@ -13,7 +13,7 @@ import sam_ros
 PACKAGE_DIR = Path(sam_ros.__file__).parent
 PATHS = sorted(PACKAGE_DIR.rglob("*.py"))
 MODULES = [".".join(path.relative_to(PACKAGE_DIR).with_suffix("").parts) for path in PATHS]
-EXECUTABLES = {"node.sam_node", "tools.camera", "weights"}
+EXECUTABLES = {"node.sam_node", "tools.camera", "tools.web.node", "weights"}
 
 TORCH = {"torch", "torchvision", "segment_anything", "safetensors"}
 MESSAGES = {
@@ -69,7 +69,11 @@ ALLOWED = {
     "fast.efficientnet": TORCH,
     "fast.image_encoder": TORCH,
     "fast.decoder": TORCH,
+    "fast.details": TORCH,
+    "fast.folding": TORCH,
     "fast.folded": TORCH,
+    "fast.tokens": TORCH,
+    "fast.upscaling": TORCH,
     "fast.postprocess": CORE,
     "node.__init__": set[str](),
     "node.statistics": set[str](),
@@ -77,9 +81,11 @@ ALLOWED = {
     "node.schedule": VALUES | {"cv2"},
     "node.listener": VALUES | {"cv2"},
     "node.guards": MESSAGES,
+    "node.watching": ROS,
     "node.waiting": VALUES | {"cv2"},
     "node.engine": VALUES | {"cv2"},
     "node.headers": {"std_msgs"},
+    "node.brightness": VALUES,
     "node.images": EDGE,
     "node.conversions": EDGE,
     "node.inputs": CORE | EDGE | ROS,
@@ -91,6 +97,15 @@ ALLOWED = {
     "node.sam_node": CORE | EDGE | ROS,
     "tools.__init__": set[str](),
     "tools.camera": {"cv2", "numpy"} | ROS,
+    "tools.web.__init__": set[str](),
+    "tools.web.gestures": set[str](),
+    "tools.web.pairing": set[str](),
+    "tools.web.server": {"aiohttp"},
+    "tools.web.pictures": {"cv2", "numpy"},
+    "tools.web.colours": {"cv2", "numpy"},
+    "tools.web.messages": {"cv2", "numpy"} | MESSAGES,
+    "tools.web.settings": ROS,
+    "tools.web.node": {"aiohttp"} | EDGE | ROS,
 }
 # Which folders the modules of a folder may import from; "" is what users import.
 ARROWS = {
@@ -117,14 +132,14 @@ def imported_names(module: str) -> frozenset[str]:
 
 
 def folder(module: str) -> str:
-    """Where a module lies; '' beside the folders."""
-    return module.rpartition(".")[0]
+    """The folder of the package in which a module lies, however deep; '' beside the folders."""
+    return module.partition(".")[0] if "." in module else ""
 
 
 def siblings(module: str) -> set[str]:
     """The modules of this package that it imports itself."""
     inside = [name.removeprefix("sam_ros.") for name in imported_names(module) if name.startswith("sam_ros.")]
-    return {name for other in inside for name in (other, folder(other)) if name in MODULES}
+    return {name for other in inside for name in (other, other.rpartition(".")[0]) if name in MODULES}
 
 
 def reached_modules(module: str) -> set[str]:

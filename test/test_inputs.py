@@ -24,6 +24,7 @@ from sam_ros.core.grid import padded_grid
 from sam_ros.core.objects import Box, MaskPrompt, Point, ProgramPrompt, ProgramPrompts, Target
 from sam_ros.errors import InvalidImageError
 from sam_ros.node.headers import stamp_to_ns
+from sam_ros.node.images import CameraStream
 from sam_ros.node.inputs import (
     CAMERAS,
     EDIT_INPUTS,
@@ -118,7 +119,7 @@ def test_an_image_message_that_is_cut_is_no_image(transport: str) -> None:
     whole = serialize_message(CAMERAS[transport].message_type(header=header()))
     for serialized in (CUT_WITHIN_THE_HEADER, whole[: len(whole) // 2], b""):
         with pytest.raises(InvalidImageError) as caught:
-            CAMERAS[transport].read(serialized, MAX_PIXELS)
+            CAMERAS[transport].read(serialized, MAX_PIXELS, CameraStream())
         assert caught.value.kind == "malformed message"
 
 
@@ -159,7 +160,7 @@ def test_a_prompt_on_a_resized_image_is_rescaled() -> None:
 def test_a_serialized_image_is_read_as_its_camera_sends_it() -> None:
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     serialized = serialize_message(image_msg("rgb8", 2, 2, pixels.tobytes()))
-    np.testing.assert_array_equal(CAMERAS["raw"].read(serialized, MAX_PIXELS), pixels)
+    np.testing.assert_array_equal(CAMERAS["raw"].read(serialized, MAX_PIXELS, CameraStream()), pixels)
     assert header_of_serialized(serialized) == header()
     assert header_of_serialized(serialize_message(CompressedImage(header=header(), format="png"))) == header()
 

@@ -17,7 +17,11 @@ from launch import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 ROOT = Path(__file__).parents[1]
-EXECUTABLES = {"sam_node": "sam_ros.node.sam_node", "camera": "sam_ros.tools.camera"}
+EXECUTABLES = {
+    "sam_node": "sam_ros.node.sam_node",
+    "camera": "sam_ros.tools.camera",
+    "web": "sam_ros.tools.web.node",
+}
 
 # What `ros2 launch` does: include the file with its arguments and run until the end.
 LAUNCH = """
@@ -65,8 +69,11 @@ def start_launch(ros: RosSession, prefix: Path, file_name: str, *arguments: str)
 @pytest.mark.parametrize(
     ("file_name", "arguments"),
     [
-        ("sam.launch.py", ["params_file", "namespace", "image", "click", "log_level"]),
-        ("demo.launch.py", ["source", "view"]),
+        (
+            "sam.launch.py",
+            ["params_file", "namespace", "image", "click", "log_level", "web", "web_host", "web_port"],
+        ),
+        ("demo.launch.py", ["source", "view", "web"]),
     ],
 )
 def test_arguments_are_declared_with_defaults(file_name: str, arguments: list[str]) -> None:
@@ -89,6 +96,14 @@ def test_the_node_takes_its_names_from_the_arguments(ros: RosSession, prefix: Pa
     ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/mask") == 1, "the node in its namespace")
     assert launch.stop() == 0
     assert "process has finished cleanly" in launch.output()
+
+
+def test_the_page_comes_on_request(ros: RosSession, prefix: Path) -> None:
+    arguments = ["web:=true", "web_port:=0", "namespace:=robot", "image:=/front/image_raw"]
+    launch = start_launch(ros, prefix, "sam.launch.py", *arguments)
+    ros.wait_until(lambda: "it shows /front/image_raw" in launch.output(), "the page")
+    ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/point") == 1, "its clicks for the node")
+    assert launch.stop() == 0
 
 
 def test_the_demo_answers_a_click(ros: RosSession, prefix: Path) -> None:

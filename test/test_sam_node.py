@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from geometry_msgs.msg import Point
+from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.msg import Transition
 from node_rig import (
     ALWAYS_PUBLISHED,
@@ -454,6 +454,29 @@ def test_an_integer_is_taken_for_a_float_parameter(ros: RosSession, checkpoint: 
     assert not successful and "min_predicted_iou" in reason
 
 
+# What the node says.
+
+
+def test_the_node_says_what_it_waits_for_and_what_comes(ros: RosSession, checkpoint: Path) -> None:
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}", "-r", "image:=/front/image", wait=False)
+    said = rig.process.output
+    waits = "active, waiting for images on /front/image (sensor_msgs/msg/Image)"
+    rig.wait_until(lambda: waits in said(), waits, 90)
+    missing = (
+        "nothing publishes on /front/image (sensor_msgs/msg/Image); topics of that type are /image: remap"
+    )
+    rig.wait_until(lambda: missing in said(), "the warning")
+    front = ros.node.create_publisher(Image, "/front/image", 1)
+
+    def comes() -> bool:
+        front.publish(image_msg(scene(), "rgb8", rig.next_stamp_ns()))
+        return "images come on /front/image" in said()
+
+    rig.wait_until(comes, "the first image")
+    rig.send("point", point(35, 45))
+    rig.wait_until(lambda: "/sam/point: object _1 with an IoU of" in said(), "the answer")
+
+
 # What edits objects.
 
 
@@ -518,6 +541,18 @@ def test_a_malformed_image_message_is_dropped_and_counted(rig: NodeRig) -> None:
             break
     assert int(rig.status("dropped: malformed message")) >= 1
     rig.outputs_for("point", point(35, 45, rig.show(scene())))
+
+
+def test_an_image_whose_stamp_is_no_time_is_dropped_and_counted(rig: NodeRig) -> None:
+    bad = image_msg(scene(), "rgb8", rig.next_stamp_ns())
+    bad.header.stamp.nanosec = 2**31
+    for _ in range(TRIES):  # images are best effort, and some are lost
+        rig.send_image(bad)
+        if rig.comes_true(lambda: rig.status("dropped: invalid header")):
+            break
+    assert int(rig.status("dropped: invalid header")) >= 1
+    told = rig.refusal_of("point", PointStamped(header=bad.header))
+    assert told["kind"] == "invalid header" and str(2**31) in told["reason"]
 
 
 def test_a_parameter_of_a_type_that_does_not_exist_is_answered_as_failed(rig: NodeRig) -> None:

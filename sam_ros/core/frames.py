@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -22,12 +23,14 @@ class Frame:
         stamp_ns: of the image's header, in nanoseconds.
         frame_id: of the image's header.
         data: the serialized message.
+        arrived_sec: when it came, by ``time.monotonic``.
     """
 
     sequence: int
     stamp_ns: int
     frame_id: str
     data: bytes
+    arrived_sec: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, eq=False)

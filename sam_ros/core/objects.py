@@ -360,6 +360,11 @@ class Change:
     made: frozenset[int]
     before: tuple[SegmentedObject, ...]
 
+    @property
+    def touched(self) -> frozenset[int]:
+        """``created`` of all objects that it made, changed or removed."""
+        return self.made.union(o.created for o in self.before)
+
 
 def difference(before: ObjectTable, after: ObjectTable) -> Change:
     """What changed from one table to the next."""

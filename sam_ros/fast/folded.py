@@ -1,4 +1,4 @@
-"""SAM's mask decoder for prompts of few tokens, without computing the image that it updates.
+"""SAM's mask decoder for prompts of few tokens on a CPU, without computing the image that it updates.
 
 The decoder's layers change the image (N, C) by what its positions take from the tokens: with H heads and T
 tokens, weights (N, H * T) times values (H * T, C), followed by a norm over the channels. So after every layer
@@ -9,8 +9,9 @@ the image is still
 where the map is the model's and R is H * T for each layer. A mask prompt adds M channels times the model's
 values (M, C); it is there from the start, as if a layer had added it. All that is ever asked of the image are
 its products with the model's projections, and its variance over the channels for the next norm. Those of the
-first summand are made once per image, those of the second need only products with the small values: half the
-work that the image itself would be, and far less memory to go through. Up to rounding the result is the same.
+first summand are made once per image, see ``folding``; those of the second need only products with the small
+values: half the work that the image itself would be, and far less memory to go through. Up to rounding the
+result is the same.
 
 Weights and scores are kept with positions last: a softmax over the few tokens is quick only across many
 positions.
@@ -18,212 +19,148 @@ positions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import Sam
-from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 
+from sam_ros.fast.decoder import Decoder, FastMaskDecoder, Prepared
+from sam_ros.fast.details import Details, details_of, embedding_of
+from sam_ros.fast.folding import FoldedImage, Folding, Level, Update
+from sam_ros.fast.tokens import OutputTokens, add_from_image, attend_to_tokens, scaled, split_heads
+from sam_ros.fast.upscaling import POSITIONS_IN_CELL, Answer, Upscaling
+
 POSITIONS_AT_ONCE = 512  # upscaled at a time: what they become, 1 MB, stays in a cache
+FEWER_THAN_CHANNELS = 3  # heads * tokens have to be so many times fewer: with more, folding gains nothing
 
 
-class FoldedImage(NamedTuple):
-    """What is computed once per image; N positions, D channels inside the attentions.
-
-    Attributes:
-        projected: (P, D, N) the embedding's products with all projections of ``Level``, in order.
-        shifts: (Q, N) its products with what the layers' values have in common, see ``Level``.
-        squares: (L, N) the sum of its squared channels at each norm of the image.
-        masks: (L, M, N) its products with the values of mask prompts at each norm.
-        upscaled: (N, C) its product with the first upscaling.
-    """
-
-    projected: Tensor
-    shifts: Tensor
-    squares: Tensor
-    masks: Tensor
-    upscaled: Tensor
+def fastest_decoder(sam: Sam) -> Decoder:
+    """The decoder for a model where it is: folded on a CPU, if the model has channels enough for that."""
+    plain = FastMaskDecoder(sam)
+    most_tokens = 0 if sam.device.type == "cuda" else most_folded_tokens(sam)
+    if most_tokens <= len(OutputTokens(sam.mask_decoder)):
+        return plain
+    return FoldedMaskDecoder(sam, plain, most_tokens)
 
 
-@dataclass(frozen=True, eq=False)
-class Level:
-    """The image before one layer, or before the final attention, and what is asked of it there.
-
-    Attributes:
-        to_image: the attention of tokens to it.
-        keys, values: their places in ``FoldedImage.projected``.
-        keys_placed: (D, N) what its positional encoding adds to the keys; a bias would shift all scores of a
-            token alike, so it is left out.
-        values_shift: (D,) added to the values.
-    """
-
-    to_image: Attention
-    keys: int
-    values: int
-    keys_placed: Tensor
-    values_shift: Tensor
+def most_folded_tokens(sam: Sam) -> int:
+    """How many tokens of a prompt, the five of the outputs included, are few enough to be folded."""
+    attention = sam.mask_decoder.transformer.final_attn_token_to_image
+    return int(attention.embedding_dim / (FEWER_THAN_CHANNELS * attention.num_heads))
 
 
-@dataclass(frozen=True, eq=False)
-class Update:
-    """How one layer changes the image.
-
-    Attributes:
-        to_tokens: the attention of the image to the tokens.
-        queries: their place in ``FoldedImage.projected``.
-        queries_placed: (D, N) what positional encoding, bias and shift add to the queries.
-        shift: (C,) what the image gains beside the tokens' values: a bias, and the shift of the norm before.
-        norm: what follows.
-        square: its place in ``FoldedImage.squares``.
-        overlaps: for each update so far, this one included, the places of the embedding's products with its
-            values, and with its shift, at this norm.
-    """
-
-    to_tokens: Attention
-    queries: int
-    queries_placed: Tensor
-    shift: Tensor
-    norm: nn.LayerNorm
-    square: int
-    overlaps: tuple[tuple[int, int], ...]
-
-
-class FoldedDecoder:
-    """The image's side of the decoder.
+class FoldedMaskDecoder:
+    """A ``Decoder`` that folds prompts of few tokens, and leaves others to another decoder.
 
     Args:
         sam: the model.
-        image_pe: (N, C) positional encoding of the image.
-        first_upscaling: weight (4 * C/4, C) and bias of the first upscaling.
+        plain: for prompts of more tokens.
+        most_tokens: of a prompt that is folded, the five of the outputs included.
+        positions_at_once: how many are upscaled at a time.
     """
 
-    def __init__(self, sam: Sam, image_pe: Tensor, first_upscaling: tuple[Tensor, Tensor]) -> None:
-        transformer = sam.mask_decoder.transformer
-        self.num_heads: int = transformer.final_attn_token_to_image.num_heads
-        channels = image_pe.shape[1]
-        pe = image_pe.double()
-        centring = torch.eye(channels, dtype=torch.float64, device=pe.device) - 1 / channels
-        embedded = torch.eye(channels, dtype=torch.float64, device=pe.device)  # map of the embedding so far
-        shift = pe.new_zeros(channels)
-        projections: list[Tensor] = []  # (C, D) each
-        shifts: list[Tensor] = []  # (C,) each
-        values_maps: list[tuple[Tensor, Tensor, Tensor]] = []  # of each update: map so far, of tokens, of all
+    def __init__(
+        self,
+        sam: Sam,
+        plain: FastMaskDecoder,
+        most_tokens: int,
+        positions_at_once: int = POSITIONS_AT_ONCE,
+    ) -> None:
+        self._plain, self._most_tokens, self._positions_at_once = plain, most_tokens, positions_at_once
+        self._decoder, self._transformer = sam.mask_decoder, sam.mask_decoder.transformer
+        self._outputs = OutputTokens(sam.mask_decoder)
+        self._upscaling = Upscaling(sam.mask_decoder)
+        self._folding = Folding(sam, self._upscaling)
+        self._size_hw = sam.prompt_encoder.image_embedding_size
 
-        *self._mask_channels, last = sam.prompt_encoder.mask_downscaling
-        instead = last.bias - sam.prompt_encoder.no_mask_embed.weight  # (1, C)
-        self.mask_values = torch.cat([last.weight.flatten(1).T, instead])  # (M, C)
-        of_masks = self.mask_values.double()  # as the norms so far leave them
-        masks: list[Tensor] = []  # (C, M) each
+    def prepare(self, features: Tensor) -> Prepared:
+        """See ``Decoder``: the tensors of ``FoldedImage``, then those of ``Details``."""
+        folded = self._folding.prepare(embedding_of(self._decoder, features))
+        return *folded, *details_of(self._decoder, features).tensors()
 
-        def place_of(weight: Tensor) -> int:
-            projections.append(weight)
-            return len(projections) - 1
+    def decode(self, features: Tensor, prepared: Prepared, sparse: Tensor, logits: Tensor | None) -> Answer:
+        """See ``Decoder``."""
+        count = len(FoldedImage._fields)
+        folded, details = FoldedImage(*prepared[:count]), Details(*prepared[count:])
+        if len(self._outputs) + sparse.shape[1] > self._most_tokens:
+            return self._plain.answer(features, None, details, sparse, logits)
+        tokens = self._outputs.before(sparse)  # (B, T, C)
+        images = self._images(folded, len(tokens), logits)
+        predicted_iou, hyper = self._outputs.read(self._through_layers(tokens, images))
 
-        def level(attention: Attention) -> Level:
-            keys, _ = _linear(attention.k_proj)
-            values, bias = _linear(attention.v_proj)
-            return Level(
-                attention,
-                place_of(embedded @ keys),
-                place_of(embedded @ values),
-                (pe @ keys).T.float().contiguous(),
-                (shift @ values + bias).float(),
-            )
+        def logits_in_cells(row: int, hyper: Tensor) -> Tensor:
+            return self._logits_in_cells(images[row], details, hyper)
 
-        self.levels: list[Level] = []
-        self.updates: list[Update] = []
-        self._gains: list[Tensor] = []  # (C, 1) of each norm
-        for layer in transformer.layers:
-            self.levels.append(level(layer.cross_attn_token_to_image))
-            attention = layer.cross_attn_image_to_token
-            queries, bias = _linear(attention.q_proj)
-            values, values_bias = _linear(attention.out_proj)
-            queries_place = place_of(embedded @ queries)
-            queries_placed = (pe @ queries + bias + shift @ queries).T.float().contiguous()
-            common = values_bias + shift
-            values_maps.append((centring, values, common))
-            normed, of_masks = embedded @ centring, of_masks @ centring
-            masks.append(normed @ of_masks.T)
-            overlaps = []
-            for values_map, of_tokens, of_all in values_maps:
-                onto = normed @ values_map.T
-                shifts.append(onto @ of_all)
-                overlaps.append((place_of(onto @ of_tokens.T), len(shifts) - 1))
-            square = len(self.updates)
-            self.updates.append(
-                Update(
-                    attention,
-                    queries_place,
-                    queries_placed,
-                    common.float(),
-                    layer.norm4,
-                    square,
-                    tuple(overlaps),
-                )
-            )
-            self._gains.append(layer.norm4.weight[:, None])
-            scaled = torch.diag(layer.norm4.weight.detach().double())
-            embedded, of_masks = normed @ scaled, of_masks @ scaled
-            values_maps = [(onto @ scaled @ centring, v, g) for onto, v, g in values_maps]
-            shift = layer.norm4.bias.detach().double()
-        self.levels.append(level(transformer.final_attn_token_to_image))
+        return Answer(predicted_iou, hyper, self._size_hw, logits_in_cells)
 
-        self._projections = torch.cat(projections, 1).T.float().contiguous()  # (P * D, C)
-        self._shifts = torch.stack(shifts).float()  # (Q, C)
-        self._masks = torch.cat(masks, 1).T.float().contiguous()  # (L * M, C)
-        weight, bias = (tensor.detach().double() for tensor in first_upscaling)
-        self._embedded_upscaling = (embedded @ weight.T).float()
-        self.upscaling = weight.T.float().contiguous()  # (C, 4 * C/4)
-        self.upscaling_bias = (shift @ weight.T + bias).float()
+    def _images(self, folded: FoldedImage, batch: int, logits: Tensor | None) -> list[PromptedImage]:
+        """The image of each of B prompts, as it is before the first layer."""
+        if logits is None:
+            return [PromptedImage(self._folding, folded) for _ in range(batch)]
+        return [PromptedImage(self._folding, folded, mask) for mask in self._folding.mask_weights(logits)]
 
-    def prepare(self, keys: Tensor) -> FoldedImage:
-        """What does not depend on prompts, from an image embedding (C, N)."""
-        inside = self.levels[0].values_shift.shape[0]
-        squares, normed = [], keys
-        for gain in self._gains:
-            normed = normed - normed.mean(0)
-            squares.append(normed.square().sum(0))
-            normed *= gain
-        return FoldedImage(
-            (self._projections @ keys).view(-1, inside, keys.shape[1]),
-            self._shifts @ keys,
-            torch.stack(squares),
-            (self._masks @ keys).view(len(self._gains), -1, keys.shape[1]),
-            keys.T @ self._embedded_upscaling,
-        )
+    def _through_layers(self, tokens: Tensor, images: list[PromptedImage]) -> Tensor:
+        """What (B, T, C) tokens become; the images change with them."""
+        queries = tokens
+        *levels, last = self._folding.levels
+        layers = zip(self._transformer.layers, levels, self._folding.updates, strict=True)
+        for layer, level, update in layers:
+            queries = attend_to_tokens(layer, queries, tokens)
+            queries = add_from_image(layer, queries, _taken_from_images(images, level, queries + tokens))
+            _attend_to_queries(images, update, queries, tokens)
+        return queries + _taken_from_images(images, last, queries + tokens)
 
-    def masks(self, logits: Tensor) -> Tensor:
-        """(B, M, N): what the values of mask prompts are weighted with, from low-res logits (B, 4h, 4w)."""
-        channels = logits[:, None]
-        for layer in self._mask_channels:
-            channels = layer(channels)
-        channels = channels.flatten(2)
-        return torch.cat([channels, torch.ones_like(channels[:, :1])], 1)  # the last weighs the bias
+    def _logits_in_cells(self, image: PromptedImage, details: Details, hyper: Tensor) -> Tensor:
+        """(4N, 4, M) logits of one prompt for hyper (M, C/8); its image is upscaled only now."""
+        count, at_once = self._size_hw[0] * self._size_hw[1], self._positions_at_once
+        parts = []
+        for first in range(0, count, at_once):
+            positions = slice(first, first + at_once)
+            upscaled = image.upscaled_once(positions)  # (n, 4, C/4)
+            upscaled = self._upscaling.activated(upscaled, details.eighth, positions).flatten(0, 1)
+            in_cell = slice(POSITIONS_IN_CELL * first, POSITIONS_IN_CELL * (first + at_once))
+            parts.append(self._upscaling.logits(upscaled, details.quarter, in_cell, hyper))
+        return torch.cat(parts)
+
+
+def _taken_from_images(images: list[PromptedImage], level: Level, queries: Tensor) -> Tensor:
+    """(B, T, C): what the tokens of each prompt take from its image; queries (B, T, C)."""
+    attention = level.to_image
+    q = scaled(split_heads(attention, attention.q_proj(queries)))  # (B, H, T, d)
+    taken = [image.taken_by(level, of_prompt) for image, of_prompt in zip(images, q, strict=True)]
+    return attention.out_proj(torch.stack(taken))
+
+
+def _attend_to_queries(images: list[PromptedImage], update: Update, queries: Tensor, tokens: Tensor) -> None:
+    """Let each prompt's image attend to its tokens, (B, T, C): queries as they are, tokens as they came."""
+    attention = update.to_tokens
+    k = scaled(split_heads(attention, attention.k_proj(queries + tokens)))  # (B, H, T, d)
+    v = split_heads(attention, attention.v_proj(queries))
+    for image, key, value in zip(images, k, v, strict=True):
+        image.attend(update, key, value)
 
 
 class PromptedImage:
-    """The image as one prompt changes it; starts as the embedding.
+    """The image as one prompt changes it, in the parts that the module names; starts as the embedding.
 
     Args:
-        decoder: of the model.
-        folded: what the decoder prepared of the image.
-        mask: (M, N) of the prompt's mask, see ``FoldedDecoder.masks``.
+        folding: of the model.
+        folded: what was prepared of the image.
+        mask: (M, N) weights of the prompt's mask, see ``Folding.mask_weights``; None without a mask prompt.
     """
 
-    def __init__(self, decoder: FoldedDecoder, folded: FoldedImage, mask: Tensor | None = None) -> None:
-        self._decoder, self._folded, self._num_heads = decoder, folded, decoder.num_heads
+    def __init__(self, folding: Folding, folded: FoldedImage, mask: Tensor | None = None) -> None:
+        self._folding, self._folded, self._num_heads = folding, folded, folding.num_heads
         count = len(folded.upscaled)
         self._scale = folded.upscaled.new_ones(count)
         self._weights = folded.upscaled.new_empty(0, count) if mask is None else mask  # (R, N)
-        self._values = decoder.mask_values[: len(self._weights)]  # (R, C)
+        self._values = folding.mask_values[: len(self._weights)]  # (R, C)
         self._num_masks = len(self._weights)
-        self._from_tokens: list[Tensor] = []  # (H, T, d) of each update
+        self._from_tokens: list[Tensor] = []  # (H, T, d) of each update: values, before they become channels
 
-    def attended(self, level: Level, queries: Tensor) -> Tensor:
+    def taken_by(self, level: Level, queries: Tensor) -> Tensor:
         """(T, D): what tokens take from the image, with queries (H, T, d), already scaled."""
         attention = level.to_image
         scores = self._scores(queries, level.keys, level.keys_placed, attention.k_proj)
@@ -242,46 +179,57 @@ class PromptedImage:
         heads, channels = self._num_heads, self._values.shape[1]
         out = update.to_tokens.out_proj.weight.T.reshape(heads, -1, channels)  # (H, d, C)
         # The weights of each head add up to 1, so that what is common may be shared out to the values.
-        gained = (values @ out).flatten(0, 1) + update.shift / heads
+        gained = (values @ out).flatten(0, 1) + update.common / heads
         self._weights = torch.cat([self._weights, scores.softmax(1).flatten(0, 1)])
         self._values = torch.cat([self._values, gained])
         self._from_tokens.append(values)
         self._normalize(update)
 
     def _normalize(self, update: Update) -> None:
-        """Apply the norm, but for its shift."""
+        """Apply the norm that follows, but for its shift, which the model's maps hold."""
         values = self._values - self._values.mean(1, keepdim=True)
-        parts = [
-            torch.baddbmm(self._folded.shifts[shift] / self._num_heads, tokens, self._projected(place))
-            for tokens, (place, shift) in zip(self._from_tokens, update.overlaps, strict=True)
-        ]
-        of_mask = self._folded.masks[update.square, : self._num_masks]
-        # The embedding with the values, (R, N).
-        overlaps = torch.cat([of_mask, *(part.flatten(0, 1) for part in parts)])
-        overlaps *= self._scale
-        overlaps.addmm_(values @ values.T, self._weights, beta=2)
-        overlaps *= self._weights
-        variance = overlaps.sum(0).addcmul_(self._scale.square(), self._folded.squares[update.square])
-        variance /= values.shape[1]
-        # A sum of both signs may round below 0.
-        factor = variance.clamp_min_(0).add_(update.norm.eps).rsqrt_()
+        # Multiplied into all parts alike: by 1 / sqrt(variance) now, by the gain of each channel below.
+        factor = self._variance(update, values).add_(update.norm.eps).rsqrt_()
         self._weights *= factor
         self._scale = self._scale * factor
         self._values = values * update.norm.weight
 
+    def _variance(self, update: Update, values: Tensor) -> Tensor:
+        """(N,): the variance over the channels at each position, given the values (R, C) without their mean.
+
+        Of a sum e + Σ w v of embedding and weighted values it is e² + Σ w (2 e v + Σ w' v v'), divided by C.
+        """
+        overlaps = self._products_with_values(update)  # (R, N)
+        overlaps *= self._scale
+        overlaps.addmm_(values @ values.T, self._weights, beta=2)
+        overlaps *= self._weights
+        variance = overlaps.sum(0).addcmul_(self._scale.square(), self._folded.squares[update.index])
+        variance /= values.shape[1]
+        return variance.clamp_min_(0)  # a sum of both signs may round below 0
+
+    def _products_with_values(self, update: Update) -> Tensor:
+        """(R, N): the embedding's products, at this norm, with the values of the mask and of all updates."""
+        of_mask = self._folded.masks[update.index, : self._num_masks]
+        of_updates = [
+            torch.baddbmm(self._folded.commons[common] / self._num_heads, tokens, self._projected(place))
+            for tokens, (place, common) in zip(self._from_tokens, update.overlaps, strict=True)
+        ]  # (H, T, N) each
+        return torch.cat([of_mask, *(products.flatten(0, 1) for products in of_updates)])
+
     @cached_property
     def _upscaled_values(self) -> Tensor:
-        return self._values @ self._decoder.upscaling
+        """(R, 4 * C/4); after all layers, when the values no longer change."""
+        return self._values @ self._folding.values_upscaling
 
     def upscaled_once(self, positions: slice) -> Tensor:
-        """(n, C): a piece of the image after the first upscaling."""
-        decoder = self._decoder
-        x = self._folded.upscaled[positions] * self._scale[positions, None]
-        x += decoder.upscaling_bias
-        return x.addmm_(self._weights[:, positions].T, self._upscaled_values)
+        """(n, 4, C/4): a chunk of the image after the first upscaling, without what follows it."""
+        upscaled = self._folded.upscaled[positions] * self._scale[positions, None]
+        upscaled += self._folding.upscaling_bias
+        upscaled.addmm_(self._weights[:, positions].T, self._upscaled_values)  # (n, 4 * C/4)
+        return upscaled.view(len(upscaled), POSITIONS_IN_CELL, -1)
 
     def _projected(self, place: int) -> Tensor:
-        """(H, d, N)."""
+        """(H, d, N): a product of the embedding."""
         projected = self._folded.projected[place]
         return projected.view(self._num_heads, -1, projected.shape[1])
 
@@ -292,15 +240,17 @@ class PromptedImage:
         return projected.view(len(projected), heads, projected.shape[1] // heads).transpose(0, 1)
 
     def _scores(self, tokens: Tensor, place: int, placed: Tensor, projection: nn.Linear) -> Tensor:
-        """(H, T, N): products of tokens (H, T, d) with the projected image."""
+        """(H, T, N): products of tokens (H, T, d) with the projected image.
+
+        Args:
+            tokens: queries or keys.
+            place: of the embedding's projection in ``FoldedImage.projected``.
+            placed: (D, N) what is added to it.
+            projection: of the values.
+        """
         scores = torch.bmm(tokens, self._projected(place))
         scores *= self._scale
         scores.baddbmm_(tokens, placed.view(self._num_heads, -1, placed.shape[1]))
         of_values = torch.bmm(tokens, self._values_in_heads(projection).transpose(1, 2)).flatten(0, 1)
         scores.flatten(0, 1).addmm_(of_values, self._weights)
         return scores
-
-
-def _linear(layer: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight (in, out) and bias (out,), in double precision: maps are multiplied once, images often."""
-    return layer.weight.detach().double().T, layer.bias.detach().double()

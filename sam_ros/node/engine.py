@@ -398,9 +398,11 @@ class Engine:
         for refused, count in by_kind(result.refused):
             more = f" (and {count - 1} more objects)" if count > 1 else ""
             self._refuse(prompt.request, refused.kind, refused.reason + more, refused.id, count)
-        if not is_following and result.change is not None:
-            self._listener.on_outputs(result.outputs)
-        elif result.outputs.candidates is not None:
+        if result.change is not None:
+            self._listener.on_answered(prompt.request.topic, result.outputs, result.change.touched)
+            if not is_following:
+                self._listener.on_outputs(result.outputs)
+        if is_following and result.outputs.candidates is not None:
             self._listener.on_candidates(result.outputs)
 
     def _apply(self, prompt: WaitingPrompt) -> tuple[Segmented | None, bool]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -16,79 +18,286 @@ from PIL import UnidentifiedImageError
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from sam_ros.errors import InvalidImageError
+from sam_ros.errors import InvalidImageError, shortened
+from sam_ros.node.brightness import RULES as DEEP_ENCODINGS
+from sam_ros.node.brightness import BrightnessRange
 from sam_ros.node.headers import copied
+
+GREY_WITHOUT_A_NAME = "8UC1"  # what some drivers call mono8
+GREY_ENCODINGS = ("mono8", GREY_WITHOUT_A_NAME)
+UNKNOWN = "unknown encoding"  # the kind of an image that is none that the node reads
+ODD_SIZE = "odd size"  # the kind of an image that ends within a group of pixels that share their colour
+
+_bridge = CvBridge()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """How an encoding whose pixels lie one after another is laid out.
+
+    Attributes:
+        dtype: name of the type of a value.
+        channels: values of a pixel.
+        columns: how many pixels beside each other share their colour.
+    """
+
+    dtype: str = "uint8"
+    channels: int = 1
+    columns: int = 1
+
+
+@dataclass(frozen=True)
+class Planar:
+    """How an encoding of a plane of Y above a plane of U and V, in turn, is laid out.
+
+    Rows of Y are ``step`` bytes long; those of the other plane are as many bytes for each pair of values.
+
+    Attributes:
+        columns, rows: of how many pixels one U and one V are the colour.
+        code: OpenCV's conversion to RGB; None where it has none.
+    """
+
+    columns: int
+    rows: int
+    code: int | None
+
+
+PACKED = {
+    "mono8": Packed(),
+    GREY_WITHOUT_A_NAME: Packed(),
+    "rgb8": Packed(channels=3),
+    "bgr8": Packed(channels=3),
+    "rgba8": Packed(channels=4),
+    "bgra8": Packed(channels=4),
+    "rgb16": Packed("uint16", 3),
+    "bgr16": Packed("uint16", 3),
+    "rgba16": Packed("uint16", 4),
+    "bgra16": Packed("uint16", 4),
+    **dict.fromkeys(("yuv422", "uyvy", "yuv422_yuy2", "yuyv"), Packed(channels=2, columns=2)),
+    **{f"bayer_{pattern}8": Packed() for pattern in ("rggb", "bggr", "gbrg", "grbg")},
+    **{f"bayer_{pattern}16": Packed("uint16") for pattern in ("rggb", "bggr", "gbrg", "grbg")},
+    **dict.fromkeys(("mono16", "16UC1"), Packed("uint16")),
+    "32FC1": Packed("float32"),
+}
+PLANAR = {  # upstream's cv_bridge has none of them
+    "nv12": Planar(2, 2, cv2.COLOR_YUV2RGB_NV12),
+    "nv21": Planar(2, 2, cv2.COLOR_YUV2RGB_NV21),
+    "nv24": Planar(1, 1, None),
+}
+# Y, U, V of BT.601 in the studio range to R, G, B, as OpenCV converts the other YUV encodings.
+RGB_OF_YUV = np.array([[1.164, 0.0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0.0]])
+YUV_OF_BLACK = np.array([16.0, 128.0, 128.0])
+RGB_OF_YUV1 = np.column_stack([RGB_OF_YUV, -RGB_OF_YUV @ YUV_OF_BLACK])  # (3, 4): of Y, U, V, 1
 
 COMPRESSED_FORMATS = ("JPEG", "PNG")
 COMPRESSED_MODES = ("L", "LA", "RGB", "RGBA", "P", "CMYK", "1")  # 8 bits or fewer a channel
+DEEP_GREY_MODES = ("I;16", "I;16B", "I")  # of a PNG of 16 bits, in various versions of PIL
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk; PIL reads images that lack it
-GREY_WITHOUT_A_NAME = "8UC1"  # what some drivers call mono8
-GREY_ENCODINGS = ("mono8", GREY_WITHOUT_A_NAME)
+START_OF_SCAN = b"\xff\xda"  # of a JPEG; entropy-coded data never holds these bytes
+MAX_SCANS = 32  # libjpeg's own progressive scripts have at most 24
+MAX_SCANS_OF_LARGEST = 12  # of an image of max_image_pixels; progressive ones in colour have 10
+ORIENTATION = 0x0112  # EXIF's tag of how a picture is to be turned for people
+UPRIGHT = 1
+# What else is sent as a CompressedImage: the bytes at an offset, and the name that is said.
+OTHER_FORMATS = (
+    (8, b"WEBP", "image/webp"),
+    (4, b"ftypavif", "image/avif"),
+    (4, b"ftypavis", "image/avif"),
+    (4, b"ftyphei", "image/heic"),
+    (0, b"II*\x00", "image/tiff"),
+    (0, b"MM\x00*", "image/tiff"),
+    (0, b"BM", "image/bmp"),
+    (0, b"GIF8", "image/gif"),
+)
 
-_bridge = CvBridge()
+
+class CameraStream:
+    """What is kept from one image of a camera to the next; each subscription has its own.
+
+    Args:
+        say: called, once each, with what a person should know of all images of the stream.
+    """
+
+    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
+        self.brightness = BrightnessRange()
+        self._say = say
+        self._has_said_orientation = False
+
+    def note_orientation(self, orientation: int) -> None:
+        """Say once that images are turned where others show them."""
+        if orientation != UPRIGHT and not self._has_said_orientation:
+            self._has_said_orientation = True
+            self._say(
+                f"images have the EXIF orientation {orientation}: viewers of files show them turned; here, "
+                "pixels stay where the sensor had them, as its camera_info and depth do"
+            )
 
 
 # In.
 
 
-def image_from_msg(msg: Image, max_pixels: int) -> npt.NDArray[np.uint8]:
+def image_from_msg(msg: Image, max_pixels: int, stream: CameraStream | None = None) -> npt.NDArray[np.uint8]:
     """An (H, W, 3) uint8 RGB image of a camera message; one of rgb8 shares its memory and is read-only.
+
+    mono16, 16UC1 and 32FC1 are scaled as ``BrightnessRange`` says.
+
+    Args:
+        msg: the message.
+        max_pixels: images of more are refused.
+        stream: that the image is of; without one it is scaled by itself alone.
 
     Raises:
         InvalidImageError: size, step, data and encoding do not fit together or make no picture.
     """
     _check_size(msg.width, msg.height, max_pixels)
-    _check_layout(msg)
-    msg = _with_plain_rows(msg)
+    if msg.encoding in PLANAR:
+        return _image_of_planes(msg, PLANAR[msg.encoding])
+    _check_layout(msg, _packed(msg.encoding))
+    msg = _with_plain_rows(msg, PACKED[msg.encoding])
     try:
-        if msg.encoding == "rgb8":
-            image = np.asarray(_bridge.imgmsg_to_cv2(msg), np.uint8)
-            image.flags.writeable = False
-            return image
-        if msg.encoding == GREY_WITHOUT_A_NAME:
-            return np.asarray(cv2.cvtColor(_bridge.imgmsg_to_cv2(msg), cv2.COLOR_GRAY2RGB), np.uint8)
-        return np.ascontiguousarray(_bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"), dtype=np.uint8)
-    except CvBridgeError as error:
+        return _image_of_packed(msg, stream or CameraStream())
+    except (CvBridgeError, cv2.error) as error:
         raise InvalidImageError(
-            f"an image of encoding {msg.encoding!r} cannot become rgb8: {error}", kind="unknown encoding"
+            f"an image of encoding {msg.encoding!r} cannot become rgb8: {error}", kind=UNKNOWN
         ) from error
 
 
-def image_from_compressed_msg(msg: CompressedImage, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """An (H, W, 3) uint8 RGB image of a compressed camera message; its size is checked before decoding.
+def _image_of_packed(msg: Image, stream: CameraStream) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a message with plain rows."""
+    if msg.encoding == "rgb8":
+        image = np.asarray(_bridge.imgmsg_to_cv2(msg), np.uint8)
+        image.flags.writeable = False
+        return image
+    if msg.encoding == GREY_WITHOUT_A_NAME:
+        return _rgb_of_grey(_bridge.imgmsg_to_cv2(msg))
+    if msg.encoding in DEEP_ENCODINGS:
+        values = _bridge.imgmsg_to_cv2(msg)
+        return _rgb_of_grey(stream.brightness.grey(values, msg.encoding, _key(msg)))
+    return np.ascontiguousarray(_bridge.imgmsg_to_cv2(msg, desired_encoding="rgb8"), dtype=np.uint8)
+
+
+def _rgb_of_grey(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)  # (H, W) -> (H, W, 3)
+
+
+def _key(msg: Image | CompressedImage) -> tuple[int, int]:
+    """What tells an image from the others of its stream."""
+    return msg.header.stamp.sec, msg.header.stamp.nanosec
+
+
+def _image_of_planes(msg: Image, layout: Planar) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a message of one of the PLANAR encodings.
 
     Raises:
-        InvalidImageError: not a JPEG or PNG of 8 bits a channel, truncated, or too large.
+        InvalidImageError: the size is odd where two pixels share a colour, or data or step are too short.
+    """
+    _check_groups(msg, layout.columns, layout.rows)
+    pairs_hw = msg.height // layout.rows, msg.width // layout.columns
+    pairs_step = msg.step * 2 // layout.columns
+    luma_bytes = msg.height * msg.step
+    _check_bytes(msg, row_bytes=msg.width, num_bytes=luma_bytes + pairs_hw[0] * pairs_step)
+    data = np.frombuffer(msg.data, np.uint8)
+    luma = data[:luma_bytes].reshape(msg.height, msg.step)[:, : msg.width]
+    rows = data[luma_bytes:][: pairs_hw[0] * pairs_step].reshape(pairs_hw[0], pairs_step)
+    pairs = rows[:, : 2 * pairs_hw[1]].reshape(*pairs_hw, 2)
+    if layout.code is not None:
+        rgb = cv2.cvtColorTwoPlane(np.ascontiguousarray(luma), np.ascontiguousarray(pairs), layout.code)
+    else:
+        rgb = cv2.transform(np.dstack([luma, pairs]), RGB_OF_YUV1)
+    return np.asarray(rgb, np.uint8)
+
+
+def image_from_compressed_msg(
+    msg: CompressedImage, max_pixels: int, stream: CameraStream | None = None
+) -> npt.NDArray[np.uint8]:
+    """An (H, W, 3) uint8 RGB image of a compressed camera message; its work is bounded before decoding.
+
+    A grey PNG of 16 bits is scaled as an Image of mono16 where its format begins so, else as one of 16UC1.
+    Pixels stay as they lie in the file, whatever EXIF says of showing them.
+
+    Args:
+        msg: the message.
+        max_pixels: images of more are refused.
+        stream: that the image is of; without one it is scaled by itself alone, and nothing is said of it.
+
+    Raises:
+        InvalidImageError: not a JPEG or PNG, truncated, or too large.
     """
     data = bytes(msg.data)
     try:
-        return _decoded(data, max_pixels)
+        return _decoded(msg, data, max_pixels, stream or CameraStream())
     except InvalidImageError:
         raise  # it is a ValueError too
     except (PilImage.DecompressionBombError, PilImage.DecompressionBombWarning) as error:
         reason = f"a compressed image is too large: {error}"
         raise InvalidImageError(reason, kind="image too large") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
-        unknown = isinstance(error, UnidentifiedImageError)
-        problem = "it does not begin as a JPEG or PNG does" if unknown else error
-        raise InvalidImageError(
-            f"a compressed image of format {msg.format!r} and {len(data)} bytes is damaged: {problem}",
-            kind="damaged image",
-        ) from error
+    except UnidentifiedImageError as error:
+        raise _unread(msg.format, data) from error
+    except Exception as error:  # no promise bounds what decoders raise for damaged files
+        raise _damaged(msg.format, data, str(error)) from error
 
 
-def _decoded(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """An (H, W, 3) uint8 RGB image of a JPEG or PNG file, whose header is judged before it is decoded."""
+def _decoded(
+    msg: CompressedImage, data: bytes, max_pixels: int, stream: CameraStream
+) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a JPEG or PNG file, whose header is judged before it is decoded."""
     with PilImage.open(io.BytesIO(data), formats=COMPRESSED_FORMATS) as image:
         _check_size(image.width, image.height, max_pixels)
-        if image.mode not in COMPRESSED_MODES:
-            raise InvalidImageError(
-                f"a compressed image of mode {image.mode!r} has more than 8 bits a channel",
-                kind="unknown encoding",
-            )
-        if image.format == "PNG" and PNG_END not in data:
+        if image.format != "PNG":
+            _check_scans(data, image.width * image.height, max_pixels)
+        elif PNG_END not in data:
             raise ValueError("its end is missing")
-        return np.array(image.convert("RGB"))
+        rgb = _pixels(msg, image, stream)
+        stream.note_orientation(_orientation(image))
+        return rgb
+
+
+def _pixels(msg: CompressedImage, image: PilImage.Image, stream: CameraStream) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a file that is worth decoding."""
+    if image.mode in DEEP_GREY_MODES:
+        encoding = "mono16" if msg.format.startswith("mono16") else "16UC1"
+        values = np.asarray(image).astype(np.uint16)
+        return _rgb_of_grey(stream.brightness.grey(values, encoding, _key(msg)))
+    if image.mode not in COMPRESSED_MODES:
+        raise InvalidImageError(f"a compressed image has the unknown mode {image.mode!r}", kind=UNKNOWN)
+    return np.array(image.convert("RGB"))
+
+
+def _check_scans(data: bytes, num_pixels: int, max_pixels: int) -> None:
+    """Each scan of a JPEG may touch every pixel anew, however few bytes it has."""
+    num_scans = data.count(START_OF_SCAN)  # those of a thumbnail included
+    if num_scans > MAX_SCANS or num_scans * num_pixels > MAX_SCANS_OF_LARGEST * max_pixels:
+        raise InvalidImageError(
+            f"a JPEG of {num_pixels} pixels in {num_scans} scans is too much work; possible are {MAX_SCANS} "
+            f"scans, and {MAX_SCANS_OF_LARGEST} of max_image_pixels ({max_pixels})",
+            kind="too many scans",
+        )
+
+
+def _orientation(image: PilImage.Image) -> int:
+    """How EXIF would have the image turned, 1 to 8; 1 where it does not say so."""
+    try:
+        orientation = image.getexif().get(ORIENTATION, UPRIGHT)
+    except Exception:  # noqa: BLE001 the block may be anything, and the picture is good without it
+        return UPRIGHT
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else UPRIGHT
+
+
+def _unread(format: str, data: bytes) -> InvalidImageError:
+    """What is said of a file that is neither JPEG nor PNG."""
+    names = [name for offset, magic, name in OTHER_FORMATS if data[offset:].startswith(magic)]
+    if "compressedDepth" in format:
+        names = ["compressedDepth"]  # a header of its own comes before the PNG
+    if not names:
+        return _damaged(format, data, "it does not begin as a JPEG or PNG does")
+    return InvalidImageError(f"{names[0]}: JPEG and PNG are accepted", kind=UNKNOWN)
+
+
+def _damaged(format: str, data: bytes, problem: str) -> InvalidImageError:
+    return InvalidImageError(
+        f"a compressed image of format {shortened(format)!r} and {len(data)} bytes is damaged: {problem}",
+        kind="damaged image",
+    )
 
 
 def grey_from_msg(msg: Image) -> npt.NDArray[np.uint8]:
@@ -97,7 +306,7 @@ def grey_from_msg(msg: Image) -> npt.NDArray[np.uint8]:
     Raises:
         InvalidImageError: size, step and data do not fit together.
     """
-    _check_layout(msg)
+    _check_layout(msg, _packed(msg.encoding))
     return _rows(msg)[:, : msg.width]
 
 
@@ -111,39 +320,62 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _check_layout(msg: Image) -> None:
-    try:
-        dtype, channels = _bridge.encoding_to_dtype_with_channels(msg.encoding)
-    except CvBridgeError as error:
+def _packed(encoding: str) -> Packed:
+    """The layout of an encoding.
+
+    Asked here, not of cv_bridge: that knows encodings that are no picture, and upstream's takes any number of
+    channels for one.
+    """
+    layout = PACKED.get(encoding)
+    if layout is None:
+        raise InvalidImageError(f"an image has the unknown encoding {shortened(encoding)!r}", kind=UNKNOWN)
+    return layout
+
+
+def _row_bytes(msg: Image, layout: Packed) -> int:
+    return int(msg.width) * layout.channels * np.dtype(layout.dtype).itemsize
+
+
+def _check_layout(msg: Image, layout: Packed) -> None:
+    _check_groups(msg, layout.columns, 1)
+    _check_bytes(msg, _row_bytes(msg, layout), msg.step * msg.height)
+
+
+def _check_groups(msg: Image, columns: int, rows: int) -> None:
+    if msg.width % columns or msg.height % rows:
         raise InvalidImageError(
-            f"an image has the unknown encoding {msg.encoding!r}", kind="unknown encoding"
-        ) from error
-    row_bytes = msg.width * channels * np.dtype(dtype).itemsize
+            f"an image of encoding {msg.encoding!r} shares colours between {columns} x {rows} pixels; "
+            f"{msg.width} x {msg.height} are no multiple",
+            kind=ODD_SIZE,
+        )
+
+
+def _check_bytes(msg: Image, row_bytes: int, num_bytes: int) -> None:
     if msg.step < row_bytes:
         raise InvalidImageError(
             f"an image of {msg.width} {msg.encoding} pixels needs a step of {row_bytes}, it has {msg.step}",
             kind="wrong step",
         )
-    if len(msg.data) < msg.step * msg.height:
+    if len(msg.data) < num_bytes:
         raise InvalidImageError(
-            f"an image of {msg.height} rows of {msg.step} bytes has only {len(msg.data)} bytes of data",
+            f"an image of {msg.height} rows of {msg.step} bytes has only {len(msg.data)} bytes of data, "
+            f"not the {num_bytes} of {msg.encoding}",
             kind="short data",
         )
 
 
-def _with_plain_rows(msg: Image) -> Image:
+def _with_plain_rows(msg: Image, layout: Packed) -> Image:
     """The same pixels without padding, in this machine's byte order; the message itself if it is so already.
 
     Upstream's cv_bridge takes padded rows for whole pixels, which shears the picture where they are not, and
     changes the byte order by a method that NumPy 2 lacks (vision_opencv, cv_bridge/core.py).
     """
-    name, channels = _bridge.encoding_to_dtype_with_channels(msg.encoding)
-    dtype = np.dtype(name).newbyteorder(">" if msg.is_bigendian else "<")
-    row_bytes = msg.width * channels * dtype.itemsize
+    dtype = np.dtype(layout.dtype).newbyteorder(">" if msg.is_bigendian else "<")
+    row_bytes = _row_bytes(msg, layout)
     if msg.step == row_bytes and bool(msg.is_bigendian) == (sys.byteorder == "big"):
         return msg
-    values = np.ascontiguousarray(_rows(msg)[:, :row_bytes]).view(dtype).astype(name)
-    return image_to_msg(values.reshape(msg.height, msg.width, channels), msg.encoding, msg.header)
+    values = np.ascontiguousarray(_rows(msg)[:, :row_bytes]).view(dtype).astype(layout.dtype)
+    return image_to_msg(values.reshape(msg.height, msg.width, layout.channels), msg.encoding, msg.header)
 
 
 def _rows(msg: Image) -> npt.NDArray[np.uint8]:

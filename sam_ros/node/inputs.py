@@ -33,7 +33,7 @@ from sam_ros.node.conversions import (
 )
 from sam_ros.node.engine import Engine
 from sam_ros.node.headers import stamp_to_ns
-from sam_ros.node.images import image_from_compressed_msg, image_from_msg
+from sam_ros.node.images import CameraStream, image_from_compressed_msg, image_from_msg
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.prompt import BACKGROUND, FOREGROUND
 
@@ -172,16 +172,16 @@ class CameraInput:
     Attributes:
         message_type: of the messages; begins with a header.
         suffix: what is added to the resolved name of the topic ``image``.
-        convert: makes an (H, W, 3) uint8 RGB image of a message of at most so many pixels. Raises
-            InvalidImageError.
+        convert: makes an (H, W, 3) uint8 RGB image of a message of at most so many pixels, which is one of a
+            stream. Raises InvalidImageError.
     """
 
     message_type: Any
     suffix: str
-    convert: Callable[[Any, int], npt.NDArray[np.uint8]]
+    convert: Callable[[Any, int, CameraStream], npt.NDArray[np.uint8]]
 
-    def read(self, serialized: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
-        """An (H, W, 3) uint8 RGB image of a serialized message.
+    def read(self, serialized: bytes, max_pixels: int, stream: CameraStream) -> npt.NDArray[np.uint8]:
+        """An (H, W, 3) uint8 RGB image of a serialized message of a stream.
 
         Raises:
             InvalidImageError: the message makes no picture, or one of more than ``max_pixels``.
@@ -190,7 +190,7 @@ class CameraInput:
             msg = deserialize(serialized, self.message_type)
         except SamRosError as error:
             raise InvalidImageError(str(error), error.kind) from error
-        return self.convert(msg, max_pixels)
+        return self.convert(msg, max_pixels, stream)
 
 
 CAMERAS = {  # by the parameter image_transport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from sam_ros.core.segmenter import Outputs
@@ -16,6 +17,12 @@ class Listener(Protocol):
 
     def on_outputs(self, outputs: Outputs) -> None:
         """A set of answers is ready."""
+
+    def on_answered(self, topic: str, outputs: Outputs, touched: Collection[int]) -> None:
+        """A prompt from a topic was accepted: the answers on its frame, and which objects it touched.
+
+        The objects are told by ``created``; those of them that are missing in the answers are not seen.
+        """
 
     def on_candidates(self, outputs: Outputs) -> None:
         """A prompt has candidates, but its object appears only in a set to come: publish just these."""

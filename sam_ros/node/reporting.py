@@ -18,6 +18,7 @@ from sam_ros.node.statistics import Refusal, Snapshot
 
 DIAGNOSTICS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 SAY_AGAIN_SEC = 5.0  # the same kind of complaint is logged at most so often
+ANSWER_AGAIN_SEC = 1.0  # and how the prompts of one topic are answered
 
 
 class Throttle:
@@ -55,6 +56,7 @@ class Reporter:
     def __init__(self, node: Node, throttle: Throttle | None = None) -> None:
         self._node = node
         self._throttle = throttle or Throttle(SAY_AGAIN_SEC)
+        self._answers = Throttle(ANSWER_AGAIN_SEC)
         self._publisher = node.create_publisher(
             DiagnosticArray,
             "/diagnostics",
@@ -70,15 +72,15 @@ class Reporter:
         """Tell that a prompt was refused."""
         self._publisher.publish(diagnostics.refusal_msg(self._name, self._now(), refusal))
         of_object = f", object {refusal.id!r}" if refusal.id else ""
-        self._warn(refusal.kind, f"refused a prompt on {refusal.topic}{of_object}: {refusal.reason}")
+        self.warn(refusal.kind, f"refused a prompt on {refusal.topic}{of_object}: {refusal.reason}")
 
     def drop(self, kind: str, reason: str) -> None:
         """Tell that an image was dropped."""
-        self._warn(kind, f"dropped an image: {reason}")
+        self.warn(kind, f"dropped an image: {reason}")
 
     def flush(self, reason: str) -> None:
         """Tell that all frames and objects were forgotten."""
-        self._warn("flush", reason)
+        self.warn("flush", reason)
 
     def failure(self, what: str, error: Exception) -> None:
         """Tell of a failure that no input explains, with its traceback."""
@@ -88,7 +90,17 @@ class Reporter:
             trace = "".join(traceback.format_exception(error))
             self._node.get_logger().error(f"{reason}\n{trace}")
 
-    def _warn(self, kind: str, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Say what a person should know."""
+        self._node.get_logger().info(text)
+
+    def answer(self, topic: str, text: str) -> None:
+        """Say how a prompt was answered; of many on one topic, only some."""
+        if self._answers.lets_pass(topic):
+            self._node.get_logger().info(text)
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warn of something, each kind once in a while."""
         if self._throttle.lets_pass(kind):
             self._node.get_logger().warning(text)
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,11 +25,12 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from sam_ros.core.segmenter import Outputs
-from sam_ros.errors import DeviceError, InvalidParameterError, SamRosError
+from sam_ros.errors import DeviceError, InvalidParameterError, SamRosError, shortened
 from sam_ros.node import diagnostics
 from sam_ros.node.engine import Engine
 from sam_ros.node.guards import guarded
 from sam_ros.node.headers import stamp_to_ns
+from sam_ros.node.images import CameraStream
 from sam_ros.node.inputs import (
     CAMERAS,
     EditInput,
@@ -52,12 +53,14 @@ from sam_ros.node.reporting import Reporter
 from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest
+from sam_ros.node.watching import CameraWatch
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.signals import event_set_by_signals
 
 DIAGNOSTICS_PERIOD_SEC = 1.0
 INACTIVE = "inactive"  # the kind of a prompt that is refused for the state of the node
 WHY_INACTIVE = "the node is inactive: activate it first"
+OBJECTS_SHOWN = 3  # of those that a prompt touched, in the log
 
 
 class SamNode(LifecycleNode):
@@ -140,10 +143,18 @@ class SamNode(LifecycleNode):
         result = super().on_activate(state)
         self._state = "active"
         self._warn_of_unknown_parameters(of_qos=True)
+        self._num_images_before = self._num_images
+        self._watch = CameraWatch(self, self._camera, self._reporter)
         return result
+
+    @property
+    def _num_images(self) -> int:
+        """How many images have come since the process began."""
+        return self._statistics.snapshot().totals.get("image", 0)
 
     def _start_engine(self, predictor: Predictor) -> None:
         settings = _settings(self.parameters)
+        self._stream = CameraStream(self._reporter.note)
         self._engine = Engine(predictor, self._read_image, self, settings, self._statistics)
         self._engine.start()
         self._camera = subscribe_to_camera(
@@ -214,11 +225,12 @@ class SamNode(LifecycleNode):
         start = time.monotonic()
         try:
             header = header_of_serialized(serialized)
+            stamp_ns = stamp_to_ns(header)
         except SamRosError as error:
             self._statistics.dropped(error.kind)
             self.on_drop(error.kind, str(error))
             return
-        engine.add_image(stamp_to_ns(header), header.frame_id, serialized)
+        engine.add_image(stamp_ns, header.frame_id, serialized)
         self._statistics.event("take", time.monotonic() - start)
 
     def _take_prompt(self, request: PromptRequest) -> None:
@@ -242,7 +254,7 @@ class SamNode(LifecycleNode):
 
     def _read_image(self, serialized: bytes) -> npt.NDArray[np.uint8]:
         camera = CAMERAS[self.parameters.image_transport]
-        return camera.read(serialized, self.parameters.max_image_pixels)
+        return camera.read(serialized, self.parameters.max_image_pixels, self._stream)
 
     # The engine's listener.
 
@@ -257,6 +269,18 @@ class SamNode(LifecycleNode):
             self._frame_outputs.publish(Answer(outputs, self._read_image))
             self.on_candidates(outputs)
             self._statistics.event("publish", time.monotonic() - start)
+
+    def on_answered(self, topic: str, outputs: Outputs, touched: Collection[int]) -> None:
+        """Say which objects a prompt made or changed, and how old its frame was."""
+        seen = [
+            f"object {shortened(one.id)} with an IoU of {masks.predicted_iou[0]:.2f}"
+            for one, masks in outputs.objects
+            if one.created in touched
+        ]
+        age_sec = time.monotonic() - outputs.frame.arrived_sec
+        shown = ", ".join(seen[:OBJECTS_SHOWN]) or "nothing to be seen"
+        more = f" and {len(seen) - OBJECTS_SHOWN} more" if len(seen) > OBJECTS_SHOWN else ""
+        self._reporter.answer(topic, f"{topic}: {shown}{more}, on a frame that came {age_sec:.2f} s ago")
 
     def on_candidates(self, outputs: Outputs) -> None:
         """Publish the candidates, if there are any."""
@@ -288,6 +312,8 @@ class SamNode(LifecycleNode):
             facts |= _facts_of(self._predictor)
         facts |= diagnostics.host_memory_mb()
         self._reporter.status(self._state, self._statistics.snapshot(), facts)
+        if self._state == "active":
+            self._watch.look(self._num_images - self._num_images_before)
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         fixed = sorted(FIXED_NAMES.intersection(change.name for change in changes))

@@ -22,7 +22,7 @@ DTYPE_NAMES = {
     "64F": "float64",
 }
 DEPTHS = {dtype_name: depth for depth, dtype_name in DTYPE_NAMES.items()}
-GENERIC = re.compile(r"(8U|8S|16U|16S|32S|32F|64F)(?:C([1-9][0-9]*))?")
+GENERIC = re.compile(r"(8U|8S|16U|16S|32S|32F|64F)(?:C([1-9][0-9]{0,2}))?")  # OpenCV has at most 512 channels
 
 # Named encodings: OpenCV's name of their colours, and the generic encoding of the same arrays.
 NAMED = {

@@ -1,0 +1,390 @@
+"""``sam_web``: shows the camera and the answers of the node ``sam`` in a browser; sends it what is clicked.
+
+It talks to that node through its public topics and services only, so it may run on another machine.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from threading import Event
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PointStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.task import Future
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header, String, UInt8
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from sam_ros.errors import InvalidImageError, SamRosError
+from sam_ros.node.headers import stamp_to_ns
+from sam_ros.node.images import image_from_compressed_msg, image_from_msg
+from sam_ros.signals import event_set_by_signals
+from sam_ros.tools.web import messages
+from sam_ros.tools.web.colours import Colours
+from sam_ros.tools.web.gestures import Choose, Click, Command, Drag, Drawn, Gesture, Remove, Select
+from sam_ros.tools.web.pairing import Pair, Pairing
+from sam_ros.tools.web.pictures import candidates_png, envelope, jpeg, labels_png
+from sam_ros.tools.web.server import Server
+from sam_ros.tools.web.settings import Settings, declare_settings
+
+# Best effort takes from every camera driver; only the newest frame matters.
+IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+# As the node publishes: two halves of an answer are to meet.
+ANSWER_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+# A lost click would have to be clicked again.
+PROMPT_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+DIAGNOSTICS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+CLICK_TOPICS = {"foreground": "point", "more": "point_foreground", "background": "point_background"}
+MAX_PIXELS = 33_177_600  # 8K; the node's own limit by default
+STATUS_PERIOD_SEC = 1.0
+SILENT_SEC = 3.0  # the node reports once a second; after so long it is not running
+GESTURES_WAITING = 64
+SPIN_SEC = 0.1
+
+Answers = Pair[bytes, Detection2DArray]
+
+
+class SamWeb(Node):
+    """Pairs images with answers, makes pictures of them while somebody looks, and publishes gestures.
+
+    The server's thread only puts gestures into a queue and wakes this node's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("sam_web")
+        self.settings: Settings = declare_settings(self)
+        self._node_name = str(self.resolve_topic_name(self.settings.node)).strip("/")
+        self._gestures: queue.Queue[Gesture] = queue.Queue(GESTURES_WAITING)
+        self._num_viewers = 0  # as the server last said
+        self._subscriptions_of_viewers: list[Subscription] = []
+        self._pairing = self._new_pairing()
+        self._colours = Colours()
+        self._sequence = 0
+        self._shown: tuple[int, int] | None = None  # what the last picture was made of
+        self._shown_sec = float("-inf")
+        self._images_since_status = 0
+        self._figures: dict[str, float] = {}
+        self._node_status: dict[str, Any] = {}
+        self._node_status_sec = float("-inf")
+        self._image_problem = ""
+        self._create_prompts()
+        self._wake = self.create_guard_condition(self._take_news)
+        # Of the machine, not of ROS: with use_sim_time a bag that is paused stops the latter.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(STATUS_PERIOD_SEC, self._send_status, clock=steady)
+        self._server = Server(
+            self.settings.host,
+            self.settings.port,
+            allowed_hosts=self.settings.allowed_hosts,
+            max_viewers=self.settings.max_viewers,
+            on_gesture=self._put_gesture,
+            on_viewers=self._put_viewers,
+            on_ready=self._wake.trigger,
+        )
+        port = self._server.start()
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        self.get_logger().info(f"open http://{host}:{port} in a browser; it shows {self._image_topic}")
+
+    def stop(self) -> None:
+        """Close the page's connections."""
+        self._server.stop()
+
+    @property
+    def _image_topic(self) -> str:
+        topic = str(self.resolve_topic_name("image"))
+        return topic if self.settings.image_transport == "raw" else f"{topic}/compressed"
+
+    def _name(self, name: str) -> str:
+        """A topic or service of the node ``sam``, as absolute or relative as its name was given."""
+        return f"{self.settings.node.rstrip('/')}/{name}"
+
+    def _create_prompts(self) -> None:
+        def prompt(message_type: Any, name: str) -> Any:
+            return self.create_publisher(message_type, self._name(name), PROMPT_QOS)
+
+        self._prompts = {
+            **{name: prompt(PointStamped, name) for name in CLICK_TOPICS.values()},
+            "prompt": prompt(Detection2D, "prompt"),
+            "choose": prompt(UInt8, "choose"),
+            "select": prompt(String, "select"),
+            "remove": prompt(String, "remove"),
+        }
+        self._triggers = {name: self.create_client(Trigger, self._name(name)) for name in ("undo", "clear")}
+
+    # From the server's thread.
+
+    def _put_gesture(self, gesture: Gesture) -> None:
+        with suppress(queue.Full):  # a flood: nobody clicks so fast
+            self._gestures.put_nowait(gesture)
+        self._wake.trigger()
+
+    def _put_viewers(self, num_viewers: int) -> None:
+        self._num_viewers = num_viewers
+        self._wake.trigger()
+
+    def _take_news(self) -> None:
+        if bool(self._num_viewers) != bool(self._subscriptions_of_viewers):
+            self._stop_looking() if self._subscriptions_of_viewers else self._look()
+        while not self._gestures.empty():
+            self._publish(self._gestures.get_nowait())
+
+    # What is subscribed to while somebody looks.
+
+    def _look(self) -> None:
+        """Subscribe to what the page shows."""
+        is_raw = self.settings.image_transport == "raw"
+        segments = self._name("segments")
+
+        def subscribed(kind: Any, topic: str, take: Any, qos: QoSProfile, *, raw: bool) -> Subscription:
+            return self.create_subscription(kind, topic, take, qos, raw=raw)
+
+        # Serialized where most messages are not looked at any further.
+        self._subscriptions_of_viewers = [
+            subscribed(Image, self._name("labels"), self._take_labels, ANSWER_QOS, raw=True),
+            subscribed(Detection2DArray, segments, self._take_segments, ANSWER_QOS, raw=False),
+            subscribed(Image, self._name("candidates"), self._take_candidates, ANSWER_QOS, raw=False),
+            subscribed(DiagnosticArray, "/diagnostics", self._take_diagnostics, DIAGNOSTICS_QOS, raw=False),
+            subscribed(
+                Image if is_raw else CompressedImage,
+                self._image_topic,
+                self._take_image,
+                IMAGE_QOS,
+                raw=True,
+            ),
+        ]
+
+    def _stop_looking(self) -> None:
+        """Unsubscribe, and forget what was kept."""
+        for subscription in self._subscriptions_of_viewers:
+            self.destroy_subscription(subscription)
+        self._subscriptions_of_viewers = []
+        self._pairing, self._shown = self._new_pairing(), None
+
+    def _new_pairing(self) -> Pairing[bytes, Detection2DArray]:
+        return Pairing(self.settings.images_kept)
+
+    def _take_image(self, serialized: bytes) -> None:
+        self._images_since_status += 1
+        self._pairing.add_image(_stamp_ns(serialized), serialized)
+
+    def _take_labels(self, serialized: bytes) -> None:
+        self._pairing.add_labels(_stamp_ns(serialized), serialized, time.monotonic())
+
+    def _take_segments(self, msg: Detection2DArray) -> None:
+        num_objects = len(msg.detections)
+        self._pairing.add_segments(stamp_to_ns(msg.header), msg, num_objects, time.monotonic())
+        for detection in msg.detections:  # colours go by the order in which objects appear, seen or not
+            self._colours.of(detection.id)
+
+    def _take_candidates(self, msg: Image) -> None:
+        header = {"type": "candidates", **messages.moment_values(msg.header)}
+        try:
+            png = candidates_png(messages.candidates_of(msg))
+        except InvalidImageError as error:
+            self._server.send({"type": "failed", "reason": f"candidates: {error}"})
+        else:
+            self._server.send(envelope(header, png))
+
+    def _take_diagnostics(self, msg: DiagnosticArray) -> None:
+        for status in msg.status:
+            name, _, what = status.name.rpartition(": ")
+            if name == self._node_name:
+                self._take_status(what, status)
+
+    def _take_status(self, what: str, status: DiagnosticStatus) -> None:
+        values = messages.status_values(status)
+        if what == "segmentation":
+            self._node_status, self._node_status_sec = values, time.monotonic()
+        elif what == "prompt refused":
+            told = {key: values["values"].get(key, "") for key in ("topic", "id", "reason")}
+            self._server.send({"type": "refused", **told})
+        else:
+            self._server.send({"type": "failed", "reason": status.message})
+
+    # Pictures.
+
+    def show_newest(self) -> float:
+        """Send a picture if there is a new one and a viewer with room for it.
+
+        Returns:
+            how many seconds may pass until this is worth calling again, if nothing comes before.
+        """
+        now_sec = time.monotonic()
+        pair = self._pairing.newest(now_sec) if self._server.wants_frame() else None
+        if pair is None or pair.key == self._shown:
+            return SPIN_SEC
+        wait_sec = self._shown_sec + self._period_sec - now_sec
+        if wait_sec > 0:
+            return min(wait_sec, SPIN_SEC)
+        self._shown, self._shown_sec = pair.key, now_sec
+        try:
+            self._server.show(self._sequence + 1, self._frame(pair, self._sequence + 1))
+            self._sequence, self._image_problem = self._sequence + 1, ""
+        except InvalidImageError as error:
+            self._image_problem = str(error)
+        return SPIN_SEC
+
+    @property
+    def _period_sec(self) -> float:
+        return 1.0 / self.settings.max_rate if self.settings.max_rate else 0.0
+
+    def _frame(self, pair: Answers, sequence: int) -> bytes:
+        """A picture with its answer, as it travels to the page.
+
+        Raises:
+            InvalidImageError: the image cannot be shown; the reason is in the message.
+        """
+        start_sec = time.monotonic()
+        header, image_rgb = self._read_image(pair.image)
+        height, width = image_rgb.shape[:2]
+        objects, png = self._answer(pair, (height, width))
+        picture = jpeg(image_rgb, self.settings.longest_side, self.settings.jpeg_quality)
+        self._figures = {
+            "picture_ms": 1000 * (time.monotonic() - start_sec),
+            "picture_kb": (len(picture) + len(png)) / 1000,
+            "age_ms": (self.get_clock().now().nanoseconds - pair.stamp_ns) / 1e6,
+        }
+        values = {
+            "type": "frame",
+            "sequence": sequence,
+            **messages.moment_values(header),
+            "size": [width, height],
+            "answered": pair.answer is not None,
+            "objects": objects,
+        }
+        return envelope(values, picture, png)
+
+    def _read_image(self, serialized: bytes) -> tuple[Header, Any]:
+        if self.settings.image_transport == "raw":
+            msg = deserialize_message(serialized, Image)
+            return msg.header, image_from_msg(msg, MAX_PIXELS)
+        msg = deserialize_message(serialized, CompressedImage)
+        return msg.header, image_from_compressed_msg(msg, MAX_PIXELS)
+
+    def _answer(self, pair: Answers, size_hw: tuple[int, int]) -> tuple[list[dict[str, Any]], bytes]:
+        """The objects of a frame, and their label image as PNG: none without objects."""
+        if pair.answer is None or not pair.answer.num_objects:
+            return [], b""
+        labels = messages.labels_of(deserialize_message(pair.answer.labels, Image))
+        if labels.shape != size_hw:
+            raise InvalidImageError(f"labels of {labels.shape} belong to an image of {size_hw} (H, W)")
+        return messages.objects_of(pair.answer.segments, labels, self._colours), labels_png(labels)
+
+    # What the page says.
+
+    def _publish(self, gesture: Gesture) -> None:
+        """Tell the node, or the viewers why it cannot be told."""
+        match gesture:
+            case Click():
+                self._send_prompt(CLICK_TOPICS[gesture.kind], messages.point_of(gesture))
+            case Drag():
+                self._send_prompt("prompt", messages.box_of(gesture))
+            case Choose():
+                self._send_prompt("choose", UInt8(data=gesture.index))
+            case Select():
+                self._send_prompt("select", String(data=gesture.id))
+            case Remove():
+                self._send_prompt("remove", String(data=gesture.id))
+            case Command():
+                self._call(gesture.name)
+            case Drawn():
+                pass  # is between the viewer and the server
+
+    def _send_prompt(self, name: str, msg: Any) -> None:
+        publisher = self._prompts[name]
+        publisher.publish(msg)
+        if not publisher.get_subscription_count():
+            self._refuse(publisher.topic_name, "nobody listens on this topic: is the node running?")
+
+    def _call(self, name: str) -> None:
+        client = self._triggers[name]
+        if not client.service_is_ready():
+            self._refuse(
+                self.resolve_service_name(client.srv_name), "nobody offers this service: is the node running?"
+            )
+            return
+        client.call_async(Trigger.Request()).add_done_callback(partial(self._tell_answer, name))
+
+    def _tell_answer(self, name: str, future: Future) -> None:
+        answer = future.result()
+        self._server.send({"type": "said", "good": answer.success, "text": f"{name}: {answer.message}"})
+
+    def _refuse(self, topic: str, reason: str) -> None:
+        self._server.send({"type": "refused", "topic": topic, "id": "", "reason": reason})
+
+    # What the page says of the robot.
+
+    def _send_status(self) -> None:
+        images, self._images_since_status = self._images_since_status, 0
+        if not self._num_viewers:
+            return
+        seen = time.monotonic() - self._node_status_sec < SILENT_SEC
+        self._server.send(
+            {
+                "type": "status",
+                "image_topic": self._image_topic,
+                "image_publishers": self.count_publishers(self._image_topic),
+                "image_hz": images / STATUS_PERIOD_SEC,
+                "image_problem": self._image_problem,
+                "node": f"/{self._node_name}",
+                "node_status": self._node_status if seen else None,
+                "unpaired": self._pairing.num_unpaired,
+                "viewers": self._num_viewers,
+                **{name: round(value, 1) for name, value in self._figures.items()},
+            }
+        )
+
+
+def _stamp_ns(serialized: bytes) -> int:
+    """The stamp of a serialized message that begins with its header, as every kind of image does."""
+    return stamp_to_ns(deserialize_message(serialized, Header))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The ``web`` executable; returns the exit code."""
+    stop = event_set_by_signals()
+    # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
+    # (https://github.com/ros2/rclpy/issues/1166).
+    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        _run(SamWeb, stop)
+    except (SamRosError, ParameterException) as error:
+        rclpy.logging.get_logger("sam_web").fatal(str(error))
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+def _run(make_node: Callable[[], SamWeb], stop: Event) -> None:
+    node = make_node()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    wait_sec = SPIN_SEC
+    while not stop.is_set():
+        executor.spin_once(timeout_sec=wait_sec)
+        wait_sec = node.show_newest()
+    node.stop()
+    executor.shutdown()
+    node.destroy_node()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Which image is shown next, and with which answer: equal stamps only, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+ANSWERS_KEPT = 16
+IMAGE_BYTES_KEPT = 256_000_000
+HOLD_SEC = 1.0  # an answer with objects is looked at for so long before images without one are shown again
+LONGEST_HOLD_SEC = 10.0
+HOLD_PERIODS = 3.0  # a node that answers slowly is waited for so many of its periods
+
+Labels = TypeVar("Labels")
+Segments = TypeVar("Segments")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Answer(Generic[Labels, Segments]):
+    """The labels and segments of one frame.
+
+    Attributes:
+        revision: counts the answers; a frame may be answered again.
+        num_objects: in it.
+    """
+
+    labels: Labels
+    segments: Segments
+    revision: int
+    num_objects: int
+
+
+@dataclass(frozen=True)
+class Pair(Generic[Labels, Segments]):
+    """An image, still serialized, and the answer to it if there is one."""
+
+    stamp_ns: int
+    image: bytes
+    answer: Answer[Labels, Segments] | None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Equal for what looks the same: an answer without objects is none."""
+        return self.stamp_ns, self.answer.revision if self.answer and self.answer.num_objects else 0
+
+
+class Pairing(Generic[Labels, Segments]):
+    """Takes images, labels and segments in any order and says what to show.
+
+    While the newest answer has objects, only answered images are shown, so that a mask never lies on another
+    frame. Without objects, or when no answer has come for a while, the newest image is shown as it is.
+    """
+
+    def __init__(self, images_kept: int) -> None:
+        self.num_unpaired = 0  # answers whose image had been forgotten, or never came
+        self._images_kept = images_kept
+        self._images: OrderedDict[int, bytes] = OrderedDict()
+        self._num_bytes = 0
+        self._labels: OrderedDict[int, Labels] = OrderedDict()  # that wait for their segments
+        self._segments: OrderedDict[int, tuple[Segments, int]] = OrderedDict()  # that wait for their labels
+        self._answers: OrderedDict[int, Answer[Labels, Segments]] = OrderedDict()
+        self._revision = 0
+        self._answered_sec = float("-inf")
+        self._hold_sec = HOLD_SEC
+
+    def add_image(self, stamp_ns: int, image: bytes) -> None:
+        """Take an image; the oldest are forgotten."""
+        self._num_bytes += len(image) - len(self._images.pop(stamp_ns, b""))
+        self._images[stamp_ns] = image
+        while len(self._images) > self._images_kept or (
+            len(self._images) > 1 and self._num_bytes > IMAGE_BYTES_KEPT
+        ):
+            self._num_bytes -= len(self._images.popitem(last=False)[1])
+
+    def add_labels(self, stamp_ns: int, labels: Labels, now_sec: float) -> None:
+        """Take the labels of a frame."""
+        _put(self._labels, stamp_ns, labels)
+        self._complete(stamp_ns, now_sec)
+
+    def add_segments(self, stamp_ns: int, segments: Segments, num_objects: int, now_sec: float) -> None:
+        """Take the segments of a frame, of so many objects."""
+        _put(self._segments, stamp_ns, (segments, num_objects))
+        self._complete(stamp_ns, now_sec)
+
+    def newest(self, now_sec: float) -> Pair[Labels, Segments] | None:
+        """What to show now; None before the first image."""
+        stamp_ns = self._newest_answered_image()
+        if stamp_ns is not None and now_sec - self._answered_sec < self._hold_sec:
+            answer = self._answers[stamp_ns]
+            if answer.num_objects:
+                return Pair(stamp_ns, self._images[stamp_ns], answer)
+        if not self._images:
+            return None
+        stamp_ns, image = next(reversed(self._images.items()))
+        return Pair(stamp_ns, image, self._answers.get(stamp_ns))
+
+    def _newest_answered_image(self) -> int | None:
+        """The stamp of the answer that came last among those whose image is here."""
+        return next((stamp_ns for stamp_ns in reversed(self._answers) if stamp_ns in self._images), None)
+
+    def _complete(self, stamp_ns: int, now_sec: float) -> None:
+        """Make an answer of the two halves once both are there.
+
+        Both are used up, so that a second answer to the same frame is never mixed with the first one.
+        """
+        if stamp_ns not in self._labels or stamp_ns not in self._segments:
+            return
+        labels, (segments, num_objects) = self._labels.pop(stamp_ns), self._segments.pop(stamp_ns)
+        self._revision += 1
+        self._answers.pop(stamp_ns, None)  # to the end: the order is that of coming
+        _put(self._answers, stamp_ns, Answer(labels, segments, self._revision, num_objects))
+        self.num_unpaired += stamp_ns not in self._images
+        period_sec = now_sec - self._answered_sec
+        self._hold_sec = min(max(HOLD_SEC, HOLD_PERIODS * period_sec), LONGEST_HOLD_SEC)
+        self._answered_sec = now_sec
+
+
+def _put(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    kept[key] = value
+    while len(kept) > ANSWERS_KEPT:
+        kept.popitem(last=False)

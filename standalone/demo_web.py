@@ -1,0 +1,82 @@
+"""The demo in a browser: camera, node and page as processes of their own, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from demo_client import START_SEC, DemoError, check_running, isolate, log_path, program
+
+LOOK_SEC = 0.2
+ADDRESS = re.compile(r"open (http://\S+) in a browser")
+
+
+def address_in(log: Path) -> str:
+    """Return the page's address once it is in the log, '' before."""
+    found = ADDRESS.search(log.read_text(errors="replace"))
+    return found.group(1) if found else ""
+
+
+def run(folder: Path, source: str, page: Sequence[str], parameters: Sequence[str]) -> None:
+    """Start all three, say where the page is, and keep them until one ends or Ctrl-C comes."""
+    with ExitStack() as stack:
+        print("demo: starting the camera, the node and the page; Ctrl-C ends them", flush=True)
+        programs = {
+            "camera": program("camera", folder, f"source:={source}", "rate:=10.0", "pan:=20"),
+            "sam_node": program("sam_node", folder, *parameters),
+            "web": program("web", folder, *page),
+        }
+        processes = {name: stack.enter_context(each) for name, each in programs.items()}
+        deadline = time.monotonic() + START_SEC
+        while not (address := address_in(log_path(folder, "web"))):
+            check_running(processes)
+            if time.monotonic() > deadline:
+                raise DemoError(f"waited {START_SEC:.0f} s in vain for the page")
+            time.sleep(LOOK_SEC)
+        print(f"demo: open {address} in a browser and click on something", flush=True)
+        while True:
+            check_running(processes)
+            time.sleep(LOOK_SEC)
+
+
+def main() -> int:
+    """Run the demo; return the exit code."""
+    parser = argparse.ArgumentParser(prog="standalone/demo --web", description=__doc__)
+    parser.add_argument(
+        "--source", default="photograph:coffee", help="picture, folder, video or photograph:NAME"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="of the page; 0.0.0.0 lets the whole network in")
+    parser.add_argument("--port", type=int, default=8080, help="of the page; 0 takes any free one")
+    parser.add_argument(
+        "-p",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="parameter of the node; may be repeated",
+    )
+    arguments = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    isolate()
+    page = [f"host:={arguments.host}", f"port:={arguments.port}"]
+    with tempfile.TemporaryDirectory(prefix="sam_ros_demo_") as folder:
+        try:
+            run(Path(folder), arguments.source, page, arguments.p)
+        except DemoError as error:
+            logs = "".join(path.read_text(errors="replace") for path in sorted(Path(folder).glob("*.log")))
+            print(f"demo: {error}\ndemo: what they said:\n{logs}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\ndemo: ended")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Which image the page shows, and with which answer."""
+
+from sam_ros.tools.web.pairing import ANSWERS_KEPT, HOLD_SEC, LONGEST_HOLD_SEC, Pairing
+
+Texts = Pairing[str, str]
+
+
+def answered(pairing: Texts, stamp_ns: int, now_sec: float, num_objects: int = 1, name: str = "") -> None:
+    pairing.add_labels(stamp_ns, f"labels {stamp_ns}{name}", now_sec)
+    pairing.add_segments(stamp_ns, f"segments {stamp_ns}{name}", num_objects, now_sec)
+
+
+def shown(pairing: Texts, now_sec: float) -> tuple[int, str | None]:
+    """The stamp, and the labels if there are any, whose segments are checked to belong to them."""
+    pair = pairing.newest(now_sec)
+    assert pair is not None
+    if pair.answer is None:
+        return pair.stamp_ns, None
+    assert pair.answer.segments == pair.answer.labels.replace("labels", "segments")
+    return pair.stamp_ns, pair.answer.labels
+
+
+def test_nothing_is_shown_before_the_first_image() -> None:
+    pairing = Texts(10)
+    answered(pairing, 1, 0.0)
+    assert pairing.newest(0.0) is None
+
+
+def test_images_are_shown_without_a_node() -> None:
+    pairing = Texts(10)
+    for stamp in (1, 2, 3):
+        pairing.add_image(stamp, b"image")
+        assert shown(pairing, 0.0) == (stamp, None)
+
+
+def test_an_image_is_shown_with_the_labels_and_segments_of_its_stamp_only() -> None:
+    pairing = Texts(10)
+    for stamp in (1, 2, 3):
+        pairing.add_image(stamp, b"image")
+    pairing.add_labels(2, "labels 2", 0.0)
+    assert shown(pairing, 0.0) == (3, None)  # its segments are still missing
+    pairing.add_segments(1, "segments 1", 1, 0.0)
+    assert shown(pairing, 0.0) == (3, None)
+    pairing.add_segments(2, "segments 2", 1, 0.0)
+    assert shown(pairing, 0.0) == (2, "labels 2")
+
+
+def test_newer_images_wait_for_their_answer_while_there_are_objects() -> None:
+    pairing = Texts(10)
+    pairing.add_image(1, b"image")
+    answered(pairing, 1, 0.0)
+    pairing.add_image(2, b"image")
+    assert shown(pairing, 0.5) == (1, "labels 1")
+    answered(pairing, 2, 0.6)
+    assert shown(pairing, 0.6) == (2, "labels 2")
+
+
+def test_without_objects_the_newest_image_does_not_wait() -> None:
+    pairing = Texts(10)
+    pairing.add_image(1, b"image")
+    answered(pairing, 1, 0.0, num_objects=0)
+    assert shown(pairing, 0.0) == (1, "labels 1")
+    pairing.add_image(2, b"image")
+    assert shown(pairing, 0.0) == (2, None)
+
+
+def test_images_go_on_when_no_answer_has_come_for_a_while() -> None:
+    pairing = Texts(10)
+    pairing.add_image(1, b"image")
+    answered(pairing, 1, 0.0)
+    pairing.add_image(2, b"image")
+    assert shown(pairing, LONGEST_HOLD_SEC - 0.01) == (1, "labels 1")  # how fast it answers is not known yet
+    assert shown(pairing, LONGEST_HOLD_SEC) == (2, None)
+    answered(pairing, 2, 20.0)
+    answered(pairing, 2, 20.1)
+    pairing.add_image(3, b"image")
+    assert shown(pairing, 20.1 + 0.9 * HOLD_SEC) == (2, "labels 2")
+    assert shown(pairing, 20.1 + HOLD_SEC) == (3, None)
+
+
+def test_a_slow_node_is_waited_for_longer() -> None:
+    pairing = Texts(10)
+    for stamp, now_sec in ((1, 0.0), (2, 2.0)):
+        pairing.add_image(stamp, b"image")
+        answered(pairing, stamp, now_sec)
+    pairing.add_image(3, b"image")
+    assert shown(pairing, 7.9) == (2, "labels 2")
+    assert shown(pairing, 8.0) == (3, None)
+
+
+def test_a_frame_that_is_answered_again_is_shown_again_and_halves_are_never_mixed() -> None:
+    pairing = Texts(10)
+    pairing.add_image(1, b"image")
+    answered(pairing, 1, 0.0)
+    first = pairing.newest(0.0)
+    pairing.add_labels(1, "labels 1 again", 0.1)
+    assert shown(pairing, 0.1) == (1, "labels 1")
+    pairing.add_segments(1, "segments 1 again", 1, 0.1)
+    assert shown(pairing, 0.1) == (1, "labels 1 again")
+    second = pairing.newest(0.1)
+    assert first is not None and second is not None
+    assert first.key != second.key
+
+
+def test_an_answer_without_objects_looks_like_none() -> None:
+    pairing = Texts(10)
+    pairing.add_image(1, b"image")
+    before = pairing.newest(0.0)
+    answered(pairing, 1, 0.0, num_objects=0)
+    after = pairing.newest(0.0)
+    assert before is not None and after is not None
+    assert before.key == after.key
+
+
+def test_an_answer_to_an_older_frame_is_shown_when_it_comes_last() -> None:
+    """As after a click on a frame that stood still on the page."""
+    pairing = Texts(10)
+    for stamp in (1, 2):
+        pairing.add_image(stamp, b"image")
+        answered(pairing, stamp, 0.0)
+    answered(pairing, 1, 0.1, name=" again")
+    assert shown(pairing, 0.1) == (1, "labels 1 again")
+
+
+def test_memory_is_bounded() -> None:
+    pairing = Texts(5)
+    for stamp in range(100):
+        pairing.add_image(stamp, b"image")
+        pairing.add_labels(stamp, "labels", 0.0)
+    for stamp in range(100):
+        pairing.add_segments(stamp, "segments", 1, 0.0)
+    assert list(pairing._images) == [95, 96, 97, 98, 99]
+    assert len(pairing._labels) == 0
+    assert max(len(pairing._segments), len(pairing._answers)) == ANSWERS_KEPT
+
+
+def test_an_answer_whose_image_is_forgotten_is_counted_and_not_shown() -> None:
+    pairing = Texts(2)
+    for stamp in (1, 2, 3):
+        pairing.add_image(stamp, b"image")
+    answered(pairing, 1, 0.0)
+    assert pairing.num_unpaired == 1
+    assert shown(pairing, 0.0) == (3, None)
