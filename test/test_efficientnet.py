@@ -19,7 +19,7 @@ from sam_ros.core.checkpoint import read_architecture
 from sam_ros.core.efficientnet import ConvNorm, Levels, padding, unpacked
 from sam_ros.core.model import build_sam
 from sam_ros.errors import EncodeCancelledError
-from sam_ros.fast.efficientnet import efficientnet_layers
+from sam_ros.fast.efficientnet import FastStage, efficientnet_layers
 from sam_ros.fast.layers import Step
 from sam_ros.predictor import is_fast, load_predictor
 from sam_ros.prompt import Prompt
@@ -136,6 +136,11 @@ def test_bfloat16_is_close() -> None:
     assert ours.dtype == torch.float32
     error = (ours - expected).abs().mean() / expected.abs().mean()
     assert 0 < error < 0.05
+
+
+def test_on_a_cpu_there_is_nothing_to_compile() -> None:
+    steps = efficientnet_layers(SAM.image_encoder, torch.float32, compile=True)
+    assert all(isinstance(step, FastStage) for step in steps[1:-1])
 
 
 def test_every_convolution_is_found() -> None:

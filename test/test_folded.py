@@ -46,7 +46,7 @@ def test_it_equals_upstream_on_trained_weights(masked: bool) -> None:
     with torch.inference_mode():
         features = sam.image_encoder(torch.rand(1, 3, 8, 8).repeat_interleave(64, 2).repeat_interleave(64, 3))
     mask = 20 * torch.rand(4, *sam.prompt_encoder.mask_input_size).sub(0.5) if masked else None
-    asked = Asked(features, torch.randn(4, 2, features.shape[1]), mask)
+    asked = Asked(features, torch.randn(4, 2, sam.prompt_encoder.embed_dim), mask)
     check_against_upstream(folded_decoder(sam), sam, asked, atol=1e-4, rtol=0)
 
 

@@ -7,6 +7,7 @@ waits for a value of the device, which would keep a CUDA graph from being captur
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from random_models import MINIATURE, MINIATURE_TINY_VIT
+from random_models import DETAILED, MINIATURE, MINIATURE_TINY_VIT
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
@@ -22,6 +23,7 @@ from sam_ros import predictor as predictor_module
 from sam_ros.core.grid import padded_grid
 from sam_ros.core.model import build_sam
 from sam_ros.fast import postprocess, preprocess
+from sam_ros.fast.efficientnet import FastStage
 from sam_ros.predictor import Embedding, Predictor
 from sam_ros.prompt import Prompt
 
@@ -40,7 +42,11 @@ def fake_to_host(tensors: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
     return [np.zeros(tensor.shape, dtypes[tensor.dtype]) for tensor in tensors]
 
 
-ARCHITECTURES = {"vit": MINIATURE, "tiny_vit": MINIATURE_TINY_VIT}
+ARCHITECTURES = {
+    "vit": MINIATURE,
+    "tiny_vit": MINIATURE_TINY_VIT,
+    "efficientnet": replace(DETAILED, image_size=MINIATURE.image_size),
+}
 CASES = list(product(ARCHITECTURES, ["float32", "bfloat16", "float16"]))
 
 
@@ -73,7 +79,8 @@ def embedding(fake: Predictor) -> Embedding:
 def test_an_image_is_encoded_on_the_device(fake: Predictor) -> None:
     made = embedding(fake)
     assert made.features.device == CUDA and made.features.dtype == torch.float32
-    assert made.features.shape == (1, 32, 8, 8)
+    levels = 4 if isinstance(fake._encoder_layers[1], FastStage) else 1
+    assert made.features.shape == (1, 32 * levels, 8, 8)
 
 
 @pytest.mark.parametrize("count", [1, 9])
@@ -98,4 +105,4 @@ def test_waiting_for_the_device_would_show(fake: Predictor) -> None:
     with pytest.raises(DataDependentOutputException):
         bool(features.sum() > 0)
     with pytest.raises(RuntimeError, match="device"):
-        features + torch.zeros(1, 32, 8, 8)
+        features + torch.zeros(features.shape)

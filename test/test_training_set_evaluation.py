@@ -104,6 +104,12 @@ def test_the_table_has_a_row_for_each_set_and_their_mean() -> None:
     assert mean == "| **mean of sets** | 2 | 4 | 0.600 | 0.600 | 0.600 | 0.600 | 0.000 | 1.5 | 3.0 | 0.800 |"
 
 
+def test_what_was_not_measured_is_a_dash() -> None:
+    scores = Scores(*torch.full((3, 1), 0.5))
+    one = SetScores("x", 1, dict.fromkeys(KINDS, scores), np.full((1, 2), np.nan), np.full(1, np.nan))
+    assert set_table([one]).splitlines()[2].endswith("| 0.000 | - | - | - |")
+
+
 def test_a_sheet_shows_the_worst_of_each_photograph(predictor: SamPredictor, tmp_path: Path) -> None:
     images = [square(), square()]
     iou = torch.tensor([0.9, 0.2])

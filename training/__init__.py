@@ -1,1 +1,1 @@
-"""How sam_tiny is made: generated scenes, the training of a small SAM on them, and its evaluation."""
+"""How sam_tiny is made: its pictures, the training of a small SAM on them, and its evaluation."""

@@ -50,7 +50,7 @@ FRAMES = 10  # of each video
 EVERY = 3  # frames, one is shown
 PARTS = ("scenes", "video", "photographs", "sets")
 SHEET_KINDS = ("click", "box")
-QUICK = {"scenes": 30, "videos": 2, "per_set": 4}  # to look at a run while it goes on
+QUICK = {"scenes": 30, "videos": 2, "per_set": 6}  # to look at a run while it goes on
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def export(checkpoint: Path, output: Path, before: Path | None = None, share: fl
         {name: _narrowed(name, weight) for name, weight in weights.items()},
         Architecture.from_dict(settings["architecture"]),
         output,
-        source="sam_ros training/: generated scenes, some of their textures from photographs in scikit-image",
+        source="sam_ros training/: photographs, cut-outs, generated scenes; licences in docs/sam_tiny.md",
         training_steps=str(state["step"]),
         training_seed=str(settings["seed"]),
     )

@@ -144,8 +144,11 @@ def _figures(one: SetScores) -> list[float]:
 
 
 def _numbers(row: NDArray[np.float64]) -> list[str]:
-    """Numbers of clicks, which are the last but one and two, with one decimal."""
-    return [f"{value:.1f}" if index in (5, 6) else f"{value:.3f}" for index, value in enumerate(row)]
+    """With three decimals, but numbers of clicks with one; a dash for what was not measured."""
+    decimals = [3] * 5 + [1] * len(WANTED) + [3]
+    return [
+        "-" if np.isnan(value) else f"{value:.{count}f}" for value, count in zip(row, decimals, strict=True)
+    ]
 
 
 def draw_worst(predictor: SamPredictor, images: Sequence[Prompted], scores: Scores, path: Path) -> None:

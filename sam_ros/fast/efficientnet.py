@@ -44,14 +44,14 @@ def efficientnet_layers(
     Args:
         encoder: holds the weights, on their device.
         dtype: of the convolutions; norms and sums of the neck stay float32.
-        compile: compile the stages with torch.compile.
+        compile: compile the stages with torch.compile; not on a CPU, where it found nothing more to fuse.
     """
     modules: Any = encoder.stages
     stages: list[Step] = [
         FastStage([FastBlock(block, dtype) for block in stage], index in LEVELS)
         for index, stage in enumerate(modules)
     ]
-    if compile:
+    if compile and encoder.stem.conv.weight.device.type != "cpu":
         stages = [torch.compile(stage, dynamic=False) for stage in stages]
     return [_Stem(encoder.stem, dtype), *stages, _FastNeck(encoder.neck, dtype)]
 
