@@ -35,8 +35,10 @@ def test_it_segments_photographs() -> None:
     predictor, found = load_predictor(), list[tuple[float, float]]()
     for taken in photographs():
         embedding = predictor.encode(taken.image)
-        clicks = [Prompt(deepest(mask)[None], np.ones(1, np.int64)) for mask in taken.masks]
-        boxes = [Prompt(box=tight_box(mask)) for mask in taken.masks]
+        clicks = [
+            Prompt(deepest(mask)[None].astype(np.float64), np.ones(1, np.int64)) for mask in taken.masks
+        ]
+        boxes = [Prompt(box=tight_box(mask).astype(np.float64)) for mask in taken.masks]
         by_click = predictor.decode(embedding, clicks, multimask_output=True, best_only=True)
         by_box = predictor.decode(embedding, boxes, multimask_output=False)
         for one, other, truth in zip(by_click, by_box, taken.masks, strict=True):
