@@ -48,6 +48,7 @@ ALLOWED = {
     "core.objects": VALUES,
     "core.edits": VALUES,
     "core.frames": CORE,
+    "core.appearance": VALUES | {"cv2"},
     "core.motion": VALUES | {"cv2"},
     "core.follower": VALUES | {"cv2"},
     "core.segmenter": CORE,

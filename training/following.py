@@ -26,8 +26,10 @@ from sam_ros.predictor import Embedding, Predictor, load_predictor
 from sam_ros.prompt import Prompt
 from training.batches import Mask, tight_box
 from training.comparison import mask_iou
+from training.encounters import Encounter
 from training.evaluate import SMALLEST_SHARE, VIDEO_SEED, labels_asked_for
 from training.sheets import captioned, write
+from training.sightings import Sightings, sighting
 from training.tables import table
 from training.tiles import view_of_all
 from training.video import generate_video
@@ -218,6 +220,22 @@ class NodeFollowing:
         shown = {one.created: answer.masks[0] for one, answer in result.outputs.objects}
         nothing = np.zeros(embedding.grid.original_hw, np.bool_)
         return [shown.get(one.created, nothing) for one in self._table.objects]
+
+
+def follow_encounter(predictor: Predictor, encounter: Encounter) -> list[Sightings]:
+    """What is made of each actor that is prompted, by its tight box on the first frame."""
+    moments = encounter.moments()
+    first = next(moments)
+    actors = [index for index, actor in enumerate(encounter.actors) if actor.is_prompted]
+    node = NodeFollowing(predictor)
+    embedding = predictor.encode(first.image)
+    node.begin(first.image, _prompted(predictor, embedding, [first.masks[actor] for actor in actors]))
+    seen: list[Sightings] = [[] for _ in actors]
+    for sequence, moment in enumerate(moments, 1):
+        masks = node.masks(sequence, moment.image, predictor.encode(moment.image))
+        for sightings, actor, mask in zip(seen, actors, masks, strict=True):
+            sightings.append(sighting(moment, actor, mask))
+    return seen
 
 
 def _prompted(predictor: Predictor, embedding: Embedding, truth: Sequence[Mask]) -> list[SegmentedObject]:

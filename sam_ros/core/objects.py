@@ -129,6 +129,22 @@ class Tracks:
 
 
 @dataclass(frozen=True, eq=False)
+class Look:
+    """How an object looks, see ``appearance``.
+
+    Attributes:
+        own: (COLOURS,) shares of the colours within its mask.
+        around: (COLOURS,) those of what is around it.
+        features: (2, C) means of the image embedding over it, and over what is around it; None where they
+            are not known, or it is too small for them.
+    """
+
+    own: npt.NDArray[np.float32]
+    around: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Tracking:
     """What following knows of an object, beside its mask.
 
@@ -138,6 +154,10 @@ class Tracking:
         reference_age: how many followed frames ago that was.
         full_area: the largest number of positive logits that it had lately.
         is_lost: whether it was not found on a later frame than that of its logits.
+        entering: (S/4, S/4) bool, cells that came into the image beside the object since its logits were the
+            model's: they may be its own, or not. None where there are none.
+        look: how it looked lately; None where it was not followed yet.
+        shares: ``created`` of the objects that had much of its mask in common when it was prompted.
     """
 
     tracks: Tracks | None = None
@@ -145,6 +165,9 @@ class Tracking:
     reference_age: int = 0
     full_area: int = 0
     is_lost: bool = False
+    entering: npt.NDArray[np.bool_] | None = None
+    look: Look | None = None
+    shares: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
