@@ -221,6 +221,11 @@ class Predictor:
             features = layer(features)
         return features, torch.isfinite(features).all(), *self._decoder.prepare(features)
 
+    def features(self, embedding: Embedding) -> npt.NDArray[np.float32]:
+        """(C, S/16, S/16) the features of an embedding, on the host; not to be written to."""
+        features: npt.NDArray[np.float32] = embedding.features[0].float().cpu().numpy()
+        return features
+
     def decode(
         self,
         embedding: Embedding,

@@ -79,6 +79,9 @@ class FakeModel:
             for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
         ]
 
+    def features(self, embedding: Any) -> npt.NDArray[np.float32]:  # noqa: ARG002 as of every image
+        return np.zeros((1, 1, 1), np.float32)
+
     def _masks(self, prompt: Prompt, size_hw: tuple[int, int], num_scores: int, only_best: bool) -> Masks:
         """One pixel at the last point, or the first pixel; logits tell its x, or are those of the prompt."""
         count = 1 if only_best else num_scores

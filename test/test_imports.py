@@ -49,6 +49,8 @@ ALLOWED = {
     "core.edits": VALUES,
     "core.frames": CORE,
     "core.appearance": VALUES | {"cv2"},
+    "core.ownership": VALUES | {"cv2"},
+    "core.search": VALUES | {"cv2"},
     "core.motion": VALUES | {"cv2"},
     "core.follower": VALUES | {"cv2"},
     "core.segmenter": CORE,

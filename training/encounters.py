@@ -30,6 +30,7 @@ COLOURS = 12  # tried for an actor: the one is taken that differs most from the 
 SPEEDS = (5, 14)  # pixels a frame, of what enters
 BORDERS = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 PAN = (-3.0, 2.0)  # pixels a frame, of a camera that moves
+STAMPS = Path("/usr/share/tuxpaint/stamps")  # photographs' cut-outs, of Debian's tuxpaint-stamps-default
 AWAY = 9  # frames for which an actor is out of sight
 
 
@@ -158,6 +159,11 @@ def cutouts(paths: list[Path]) -> MakeSprite:
         return Sprite(cv2.cvtColor(small, cv2.COLOR_BGRA2RGB), small[..., 3] > 127)
 
     return make
+
+
+def cutout_files(folder: Path) -> list[Path]:
+    """All PNG files below a folder, in order; none where it is missing."""
+    return sorted(folder.rglob("*.png"))
 
 
 def line(start: tuple[float, float], step: tuple[float, float], frames: int) -> Course:

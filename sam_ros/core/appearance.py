@@ -49,13 +49,16 @@ def _smoothing() -> Floats:
 _SMOOTHING = _smoothing()
 
 
-def look(colours: Colours, mask: BoolMask, features: Floats | None = None) -> Look | None:
+def look(
+    colours: Colours, mask: BoolMask, features: Floats | None = None, others: BoolMask | None = None
+) -> Look | None:
     """How what is in a mask looks, and what is around it; None where it is empty.
 
     Args:
         colours: (rows, columns) of the cells that the image covers.
         mask: (S/4, S/4).
         features: (C, S/16, S/16) of the image embedding, if they are known.
+        others: (S/4, S/4) where other objects are: they come and go, and are not its surroundings.
     """
     pooled = None if features is None else pooled_features(features, mask)
     mask = mask[: len(colours), : colours.shape[1]]
@@ -63,10 +66,16 @@ def look(colours: Colours, mask: BoolMask, features: Floats | None = None) -> Lo
     if box is None:
         return None
     left, top, right, bottom = box
-    part = np.s_[max(0, top - AROUND) : bottom + AROUND, max(0, left - AROUND) : right + AROUND]
+    rows, columns = colours.shape
+    part = np.s_[
+        max(0, top - AROUND) : min(bottom + AROUND, rows),
+        max(0, left - AROUND) : min(right + AROUND, columns),
+    ]
     inside = mask[part]
     kernel = np.ones((2 * AROUND + 1, 2 * AROUND + 1), np.uint8)
     beside = (cv2.dilate(inside.astype(np.uint8), kernel) > 0) & ~inside
+    if others is not None and (beside & ~others[part]).any():
+        beside &= ~others[part]
     return Look(histogram(colours[part][inside]), histogram(colours[part][beside]), pooled)
 
 
@@ -125,8 +134,8 @@ def odds(colours: Colours, own: Floats, others: Floats) -> Floats:
 
 def places(
     colours: Colours, own: Floats, size_wh: tuple[int, int], taken: BoolMask | None = None
-) -> list[tuple[int, int, float]]:
-    """Where in a frame something of these looks and this size may be: x, y, score, the best first.
+) -> list[tuple[tuple[int, int], float]]:
+    """Where in a frame something of these looks and this size may be: x, y and a score, the best first.
 
     Args:
         colours: (h, w) of the frame.
@@ -138,15 +147,18 @@ def places(
     if taken is not None:
         each[taken] = -MOST_ODDS
     around_wh = [round(SURROUNDED * side) for side in size_wh]
-    inner, outer = (_means(each, wh) for wh in (size_wh, around_wh))
+    inner, like_it, like_it_too = (
+        _means(cells, wh)
+        for cells, wh in ((each, size_wh), (each.clip(0), size_wh), (each.clip(0), around_wh))
+    )
     share = size_wh[0] * size_wh[1] / max(1, around_wh[0] * around_wh[1])
-    score = inner - np.maximum(0, (outer - share * inner) / (1 - share))
+    score = inner - (like_it_too - share * like_it) / (1 - share)
     found = []
     for _ in range(PLACES):
         _, best, _, (x, y) = cv2.minMaxLoc(score)
         if best < LEAST_SCORE:
             break
-        found.append((x, y, float(best)))
+        found.append(((x, y), float(best)))
         cv2.rectangle(score, (x - size_wh[0] // 2, y - size_wh[1] // 2, *size_wh), -MOST_ODDS, cv2.FILLED)
     return found
 

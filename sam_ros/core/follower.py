@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sam_ros.core.appearance import Colours, look, places
+from sam_ros.core.appearance import Colours, look
 from sam_ros.core.grid import Grid
 from sam_ros.core.motion import (
     PYRAMID_LEVELS,
@@ -25,7 +25,6 @@ from sam_ros.core.motion import (
     View,
     cells_of,
     moved_masks,
-    shifted,
     tracks_inside,
 )
 from sam_ros.core.objects import Look, LowResLogits, SegmentedObject, Target, Tracking, Tracks
@@ -34,13 +33,16 @@ from sam_ros.core.ownership import (
     SIZES,
     apart,
     is_alike,
+    is_taken,
     looks_like_it,
     looks_there,
     sharing,
+    taken_from,
     uncovered,
     with_look,
     without_others,
 )
+from sam_ros.core.search import placed_again
 from sam_ros.masks import BoolMask, Masks, tight_box_xyxy
 from sam_ros.prompt import Prompt
 
@@ -54,6 +56,7 @@ NEAR = 1 / 32  # of the side of the logits: a mask farther than this from the ex
 WHOLE = 0.85  # of the largest area that an object had lately: with less, it is not seen whole
 WHOLE_KEPT = 25  # followed frames after which the part that is still visible becomes the reference
 LOOKS = 4  # in one frame, for objects that were lost on different ones
+SEARCHES = 4  # in one frame and of those, for objects that are searched for in all of it
 LEAST_OVERLAP = 0.3  # IoU of an object's mask with the expected one; with less, it is something else's
 
 Expected = list[tuple[SegmentedObject, Prompt]]
@@ -87,10 +90,10 @@ class Follower:
 
         An object that was prompted on this frame is asked for by its prompt. Left out are those of which too
         few points are found, those whose frame is forgotten or has another size, and those that have no
-        logits yet. One that was lost before is looked for where it was last seen whole; where many are lost,
-        in turn.
+        logits yet. One that was lost before is looked for where it was last seen whole, and then in all of
+        the frame; it stays lost there until it is confirmed. Where many are lost, in turn.
         """
-        some = self._with_looks(list(objects), target.grid)
+        some = self._with_looks(list(objects), target)
         moved = {o.created: o for o in self._moved_to(some, target)}
         expected: Expected = []
         colours = self._colours(target.sequence, target.grid)
@@ -120,15 +123,17 @@ class Follower:
         """
         colours = self._colours(target.sequence, target.grid)
         found: list[SegmentedObject | None] = []
+        covered = sum((answer.low_res_logits[0] > 0).astype(np.int32) for answer in answers)
         for (now, _), answer in zip(expected, answers, strict=True):
             logits = answer.low_res_logits[0]
+            others = None if now.tracking.shares else (covered - (logits > 0)) > 0
             if now.sequence == target.sequence:
                 found.append(now.decoded(logits, target.sequence))
             else:
-                found.append(confirmed_object(now, logits, target, colours, features))
+                found.append(confirmed_object(now, logits, target, colours, features, others))
         if colours is not None:
             found = apart(found, [now for now, _ in expected], colours, target)
-        return [one or now.lost() for one, (now, _) in zip(found, expected, strict=True)]
+        return [one or _lost(now) for one, (now, _) in zip(found, expected, strict=True)]
 
     def _colours(self, sequence: int, grid: Grid) -> Colours | None:
         """(rows, columns) of a frame's cells; None where it was not seen, or has another size."""
@@ -152,19 +157,25 @@ class Follower:
             elif not are_lost:
                 moved += self._tracked(some, sequence, target)
             elif sequence in looked_at:
-                by_points = self._alike(self._looked_for(some, sequence, target), target)
+                by_points = self._alike(self._looked_for(some, sequence, target), target, moved)
                 are_found = {one.created for one in by_points}
                 rest = [one for one in some if one.created not in are_found]
                 moved += [*by_points, *self._searched_for(rest, sequence, target, moved)]
         return [replace(one, logits_sequence=target.sequence) for one in moved]
 
-    def _with_looks(self, objects: Sequence[SegmentedObject], grid: Grid) -> list[SegmentedObject]:
+    def _with_looks(self, objects: Sequence[SegmentedObject], target: Target) -> list[SegmentedObject]:
         """The objects, and of those that were not followed yet what following has to know of them."""
-        return [one if one.tracking.look is not None else self._known(one, objects, grid) for one in objects]
+        return [
+            one
+            if one.tracking.look is not None or target.sequence in (one.sequence, one.logits_sequence)
+            else self._known(one, objects, target.grid)
+            for one in objects
+        ]
 
     def _known(self, one: SegmentedObject, others: Sequence[SegmentedObject], grid: Grid) -> SegmentedObject:
+        """An object with how it looks on the frame of its logits, and with whom it shares its mask there."""
         colours = self._colours(one.logits_sequence, grid)
-        if one.low_res_logits is None or colours is None or one.size_hw != grid.original_hw:
+        if one.low_res_logits is None or colours is None:
             return one
         seen = look(colours, one.low_res_logits > 0)
         return replace(one, tracking=replace(one.tracking, look=seen, shares=sharing(one, others)))
@@ -202,10 +213,14 @@ class Follower:
                 objects = [was for was, one in pairs if one is None]
         return found
 
-    def _alike(self, objects: Sequence[SegmentedObject], target: Target) -> list[SegmentedObject]:
-        """Those of objects found by points where what is there looks like them."""
+    def _alike(
+        self, objects: Sequence[SegmentedObject], target: Target, in_sight: Sequence[SegmentedObject]
+    ) -> list[SegmentedObject]:
+        """Those of objects found by points where what is there looks like them, and is no other one."""
         colours = self._colours(target.sequence, target.grid)
-        return [one for one in objects if colours is None or looks_there(one, colours)]
+        if colours is None:
+            return list(objects)
+        return [one for one in objects if looks_there(one, colours) and not is_taken(one, in_sight)]
 
     def _searched_for(
         self,
@@ -214,18 +229,13 @@ class Follower:
         target: Target,
         in_sight: Sequence[SegmentedObject],
     ) -> list[SegmentedObject]:
-        """The objects, still lost, where something of their looks is: one place of a few each time.
-
-        Not where something is that looked like it already when it was lost, nor where others are.
-        """
+        """The objects, still lost, where something looks like them; where many are searched for, in turn."""
         here, there = self._colours(target.sequence, target.grid), self._colours(sequence, target.grid)
-        if here is None or there is None:
+        if here is None or not objects:
             return []
-        taken = np.zeros(here.shape, np.bool_)
-        rows, columns = here.shape
-        for one in in_sight:
-            taken |= (np.asarray(one.low_res_logits) > 0)[:rows, :columns]
-        found = [_at_a_place(one, here, there, taken, self._looks // LOOKS, target) for one in objects]
+        start = self._looks % len(objects)
+        some = [*objects[start:], *objects[:start]][:SEARCHES]
+        found = [placed_again(one, here, there, taken_from(one, in_sight), target) for one in some]
         return [one for one in found if one is not None]
 
     def _path(self, start: int, end: int, steps: int) -> list[View]:
@@ -241,49 +251,15 @@ class Follower:
         return path if start < end else path[::-1]
 
 
+def _lost(one: SegmentedObject) -> SegmentedObject:
+    """An object that was not confirmed where it was expected, or searched for."""
+    searches = one.tracking.searches + 1 if one.is_lost else 0
+    return replace(one, tracking=replace(one.tracking, searches=searches)).lost()
+
+
 def _has_points(one: SegmentedObject) -> bool:
     """Whether enough points of it were tracked that it says something whether they are found."""
     return one.tracking.tracks is not None and len(one.tracking.tracks.points) >= FEWEST_TO_LOSE
-
-
-def _at_a_place(
-    one: SegmentedObject, here: Colours, there: Colours, taken: BoolMask, turn: int, target: Target
-) -> SegmentedObject | None:
-    """A lost object at the next of the places on a frame at which something looks like it.
-
-    Args:
-        one: the object, as it was last seen whole.
-        here, there: (rows, columns) colours of the frame's cells, and of those of the frame it was seen on.
-        taken: (rows, columns) where others are on the frame.
-        turn: counts the searches.
-        target: the frame.
-    """
-    logits = np.asarray(one.low_res_logits)
-    box = tight_box_xyxy((logits > 0)[: len(here), : here.shape[1]])
-    if box is None or one.tracking.look is None:
-        return None
-    left, top, right, bottom = box
-    size_wh, middle = (right - left, bottom - top), ((left + right) // 2, (top + bottom) // 2)
-    own = one.tracking.look.own
-    before = [place for place in places(there, own, size_wh) if not _is_near(place, middle, size_wh)]
-    found = [
-        place
-        for place in places(here, own, size_wh, taken)
-        if not any(_is_near(place, (x, y), size_wh) for x, y, _ in before)
-    ]
-    shifts = [(x - middle[0], y - middle[1]) for x, y, _ in found] or [(0, 0)]
-    tracking = replace(one.tracking, tracks=None, entering=None)
-    moved = [
-        replace(one, low_res_logits=shifted(logits, shift, target.grid), tracking=tracking)
-        for shift in shifts
-    ]
-    alike = [each for each in moved if looks_there(each, here)]
-    return alike[turn % len(alike)] if alike else None
-
-
-def _is_near(place: tuple[int, int, float], middle: tuple[int, int], size_wh: tuple[int, int]) -> bool:
-    x, y, _ = place
-    return abs(x - middle[0]) < size_wh[0] / 2 and abs(y - middle[1]) < size_wh[1] / 2
 
 
 def _with_any_reference(one: SegmentedObject) -> SegmentedObject:
@@ -323,6 +299,7 @@ def confirmed_object(
     target: Target,
     colours: Colours | None = None,
     features: npt.NDArray[np.float32] | None = None,
+    others: BoolMask | None = None,
 ) -> SegmentedObject | None:
     """An object that was expected on this frame, once the model has answered with these logits (S/4, S/4).
 
@@ -338,7 +315,7 @@ def confirmed_object(
     if not mask.any() or (mask & known).sum() < LEAST_OVERLAP * ((mask | known) & outside).sum():
         return None
     logits = _near(place, logits)
-    now = None if colours is None else look(colours, logits > 0, features)
+    now = None if colours is None else look(colours, logits > 0, features, others)
     if now is not None and not looks_like_it(one, now, int((logits > 0).sum())):
         return None
     if one.is_lost and not SIZES[0] < (logits > 0).sum() / known.sum() < SIZES[1]:
@@ -359,15 +336,15 @@ def _with_entering(one: SegmentedObject) -> BoolMask:
 
 def _with_uncovered(one: SegmentedObject, colours: Colours, target: Target) -> SegmentedObject:
     """An object moved to this frame; where it was seen in part, with what may have come out again."""
-    area = (np.asarray(one.low_res_logits) > 0).sum()
-    is_whole = one.is_lost or area >= WHOLE * one.tracking.full_area
-    if is_whole or target.sequence == one.sequence or target.sequence != one.logits_sequence:
+    if one.low_res_logits is None or one.is_lost or one.logits_sequence != target.sequence:
+        return one
+    if one.sequence == target.sequence or (one.low_res_logits > 0).sum() >= WHOLE * one.tracking.full_area:
         return one
     found = uncovered(one, colours, _reach(target.grid.low_res_size))
     if found is None:
         return one
     entering = found if one.tracking.entering is None else found | one.tracking.entering
-    logits = np.where(found, np.float32(0), np.asarray(one.low_res_logits))
+    logits = np.where(found, np.float32(0), one.low_res_logits)
     return replace(one, low_res_logits=logits, tracking=replace(one.tracking, entering=entering))
 
 
@@ -397,12 +374,37 @@ def _with_reference(one: SegmentedObject, before: Tracking, now: Look | None) ->
     if before.reference is None or age > WHOLE_KEPT:
         full_area = area
     if area >= WHOLE * full_area and is_alike(before.look, now):
-        return replace(
-            one,
-            tracking=replace(one.tracking, reference=one, reference_age=0, full_area=max(area, full_area)),
+        tracking = replace(
+            one.tracking,
+            reference=one,
+            reference_age=0,
+            full_area=max(area, full_area),
+            drift_xy=_drift(one, before),
         )
-    tracking = replace(one.tracking, reference=before.reference, reference_age=age, full_area=full_area)
+        # What is looked for once it is lost knows how it moved.
+        seen = replace(one, tracking=replace(one.tracking, drift_xy=tracking.drift_xy))
+        return replace(one, tracking=replace(tracking, reference=seen))
+    tracking = replace(
+        one.tracking,
+        reference=before.reference,
+        reference_age=age,
+        full_area=full_area,
+        drift_xy=before.drift_xy,
+    )
     return replace(one, tracking=tracking)
+
+
+def _drift(one: SegmentedObject, before: Tracking) -> tuple[float, float]:
+    """By how many cells an object moves from frame to frame, as it is seen whole on one and was before."""
+    if before.reference is None or before.is_lost:
+        return before.drift_xy
+    frames = one.logits_sequence - before.reference.logits_sequence
+    boxes = [tight_box_xyxy(np.asarray(each.low_res_logits) > 0) for each in (before.reference, one)]
+    if boxes[0] is None or boxes[1] is None or not frames:
+        return before.drift_xy
+    was, now = (np.add(box[:2], box[2:]) / 2 for box in boxes if box is not None)
+    x, y = np.add(before.drift_xy, (now - was) / frames) / 2
+    return float(x), float(y)
 
 
 def moved_objects(

@@ -268,7 +268,7 @@ def _warped(mask: TrackedMask, motion: Motion, grid: Grid) -> tuple[LowResLogits
     return moved, entering
 
 
-def shifted(logits: LowResLogits, by_xy: tuple[int, int], grid: Grid) -> LowResLogits:
+def shifted(logits: LowResLogits, by_xy: npt.NDArray[np.float64], grid: Grid) -> LowResLogits:
     """Logits (S/4, S/4) moved by so many cells; nothing comes in from outside the image."""
     rows, columns = grid.covered_hw()
     motion = np.column_stack([np.eye(2), by_xy])

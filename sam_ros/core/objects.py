@@ -158,6 +158,8 @@ class Tracking:
             model's: they may be its own, or not. None where there are none.
         look: how it looked lately; None where it was not followed yet.
         shares: ``created`` of the objects that had much of its mask in common when it was prompted.
+        drift_xy: by how many low-res cells it moved from frame to frame lately, while it was seen whole.
+        searches: how often it was asked for in vain since it was lost.
     """
 
     tracks: Tracks | None = None
@@ -168,6 +170,8 @@ class Tracking:
     entering: npt.NDArray[np.bool_] | None = None
     look: Look | None = None
     shares: frozenset[int] = frozenset()
+    drift_xy: tuple[float, float] = (0.0, 0.0)
+    searches: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +277,12 @@ class SegmentedObject:
     def lost(self) -> SegmentedObject:
         """The object as it was last seen whole: what to look for once it is not found."""
         seen = self.tracking.reference or self
-        return replace(seen, tracking=replace(seen.tracking, is_lost=True))
+        searches = self.tracking.searches
+        if seen.low_res_logits is None:
+            return replace(seen, tracking=replace(seen.tracking, is_lost=True, searches=searches))
+        area = int((seen.low_res_logits > 0).sum())
+        tracking = replace(seen.tracking, is_lost=True, reference=seen, full_area=area, searches=searches)
+        return replace(seen, tracking=tracking)
 
 
 @dataclass(frozen=True, eq=False)

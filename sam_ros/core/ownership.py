@@ -19,6 +19,7 @@ NOT_THE_OBJECT = -4.0  # logit: clearly outside
 UNLIKE = 0.5  # likeness to how it looked lately: with less, it is something else
 ALIKE = 0.75  # with more, an object that was lost is found, and one that is followed looks as it does now
 AGAIN, ASTRAY = 0.6, 1.5  # of the way from its features to those around it: the same limits for features
+IN_PART = 0.5  # of the largest area that an object had lately: with less, much of it is hidden
 FRESH = 0.1  # of how an object looks is how it looks now
 FEWEST_CELLS = 8  # of a mask; fewer say nothing of how it looks
 OTHERS = -2.0  # natural logarithm: cells with less odds are not the object's
@@ -61,6 +62,9 @@ def uncovered(one: SegmentedObject, colours: Colours, reach: int) -> BoolMask | 
 def looks_like_it(one: SegmentedObject, now: Look, cells: int) -> bool:
     """Whether something looks like an object rather than like what was around that.
 
+    One that is seen whole may look different, as it turns. What is seen in part, or again, must look alike:
+    it could be what hides the object.
+
     Args:
         one: the object, as it was before.
         now: how it looks,
@@ -70,10 +74,10 @@ def looks_like_it(one: SegmentedObject, now: Look, cells: int) -> bool:
     if before is None or cells < FEWEST_CELLS:
         return not one.is_lost
     own, ground = likeness(now.own, before.own), likeness(now.own, before.around)
-    if own < max(ALIKE if one.is_lost else UNLIKE, ground):
-        return False
+    must_be_alike = one.is_lost or cells < IN_PART * one.tracking.full_area
+    least, most = (ALIKE, AGAIN) if must_be_alike else (UNLIKE, ASTRAY)
     distance = apart_by(now, before)
-    return distance is None or distance < (AGAIN if one.is_lost else ASTRAY)
+    return own >= max(least, ground) and (distance is None or distance < most)
 
 
 def looks_there(one: SegmentedObject, colours: Colours) -> bool:
@@ -82,8 +86,23 @@ def looks_there(one: SegmentedObject, colours: Colours) -> bool:
     return now is not None and is_alike(before, now)
 
 
+def taken_from(one: SegmentedObject, others: Sequence[SegmentedObject]) -> BoolMask:
+    """(S/4, S/4) where others are, but for those that an object shares its mask with, or may."""
+    taken = np.zeros_like(_mask(one))
+    for other in others:
+        if other.created != one.created and not _may_share(one, other):
+            taken |= _mask(other)
+    return taken
+
+
+def is_taken(one: SegmentedObject, others: Sequence[SegmentedObject]) -> bool:
+    """Whether others are where most of an object would be."""
+    mask = _mask(one)
+    return bool((mask & taken_from(one, others)).sum() > mask.sum() / 2)
+
+
 def is_alike(before: Look | None, now: Look | None) -> bool:
-    """Whether an object looks as it did lately, as far as both are known."""
+    """Whether an object has the colours that it had lately, as far as both are known."""
     return before is None or now is None or likeness(now.own, before.own) >= ALIKE
 
 
@@ -103,8 +122,8 @@ def apart(
 ) -> list[SegmentedObject | None]:
     """Objects of one frame, none of which has another's pixels; None where too little is left of one.
 
-    What two want is that one's as which it looks; where both look like it, that one's which is there by its
-    motion: whose answer is more like what was expected. Objects that shared a mask when they were prompted,
+    What two want is that one's as which it looks; where both look like it, that one's whose points are found
+    there: those of what is hidden are not. Objects that shared a mask when they were prompted,
     as a part and its whole do, go on to share it; what was prompted on this frame keeps its mask.
 
     Args:
@@ -121,7 +140,7 @@ def apart(
         both = _mask(one) & _mask(other)
         if both.sum() < SAME_PIXELS * min(_mask(one).sum(), _mask(other).sum()):
             continue
-        wins = _is_first_ones(both, (one, other), (expected[first], expected[second]), colours)
+        wins = _is_first_ones(both, (one, other), (expected[first], expected[second]), colours, target)
         loser = second if wins else first
         result[loser] = _without(result[loser], both, expected[loser], target)
     return result
@@ -164,6 +183,7 @@ def _is_first_ones(
     pair: tuple[SegmentedObject, SegmentedObject],
     expected: tuple[SegmentedObject, SegmentedObject],
     colours: Colours,
+    target: Target,
 ) -> bool:
     """Whether pixels (S/4, S/4) that two objects want are the first one's."""
     height, width = colours.shape
@@ -174,14 +194,17 @@ def _is_first_ones(
         return first > second
     if expected[0].is_lost != expected[1].is_lost:
         return expected[1].is_lost
-    first, second = (_agreement(one, was) for one, was in zip(pair, expected, strict=True))
+    first, second = (_density(one, both, target) for one in expected)
     return first >= second
 
 
-def _agreement(one: SegmentedObject, expected: SegmentedObject) -> float:
-    """IoU of an object with itself as it was expected."""
-    mask, place = _mask(one), _mask(expected)
-    return float((mask & place).sum() / max(1, (mask | place).sum()))
+def _density(one: SegmentedObject, cells: BoolMask, target: Target) -> float:
+    """How densely an object's points lie in some cells (S/4, S/4) of its mask, 1 being as in all of it."""
+    tracks, area = one.tracking.tracks, (_mask(one) & cells).sum()
+    if tracks is None or not len(tracks.points) or not area:
+        return 0.0
+    inside = tracks_inside(tracks, np.where(cells, np.float32(1), np.float32(-1)), target.grid)
+    return float(len(inside.points) / len(tracks.points) * _mask(one).sum() / area)
 
 
 def _without(

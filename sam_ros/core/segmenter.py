@@ -175,7 +175,7 @@ class Segmenter:
         if any(o.sequence != target.sequence for o in table.objects):
             self._record("follow", time.monotonic() - start)
         answers = [masks for _, masks in self._decode(expected, frame, options)]
-        features = frame.embedding.features[0].float().cpu().numpy() if expected else None
+        features = self._model.features(frame.embedding) if expected else None
         confirmed = self._follower.confirmed(expected, answers, target, features)
         after = table.with_objects(o.lost() for o in table.objects).with_objects(confirmed)
         seen = [
