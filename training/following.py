@@ -1,8 +1,8 @@
 """Measure how well objects are followed through generated video: ``python -m training.following``.
 
 Objects of each video's first frame are prompted by their boxes there and followed to its end in several ways.
-The videos are those of ``training.evaluate``, from seeds that training never uses, with more frames. Then what
-enters, leaves, is hidden or meets its like (``encounters``) is followed as the node does.
+The videos are those of ``training.evaluate``, from seeds that training never uses, with more frames. Then
+what enters, leaves, is hidden or meets its like (``encounters``) is followed as the node does.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def follow_encounters(predictor: Predictor, seeds: Sequence[int], paths: list[Pa
 
 
 def report(videos: dict[int, Videos], met: dict[str, Encountered | None]) -> str:
-    """Tables of the videos of each length, and of encounters by what they were made of; None: not measured."""
+    """Tables of the videos of each length, and of encounters by what is met there; None: not measured."""
     sections = ["# Following objects through generated video"]
     for frames, some_videos in videos.items():
         some = [trial for video in some_videos for trial in video]
@@ -296,10 +296,9 @@ def report(videos: dict[int, Videos], met: dict[str, Encountered | None]) -> str
         title = f"## Videos of {frames} frames, {len(every)} objects in them, {len(gone)} that are gone"
         sections += [title, table(columns, rows)]
     for name, encountered in met.items():
-        figures = (
-            "Not measured: there are no such files." if encountered is None else encounter_table(encountered)
-        )
-        sections += [f"## Encounters of {name}", figures]
+        missing = "Not measured: there are no such files."
+        measured = missing if encountered is None else encounter_table(encountered)
+        sections += [f"## Encounters of {name}", measured]
     pictures = "Of each video the largest object, followed: the last frame of each quarter."
     return "\n\n".join([*sections, pictures, "![Following](following.jpg)"]) + "\n"
 

@@ -151,16 +151,19 @@ class Follower:
         groups = dict(sorted(groups.items(), key=lambda group: group[0][1]))  # those in sight first
         looked_at = self._next_looks(sorted(sequence for sequence, are_lost in groups if are_lost))
         moved: list[SegmentedObject] = []
+        gone: list[SegmentedObject] = []
         for (sequence, are_lost), some in groups.items():
             if sequence < self._first:
                 moved += [one.decoded(np.asarray(one.low_res_logits), sequence) for one in some]
             elif not are_lost:
-                moved += self._tracked(some, sequence, target)
+                tracked = self._tracked(some, sequence, target)
+                moved += tracked
+                gone += _others(some, tracked)
             elif sequence in looked_at:
                 by_points = self._alike(self._looked_for(some, sequence, target), target, moved)
-                are_found = {one.created for one in by_points}
-                rest = [one for one in some if one.created not in are_found]
-                moved += [*by_points, *self._searched_for(rest, sequence, target, moved)]
+                moved += by_points
+                gone += _others(some, by_points)
+        moved += self._searched_for(gone, target, moved)
         return [replace(one, logits_sequence=target.sequence) for one in moved]
 
     def _with_looks(self, objects: Sequence[SegmentedObject], target: Target) -> list[SegmentedObject]:
@@ -223,19 +226,21 @@ class Follower:
         return [one for one in objects if looks_there(one, colours) and not is_taken(one, in_sight)]
 
     def _searched_for(
-        self,
-        objects: Sequence[SegmentedObject],
-        sequence: int,
-        target: Target,
-        in_sight: Sequence[SegmentedObject],
+        self, objects: Sequence[SegmentedObject], target: Target, in_sight: Sequence[SegmentedObject]
     ) -> list[SegmentedObject]:
-        """The objects, still lost, where something looks like them; where many are searched for, in turn."""
-        here, there = self._colours(target.sequence, target.grid), self._colours(sequence, target.grid)
+        """Objects whose points are gone, lost until they are confirmed, where something looks like them.
+
+        Where many are searched for, in turn.
+        """
+        here = self._colours(target.sequence, target.grid)
         if here is None or not objects:
             return []
         start = self._looks % len(objects)
-        some = [*objects[start:], *objects[:start]][:SEARCHES]
-        found = [placed_again(one, here, there, taken_from(one, in_sight), target) for one in some]
+        found = []
+        for one in [*objects[start:], *objects[:start]][:SEARCHES]:
+            seen = one if one.is_lost else one.lost()
+            there = self._colours(seen.logits_sequence, target.grid)
+            found.append(placed_again(seen, here, there, taken_from(one, in_sight), target))
         return [one for one in found if one is not None]
 
     def _path(self, start: int, end: int, steps: int) -> list[View]:
@@ -249,6 +254,11 @@ class Follower:
         picked = np.unique(np.linspace(0, len(between) - 1, steps + 1).round().astype(int))
         path = [views[between[index]] for index in picked]
         return path if start < end else path[::-1]
+
+
+def _others(objects: Sequence[SegmentedObject], than: Sequence[SegmentedObject]) -> list[SegmentedObject]:
+    are_found = {one.created for one in than}
+    return [one for one in objects if one.created not in are_found]
 
 
 def _lost(one: SegmentedObject) -> SegmentedObject:
