@@ -74,6 +74,11 @@ def test_what_looks_like_its_surroundings_is_not_the_object() -> None:
     assert not looks_like_it(one, Look(only(RED, BLUE, BLUE), only(BLUE)), 100)
 
 
+def test_an_object_that_looks_like_its_surroundings_is_not_lost_for_that() -> None:
+    hardly = Look(only(RED, RED, BLUE), only(RED, BLUE))
+    assert looks_like_it(seen(cells(20, 20), seen_as=hardly), Look(only(RED, BLUE), only(RED, BLUE)), 100)
+
+
 def test_what_is_seen_whole_may_look_different_but_not_in_part_or_again() -> None:
     turned = Look(only(RED, RED, RED, GREEN, GREEN, GREEN, GREEN), only(BLUE))
     assert looks_like_it(seen(cells(20, 20), full_area=100), turned, 100)

@@ -90,7 +90,8 @@ def pooled_features(features: Floats, mask: BoolMask) -> Floats | None:
     if min(inside.sum(), beside.sum()) < FEWEST_FEATURES:
         return None
     weights = np.stack([inside.ravel() / inside.sum(), beside.ravel() / beside.sum()])  # (2, h * w)
-    return np.asarray(weights @ features.reshape(channels, -1).T, np.float32)
+    there = np.flatnonzero(weights.any(axis=0))
+    return np.asarray(weights[:, there] @ features.reshape(channels, -1)[:, there].T, np.float32)
 
 
 def apart_by(now: Look, before: Look) -> float | None:

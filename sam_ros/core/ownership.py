@@ -60,7 +60,7 @@ def uncovered(one: SegmentedObject, colours: Colours, reach: int) -> BoolMask | 
 
 
 def looks_like_it(one: SegmentedObject, now: Look, cells: int) -> bool:
-    """Whether something looks like an object rather than like what was around that.
+    """Whether something looks like an object rather than like what was around that, if that differed.
 
     One that is seen whole may look different, as it turns. What is seen in part, or again, must look alike:
     it could be what hides the object.
@@ -74,10 +74,12 @@ def looks_like_it(one: SegmentedObject, now: Look, cells: int) -> bool:
     if before is None or cells < FEWEST_CELLS:
         return not one.is_lost
     own, ground = likeness(now.own, before.own), likeness(now.own, before.around)
+    if ground > own and likeness(before.own, before.around) < ALIKE:
+        return False
     must_be_alike = one.is_lost or cells < IN_PART * one.tracking.full_area
     least, most = (ALIKE, AGAIN) if must_be_alike else (UNLIKE, ASTRAY)
     distance = apart_by(now, before)
-    return own >= max(least, ground) and (distance is None or distance < most)
+    return own >= least and (distance is None or distance < most)
 
 
 def looks_there(one: SegmentedObject, colours: Colours) -> bool:
