@@ -225,6 +225,12 @@ class Predictor:
             features = layer(features)
         return features, torch.isfinite(features).all(), *self._decoder.prepare(features)
 
+    def features(self, embedding: Embedding) -> npt.NDArray[np.float32]:
+        """(C, S/16, S/16) the features of an embedding, on the host; not to be written to."""
+        channels = self._label_embeddings.shape[1]  # finer levels come behind them
+        features: npt.NDArray[np.float32] = embedding.features[0, :channels].float().cpu().numpy()
+        return features
+
     def decode(
         self,
         embedding: Embedding,

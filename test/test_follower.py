@@ -235,7 +235,6 @@ def test_an_object_that_is_covered_is_found_again_where_it_was_last_seen_whole()
         visible = whole.copy()
         visible[:, : (*edges, 640, 640, 0)[sequence - 1]] = False
         again = confirmed_object(carried[0], low_res(visible), target(sequence)) if carried else None
-        assert not any(found.is_lost for found in carried)
         one = one.lost() if again is None else again
         if again is not None:
             found_on.append(sequence)

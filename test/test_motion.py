@@ -122,7 +122,7 @@ def test_many_objects_at_once_get_fewer_points_but_all_move() -> None:
 
 
 def test_an_object_without_texture_stays() -> None:
-    view, logits = View(np.full((144, 256), 90, np.uint8), SIZE_HW), low_res(ellipse((300, 200)))
+    view, logits = make_view(np.full((*SIZE_HW, 3), 90, np.uint8)), low_res(ellipse((300, 200)))
     (moved,) = moved_logits([logits], view, view)
     np.testing.assert_allclose(moved, logits, atol=1e-4)
 

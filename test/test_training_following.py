@@ -10,8 +10,21 @@ import pytest
 from random_models import TRAINABLE, save_random_sam
 
 from sam_ros.predictor import Predictor, load_predictor
+from training.encounters import Encounter, encounters
 from training.evaluate import VIDEO_SEED
-from training.following import FOLLOWING, SHOWN, TRUTH, WAYS, Trial, draw, follow, report
+from training.following import (
+    ENCOUNTER_SEED,
+    FOLLOWING,
+    SHOWN,
+    TRUTH,
+    WAYS,
+    Trial,
+    draw,
+    follow,
+    follow_encounter,
+    report,
+)
+from training.sightings import Sightings, ious, returns, survivals, swaps
 
 FRAMES = 5
 
@@ -56,15 +69,61 @@ def test_only_objects_of_which_enough_is_visible_are_scored() -> None:
 
 
 def test_the_report_has_a_row_for_each_way(trials: list[Trial]) -> None:
-    text = report({FRAMES: [trials]})
+    text = report({FRAMES: [trials]}, {"nothing": None})
     for way in (*WAYS, FOLLOWING, TRUTH):
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {way} |")]
         every = [iou for trial in trials for iou in trial.ious(way)]
         assert row.split("|")[2].strip() == f"{np.mean(every):.3f}"
     assert "](following.jpg)" in text
+    assert "## Encounters of nothing\n\nNot measured" in text
 
 
 def test_the_sheet_shows_the_videos_from_left_to_right(trials: list[Trial], tmp_path: Path) -> None:
     draw([trials, trials], tmp_path / "following.jpg")
     sheet = cv2.imread(str(tmp_path / "following.jpg"))
     assert sheet.shape[1] == 2 * len(SHOWN) * 104
+
+
+@pytest.fixture(scope="module")
+def sam_tiny() -> Predictor:
+    return load_predictor("sam_tiny")
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Encounter]:
+    return list(encounters(ENCOUNTER_SEED))
+
+
+def followed(sam_tiny: Predictor, scenes: list[Encounter], kind: str, number: int = 0) -> list[Sightings]:
+    """What the node makes of the prompted objects of one of the scenes of a kind."""
+    return follow_encounter(sam_tiny, [scene for scene in scenes if scene.kind == kind][number])
+
+
+def test_what_comes_in_over_the_lower_border_is_soon_seen_whole(
+    sam_tiny: Predictor, scenes: list[Encounter]
+) -> None:
+    (seen,) = followed(sam_tiny, scenes, "enters at 14 px a frame", number=3)
+    assert seen[0].share < 0.8 and min(ious(seen, 0.99)) > 0.8
+
+
+def test_what_leaves_does_not_stay_painted_and_is_found_where_it_comes_back(
+    sam_tiny: Predictor, scenes: list[Encounter]
+) -> None:
+    (seen,) = followed(sam_tiny, scenes, "smooth, leaves and enters elsewhere")
+    assert len(survivals(seen)) > 10 and not any(survivals(seen))
+    assert returns(seen) == [True] and seen[-1].iou > 0.8
+
+
+def test_what_passes_over_an_object_does_not_take_its_mask_along(
+    sam_tiny: Predictor, scenes: list[Encounter]
+) -> None:
+    (seen,) = followed(sam_tiny, scenes, "rough, something passes over it")
+    assert not any(survivals(seen)) and returns(seen) == [True] and seen[-1].iou > 0.8
+
+
+def test_look_alikes_that_pass_one_another_keep_their_ids(
+    sam_tiny: Predictor, scenes: list[Encounter]
+) -> None:
+    both = followed(sam_tiny, scenes, "rough, look-alikes pass one another")
+    assert [any(swaps(seen)) for seen in both] == [False, False]
+    assert min(seen[-1].iou for seen in both) > 0.8

@@ -1,7 +1,8 @@
 """Measure how well objects are followed through generated video: ``python -m training.following``.
 
 Objects of each video's first frame are prompted by their boxes there and followed to its end in several ways.
-The videos are those of ``training.evaluate``, from seeds that training never uses, with more frames.
+The videos are those of ``training.evaluate``, from seeds that training never uses, with more frames. Then
+what enters, leaves, is hidden or meets its like (``encounters``) is followed as the node does.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ from sam_ros.predictor import Embedding, Predictor, load_predictor
 from sam_ros.prompt import Prompt
 from training.batches import tight_box
 from training.comparison import mask_iou
+from training.encounters import STAMPS, Encounter, cutout_files, encounters
 from training.evaluate import SMALLEST_SHARE, VIDEO_SEED, labels_asked_for
 from training.pictures import Mask
 from training.sheets import captioned, write
+from training.sightings import Sightings, encounter_table, sighting
 from training.tables import table
 from training.tiles import view_of_all
 from training.video import generate_video
 
 FRAMES = (20, 40)  # of a video: the longer, the slower everything moves
 SHOWN = (0, 1, 2, 3)  # fourths of a video of which the sheet shows the last frame
+ENCOUNTER_SEED = VIDEO_SEED + 3  # of the scenes in which things meet
 FOUND = 0.5  # IoU from which an object counts as found
 FOLLOWING = "the same, carried on near its place, its points kept: the node's own code"
 TRUTH = "box of the truth on every frame"
@@ -221,6 +225,22 @@ class NodeFollowing:
         return [shown.get(one.created, nothing) for one in self._table.objects]
 
 
+def follow_encounter(predictor: Predictor, encounter: Encounter) -> list[Sightings]:
+    """What is made of each actor that is prompted, by its tight box on the first frame."""
+    moments = encounter.moments()
+    first = next(moments)
+    actors = [index for index, actor in enumerate(encounter.actors) if actor.is_prompted]
+    node = NodeFollowing(predictor)
+    embedding = predictor.encode(first.image)
+    node.begin(first.image, _prompted(predictor, embedding, [first.masks[actor] for actor in actors]))
+    seen: list[Sightings] = [[] for _ in actors]
+    for sequence, moment in enumerate(moments, 1):
+        masks = node.masks(sequence, moment.image, predictor.encode(moment.image))
+        for sightings, actor, mask in zip(seen, actors, masks, strict=True):
+            sightings.append(sighting(moment, actor, mask))
+    return seen
+
+
 def _prompted(predictor: Predictor, embedding: Embedding, truth: Sequence[Mask]) -> list[SegmentedObject]:
     """Objects prompted on frame 0, by their tight boxes."""
     prompts = [Prompt(box=tight_box(mask).astype(np.float64)) for mask in truth]
@@ -242,8 +262,21 @@ def _from_boxes(predictor: Predictor, embedding: Embedding, truth: Sequence[Mask
     return masks
 
 
-def report(videos: dict[int, Videos]) -> str:
-    """Tables of the videos of each length."""
+Encountered = dict[str, list[Sightings]]
+"""What happens, and what was made of each object to which it happened."""
+
+
+def follow_encounters(predictor: Predictor, seeds: Sequence[int], paths: list[Path] | None) -> Encountered:
+    """Encounters over the scenes of some seeds, of blobs or of what PNG files show."""
+    by_kind: Encountered = {}
+    for seed in tqdm(seeds, unit="scene"):
+        for encounter in encounters(seed, paths):
+            by_kind.setdefault(encounter.kind, []).extend(follow_encounter(predictor, encounter))
+    return by_kind
+
+
+def report(videos: dict[int, Videos], met: dict[str, Encountered | None]) -> str:
+    """Tables of the videos of each length, and of encounters by what is met there; None: not measured."""
     sections = ["# Following objects through generated video"]
     for frames, some_videos in videos.items():
         some = [trial for video in some_videos for trial in video]
@@ -263,6 +296,10 @@ def report(videos: dict[int, Videos]) -> str:
         ]
         title = f"## Videos of {frames} frames, {len(every)} objects in them, {len(gone)} that are gone"
         sections += [title, table(columns, rows)]
+    for name, encountered in met.items():
+        missing = "Not measured: there are no such files."
+        measured = missing if encountered is None else encounter_table(encountered)
+        sections += [f"## Encounters of {name}", measured]
     pictures = "Of each video the largest object, followed: the last frame of each quarter."
     return "\n\n".join([*sections, pictures, "![Following](following.jpg)"]) + "\n"
 
@@ -289,6 +326,8 @@ def main() -> None:
     """Parse the command line, measure, draw, print the report and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, default=12)
+    parser.add_argument("--scenes", type=int, default=3, help="in which things meet")
+    parser.add_argument("--stamps", type=Path, default=STAMPS, help="folder of PNG files with opacity")
     parser.add_argument("--output", type=Path, default=Path("training/results"), help="folder of the results")
     arguments = parser.parse_args()
     predictor = load_predictor("sam_tiny", device="cpu", precision="float32")
@@ -297,8 +336,14 @@ def main() -> None:
     for frames in FRAMES:
         tried = (list(follow(predictor, seed, frames)) for seed in tqdm(seeds, unit="video"))
         videos[frames] = [video for video in tried if video]  # without those that begin with no object
+    scenes = range(ENCOUNTER_SEED, ENCOUNTER_SEED + arguments.scenes)
+    files = cutout_files(arguments.stamps)
+    met = {
+        "generated blobs": follow_encounters(predictor, scenes, None),
+        "photographs' cut-outs": follow_encounters(predictor, scenes, files) if files else None,
+    }
     draw(videos[FRAMES[-1]], arguments.output / "following.jpg")
-    text = report(videos)
+    text = report(videos, met)
     (arguments.output / "following.md").write_text(text)
     print(text)
 

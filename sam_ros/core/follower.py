@@ -17,16 +17,33 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.appearance import Colours, look
 from sam_ros.core.grid import Grid
 from sam_ros.core.motion import (
     PYRAMID_LEVELS,
     TrackedMask,
     View,
+    cells_of,
     moved_masks,
     tracks_inside,
 )
-from sam_ros.core.objects import LowResLogits, SegmentedObject, Target, Tracking, Tracks
-from sam_ros.masks import Masks, tight_box_xyxy
+from sam_ros.core.objects import Look, LowResLogits, SegmentedObject, Target, Tracking, Tracks
+from sam_ros.core.ownership import (
+    NOT_THE_OBJECT,
+    SIZES,
+    apart,
+    is_alike,
+    is_taken,
+    looks_like_it,
+    looks_there,
+    sharing,
+    taken_from,
+    uncovered,
+    with_look,
+    without_others,
+)
+from sam_ros.core.search import placed_again
+from sam_ros.masks import BoolMask, Masks, tight_box_xyxy
 from sam_ros.prompt import Prompt
 
 VIEWS_KEPT = 512  # at least; a view takes 64 kB at most
@@ -39,8 +56,8 @@ NEAR = 1 / 32  # of the side of the logits: a mask farther than this from the ex
 WHOLE = 0.85  # of the largest area that an object had lately: with less, it is not seen whole
 WHOLE_KEPT = 25  # followed frames after which the part that is still visible becomes the reference
 LOOKS = 4  # on one frame: for the objects lost on so many earlier frames at most
+SEARCHES = 4  # on one frame and of those, for objects that are searched for in all of it
 LEAST_OVERLAP = 0.3  # IoU of an object's mask with the expected one; with less, it is something else's
-NOT_THE_OBJECT = -4.0  # logit: clearly outside
 
 Expected = list[tuple[SegmentedObject, Prompt]]
 """Objects where they are expected on a frame, and how to ask the model for each there."""
@@ -73,20 +90,28 @@ class Follower:
 
         An object that was prompted on this frame is asked for by its prompt. Left out are those of which too
         few points are found, those whose frame is forgotten or has another size, and those that have no
-        logits yet. One that was lost before is looked for where it was last seen whole; where many are lost,
-        in turn.
+        logits yet. One that was lost before is looked for where it was last seen whole, and then in all of
+        the frame; it stays lost there until it is confirmed. Where many are lost, in turn.
         """
-        some = list(objects)
+        some = self._with_looks(list(objects), target)
         moved = {o.created: o for o in self._moved_to(some, target)}
         expected: Expected = []
-        for now in (moved.get(o.created, o) for o in some):
+        colours = self._colours(target.sequence, target.grid)
+        for one in some:
+            now = moved.get(one.created, one)
+            if colours is not None:
+                now = _with_uncovered(now, colours, target)
             prompt = prompt_to_follow(now, target)
             if prompt is not None:
                 expected.append((now, prompt))
         return expected
 
     def confirmed(
-        self, expected: Expected, answers: Sequence[Masks], target: Target
+        self,
+        expected: Expected,
+        answers: Sequence[Masks],
+        target: Target,
+        features: npt.NDArray[np.float32] | None = None,
     ) -> list[SegmentedObject]:
         """The expected objects once the model has answered, in the same order; those not confirmed are lost.
 
@@ -94,15 +119,27 @@ class Follower:
             expected: of this frame, as ``expected`` returned it.
             answers: of the model, one for each.
             target: the frame.
+            features: (C, S/16, S/16) of its embedding; None has objects told apart by colours alone.
         """
-        found = []
+        colours = self._colours(target.sequence, target.grid)
+        found: list[SegmentedObject | None] = []
+        covered = sum((answer.low_res_logits[0] > 0).astype(np.int32) for answer in answers)
         for (now, _), answer in zip(expected, answers, strict=True):
             logits = answer.low_res_logits[0]
+            others = None if now.tracking.shares else (covered - (logits > 0)) > 0
             if now.sequence == target.sequence:
                 found.append(now.decoded(logits, target.sequence))
             else:
-                found.append(confirmed_object(now, logits, target) or now.lost())
-        return found
+                found.append(confirmed_object(now, logits, target, colours, features, others))
+        if colours is not None:
+            found = apart(found, [now for now, _ in expected], colours, target)
+        return [one or _lost(now) for one, (now, _) in zip(found, expected, strict=True)]
+
+    def _colours(self, sequence: int, grid: Grid) -> Colours | None:
+        """(rows, columns) of a frame's cells; None where it was not seen, or has another size."""
+        with self._lock:
+            view = self._views.get(sequence)
+        return cells_of(view, grid) if view is not None and view.size_hw == grid.original_hw else None
 
     def _moved_to(self, objects: Sequence[SegmentedObject], target: Target) -> list[SegmentedObject]:
         """Those of the objects that have logits of another frame and are found on this one, moved to it."""
@@ -111,16 +148,40 @@ class Follower:
         for one in movable:
             if target.sequence not in (one.sequence, one.logits_sequence):
                 groups.setdefault((one.logits_sequence, one.is_lost), []).append(_with_any_reference(one))
+        groups = dict(sorted(groups.items(), key=lambda group: group[0][1]))  # those in sight first
         looked_at = self._next_looks(sorted(sequence for sequence, are_lost in groups if are_lost))
         moved: list[SegmentedObject] = []
+        gone: list[SegmentedObject] = []
         for (sequence, are_lost), some in groups.items():
             if sequence < self._first:
                 moved += [one.decoded(np.asarray(one.low_res_logits), sequence) for one in some]
             elif not are_lost:
-                moved += self._tracked(some, sequence, target)
+                tracked = self._tracked(some, sequence, target)
+                moved += tracked
+                gone += _others(some, tracked)
             elif sequence in looked_at:
-                moved += self._looked_for(some, sequence, target)
+                by_points = self._alike(self._looked_for(some, sequence, target), target, moved)
+                moved += by_points
+                gone += _others(some, by_points)
+        moved += self._searched_for(gone, target, moved)
         return [replace(one, logits_sequence=target.sequence) for one in moved]
+
+    def _with_looks(self, objects: Sequence[SegmentedObject], target: Target) -> list[SegmentedObject]:
+        """The objects, and of those that were not followed yet what following has to know of them."""
+        return [
+            one
+            if one.tracking.look is not None or target.sequence in (one.sequence, one.logits_sequence)
+            else self._known(one, objects, target.grid)
+            for one in objects
+        ]
+
+    def _known(self, one: SegmentedObject, others: Sequence[SegmentedObject], grid: Grid) -> SegmentedObject:
+        """An object with how it looks on the frame of its logits, and with whom it shares its mask there."""
+        colours = self._colours(one.logits_sequence, grid)
+        if one.low_res_logits is None or colours is None:
+            return one
+        seen = look(colours, one.low_res_logits > 0)
+        return replace(one, tracking=replace(one.tracking, look=seen, shares=sharing(one, others)))
 
     def _next_looks(self, lost_on: Sequence[int]) -> set[int]:
         """Of the frames on which objects were lost, those whose objects are looked for this time."""
@@ -150,9 +211,37 @@ class Follower:
         for before, after in pairwise(self._path(sequence, target.sequence, steps=1)):
             for levels in (NEAR_LEVELS, PYRAMID_LEVELS):
                 moved = moved_objects(objects, before, after, target.grid, levels)
-                found += [_in_sight(one) for one in moved if one is not None]
-                objects = [was for was, one in zip(objects, moved, strict=True) if one is None]
+                pairs = list(zip(objects, moved, strict=True))
+                found += [_in_sight(one) for was, one in pairs if one is not None and _has_points(was)]
+                objects = [was for was, one in pairs if one is None]
         return found
+
+    def _alike(
+        self, objects: Sequence[SegmentedObject], target: Target, in_sight: Sequence[SegmentedObject]
+    ) -> list[SegmentedObject]:
+        """Those of objects found by points where what is there looks like them, and is no other one."""
+        colours = self._colours(target.sequence, target.grid)
+        if colours is None:
+            return list(objects)
+        return [one for one in objects if looks_there(one, colours) and not is_taken(one, in_sight)]
+
+    def _searched_for(
+        self, objects: Sequence[SegmentedObject], target: Target, in_sight: Sequence[SegmentedObject]
+    ) -> list[SegmentedObject]:
+        """Objects whose points are gone, lost until they are confirmed, where something looks like them.
+
+        Where many are searched for, in turn.
+        """
+        here = self._colours(target.sequence, target.grid)
+        if here is None or not objects:
+            return []
+        start = self._looks % len(objects)
+        found = []
+        for one in [*objects[start:], *objects[:start]][:SEARCHES]:
+            seen = one if one.is_lost else one.lost()
+            there = self._colours(seen.logits_sequence, target.grid)
+            found.append(placed_again(seen, here, there, taken_from(one, in_sight), target))
+        return [one for one in found if one is not None]
 
     def _path(self, start: int, end: int, steps: int) -> list[View]:
         """The views from one frame to another in at most so many steps; none where an end is missing."""
@@ -165,6 +254,22 @@ class Follower:
         picked = np.unique(np.linspace(0, len(between) - 1, steps + 1).round().astype(int))
         path = [views[between[index]] for index in picked]
         return path if start < end else path[::-1]
+
+
+def _others(objects: Sequence[SegmentedObject], than: Sequence[SegmentedObject]) -> list[SegmentedObject]:
+    are_found = {one.created for one in than}
+    return [one for one in objects if one.created not in are_found]
+
+
+def _lost(one: SegmentedObject) -> SegmentedObject:
+    """An object that was not confirmed where it was expected, or searched for."""
+    searches = one.tracking.searches + 1 if one.is_lost else 0
+    return replace(one, tracking=replace(one.tracking, searches=searches)).lost()
+
+
+def _has_points(one: SegmentedObject) -> bool:
+    """Whether enough points of it were tracked that it says something whether they are found."""
+    return one.tracking.tracks is not None and len(one.tracking.tracks.points) >= FEWEST_TO_LOSE
 
 
 def _with_any_reference(one: SegmentedObject) -> SegmentedObject:
@@ -181,7 +286,8 @@ def _in_sight(one: SegmentedObject) -> SegmentedObject:
 def prompt_to_follow(one: SegmentedObject, target: Target) -> Prompt | None:
     """How to ask for an object on a frame that it was prompted on or moved to; None where it was neither.
 
-    Where it was moved to: its logits, and the box around what is positive in them; None where nothing is.
+    Where it was moved to: its logits, and the box around what is positive in them, and what may have come
+    into the image beside that; None where nothing is.
     """
     if one.sequence == target.sequence:
         return one.prompt_on(target)
@@ -189,7 +295,7 @@ def prompt_to_follow(one: SegmentedObject, target: Target) -> Prompt | None:
     if logits is None or one.logits_sequence != target.sequence:
         return None
     rows, columns = target.grid.covered_hw()
-    cells_xyxy = tight_box_xyxy(logits[:rows, :columns] > 0)
+    cells_xyxy = tight_box_xyxy(_with_entering(one)[:rows, :columns])
     if cells_xyxy is None:
         return None
     height, width = target.size_hw
@@ -197,51 +303,118 @@ def prompt_to_follow(one: SegmentedObject, target: Target) -> Prompt | None:
     return Prompt(box=box_xyxy, low_res_logits=logits)
 
 
-def confirmed_object(one: SegmentedObject, logits: LowResLogits, target: Target) -> SegmentedObject | None:
+def confirmed_object(
+    one: SegmentedObject,
+    logits: LowResLogits,
+    target: Target,
+    colours: Colours | None = None,
+    features: npt.NDArray[np.float32] | None = None,
+    others: BoolMask | None = None,
+) -> SegmentedObject | None:
     """An object that was expected on this frame, once the model has answered with these logits (S/4, S/4).
 
     A mask that spills over to something else would grow from frame to frame and be carried along with that:
     it is believed only near the expected one. Of the tracked points those stay that lie in the mask. None
     where the mask is empty or something else's.
     """
-    place = np.asarray(one.low_res_logits) > 0
-    mask = logits > 0
-    if not mask.any() or (mask & place).sum() < LEAST_OVERLAP * (mask | place).sum():
+    if colours is not None and not one.is_lost:
+        logits = without_others(one, logits, colours)
+    mask, place = logits > 0, _with_entering(one)
+    known = np.asarray(one.low_res_logits) > 0
+    outside = ~place | known  # what comes into the image agrees with what is expected either way
+    if not mask.any() or (mask & known).sum() < LEAST_OVERLAP * ((mask | known) & outside).sum():
         return None
     logits = _near(place, logits)
+    now = None if colours is None else look(colours, logits > 0, features, others)
+    if now is not None and not looks_like_it(one, now, int((logits > 0).sum())):
+        return None
+    if one.is_lost and not SIZES[0] < (logits > 0).sum() / known.sum() < SIZES[1]:
+        return None
     tracks = one.tracking.tracks
     if tracks is not None:
         tracks = tracks_inside(tracks, logits, target.grid)
-    confirmed = replace(one.decoded(logits, target.sequence), tracking=Tracking(tracks))
-    return _with_reference(confirmed, one.tracking)
+    confirmed = one.decoded(logits, target.sequence)
+    confirmed = replace(confirmed, tracking=Tracking(tracks, shares=one.tracking.shares))
+    return _with_reference(with_look(confirmed, one.tracking.look, now), one.tracking, now)
+
+
+def _with_entering(one: SegmentedObject) -> BoolMask:
+    """(S/4, S/4) where an object is, and where it may have come into the image."""
+    mask = np.asarray(one.low_res_logits) > 0
+    return mask if one.tracking.entering is None else mask | one.tracking.entering
+
+
+def _with_uncovered(one: SegmentedObject, colours: Colours, target: Target) -> SegmentedObject:
+    """An object moved to this frame; where it was seen in part, with what may have come out again."""
+    if one.low_res_logits is None or one.is_lost or one.logits_sequence != target.sequence:
+        return one
+    if one.sequence == target.sequence or (one.low_res_logits > 0).sum() >= WHOLE * one.tracking.full_area:
+        return one
+    found = uncovered(one, colours, _reach(target.grid.low_res_size))
+    if found is None:
+        return one
+    entering = found if one.tracking.entering is None else found | one.tracking.entering
+    logits = np.where(found, np.float32(0), one.low_res_logits)
+    return replace(one, low_res_logits=logits, tracking=replace(one.tracking, entering=entering))
+
+
+def _reach(size: int) -> int:
+    """How far, in cells, an object may grow from one frame to the next."""
+    return max(1, round(NEAR * size))
 
 
 def _near(place: npt.NDArray[np.bool_], logits: LowResLogits) -> LowResLogits:
     """The logits (S/4, S/4), clearly outside where they are far from the expected mask."""
-    reach = max(1, round(NEAR * len(logits)))
+    reach = _reach(len(logits))
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     near = cv2.dilate(place.astype(np.uint8), kernel)
     return np.where(near > 0, logits, np.minimum(logits, np.float32(NOT_THE_OBJECT)))
 
 
-def _with_reference(one: SegmentedObject, before: Tracking) -> SegmentedObject:
+def _with_reference(one: SegmentedObject, before: Tracking, now: Look | None) -> SegmentedObject:
     """A confirmed object with what it looks like whole: as now, or as lately where it was larger.
 
     Args:
         one: the object, so far without reference.
         before: what was known of it on the frame before.
+        now: how it looks; what looks otherwise than lately may be hidden in part.
     """
-    area, full_area, age = (
-        int((np.asarray(one.low_res_logits) > 0).sum()),
-        before.full_area,
-        before.reference_age + 1,
-    )
+    area, full_area = int((np.asarray(one.low_res_logits) > 0).sum()), before.full_area
+    age = before.reference_age + 1
     if before.reference is None or age > WHOLE_KEPT:
         full_area = area
-    tracks = one.tracking.tracks
-    if area < WHOLE * full_area:
-        return replace(one, tracking=Tracking(tracks, before.reference, age, full_area))
-    return replace(one, tracking=Tracking(tracks, one, 0, max(area, full_area)))
+    if area >= WHOLE * full_area and is_alike(before.look, now):
+        tracking = replace(
+            one.tracking,
+            reference=one,
+            reference_age=0,
+            full_area=max(area, full_area),
+            drift_xy=_drift(one, before),
+        )
+        # What is looked for once it is lost knows how it moved.
+        seen = replace(one, tracking=replace(one.tracking, drift_xy=tracking.drift_xy))
+        return replace(one, tracking=replace(tracking, reference=seen))
+    tracking = replace(
+        one.tracking,
+        reference=before.reference,
+        reference_age=age,
+        full_area=full_area,
+        drift_xy=before.drift_xy,
+    )
+    return replace(one, tracking=tracking)
+
+
+def _drift(one: SegmentedObject, before: Tracking) -> tuple[float, float]:
+    """By how many cells an object moves from frame to frame, as it is seen whole on one and was before."""
+    if before.reference is None or before.is_lost:
+        return before.drift_xy
+    frames = one.logits_sequence - before.reference.logits_sequence
+    boxes = [tight_box_xyxy(np.asarray(each.low_res_logits) > 0) for each in (before.reference, one)]
+    if boxes[0] is None or boxes[1] is None or not frames:
+        return before.drift_xy
+    was, now = (np.add(box[:2], box[2:]) / 2 for box in boxes if box is not None)
+    x, y = np.add(before.drift_xy, (now - was) / frames) / 2
+    return float(x), float(y)
 
 
 def moved_objects(
@@ -256,7 +429,10 @@ def moved_objects(
     Returns:
         As many; None where the object is not to be found.
     """
-    masks = [TrackedMask(np.asarray(one.low_res_logits), one.tracking.tracks) for one in objects]
+    masks = [
+        TrackedMask(np.asarray(one.low_res_logits), one.tracking.tracks, one.tracking.entering)
+        for one in objects
+    ]
     moved = moved_masks(masks, before, after, grid, pyramid_levels)
     return [
         None if is_missing(was, now.tracks) else _with_mask(was, now)
@@ -265,9 +441,8 @@ def moved_objects(
 
 
 def _with_mask(one: SegmentedObject, mask: TrackedMask) -> SegmentedObject:
-    return replace(
-        one, low_res_logits=mask.low_res_logits, tracking=replace(one.tracking, tracks=mask.tracks)
-    )
+    tracking = replace(one.tracking, tracks=mask.tracks, entering=mask.entering)
+    return replace(one, low_res_logits=mask.low_res_logits, tracking=tracking)
 
 
 def is_missing(one: SegmentedObject, found: Tracks | None) -> bool:

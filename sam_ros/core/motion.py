@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.appearance import Colours, palette
 from sam_ros.core.grid import Grid, SizeHW, resized_hw
 from sam_ros.core.objects import LowResLogits, Tracks
-from sam_ros.masks import MASK_PROMPT_LOGIT
+from sam_ros.masks import MASK_PROMPT_LOGIT, BoolMask
 
 VIEW_SIDE = 256  # pixels, the longest side of the small images in which motion is measured
 CONTRAST = 48.0  # standard deviation of a view's grey
@@ -31,6 +32,8 @@ ASTRAY_PX = 3.0  # points so far from where the mask's motion takes them are not
 MOST_WEIGHT = 3  # of a point that has been tracked for long, a new one's being 1
 ENOUGH = 0.6  # of the points wanted: with fewer left, new ones are added
 FEWEST_TO_TURN = 6  # points; fewer tell where a mask moved, but not how it turned
+EDGE = 2  # cells along the border of an image, of which a mask may stop short
+SEEN = 0.9  # of a cell: of which less was in the image before, that cell is new in it
 MOST_GROWTH = 1.5  # in one step; what seems to grow or shrink more was not tracked well
 
 Points = npt.NDArray[np.float32]
@@ -43,10 +46,17 @@ _NO_POINTS, _NO_AGES = np.empty((0, 2), np.float32), np.empty(0, np.int64)
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A small grey picture of a frame: (h, w) uint8 of even brightness, and (H, W) of the frame's image."""
+    """A small picture of a frame, of even brightness.
+
+    Attributes:
+        grey: (h, w) uint8.
+        size_hw: (H, W) of the frame's image.
+        colours: (h, w) see ``appearance.palette``.
+    """
 
     grey: npt.NDArray[np.uint8]
     size_hw: SizeHW
+    colours: Colours
 
 
 def make_view(image_rgb: npt.NDArray[np.uint8]) -> View:
@@ -58,8 +68,16 @@ def make_view(image_rgb: npt.NDArray[np.uint8]) -> View:
     # Lucas-Kanade compares brightness, which a camera's automatic exposure changes from frame to frame.
     mean, deviation = (float(statistic[0, 0]) for statistic in cv2.meanStdDev(grey))
     gain = CONTRAST / max(deviation, LEAST_CONTRAST)
-    even = np.clip(128 + gain * (grey.astype(np.float32) - mean), 0, 255)
-    return View(even.astype(np.uint8), size_hw)
+    even_grey, even_rgb = (
+        np.clip(128 + gain * (each.astype(np.float32) - mean), 0, 255) for each in (grey, small)
+    )
+    return View(even_grey.astype(np.uint8), size_hw, palette(even_rgb))
+
+
+def cells_of(view: View, grid: Grid) -> Colours:
+    """(rows, columns) the colours of a view, one for each low-res cell that the image covers."""
+    rows, columns = grid.covered_hw()
+    return np.asarray(cv2.resize(view.colours, (columns, rows), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def view_hw(size_hw: SizeHW) -> SizeHW:
@@ -75,10 +93,12 @@ class TrackedMask:
     Attributes:
         low_res_logits: (S/4, S/4) its logits.
         tracks: points in the frame's view; None or too few are topped up before they are tracked.
+        entering: (S/4, S/4) bool, see ``objects.Tracking``; None where nothing is.
     """
 
     low_res_logits: LowResLogits
     tracks: Tracks | None = None
+    entering: BoolMask | None = None
 
 
 def moved_masks(
@@ -102,7 +122,7 @@ def moved_masks(
     ends, is_tracked = track(before, after, points, pyramid_levels)
     borders = np.cumsum([len(tracks.points) for tracks in starts])[:-1]
     return [
-        _moved(mask.low_res_logits, tracks, ended, found, grid)
+        _moved(mask, tracks, ended, found, grid)
         for mask, tracks, ended, found in zip(
             masks, starts, np.split(ends, borders), np.split(is_tracked, borders), strict=True
         )
@@ -120,14 +140,14 @@ def _topped_up(masks: Sequence[TrackedMask], grid: Grid) -> list[Tracks]:
 
 
 def _moved(
-    logits: LowResLogits, tracks: Tracks, ends: Points, is_tracked: npt.NDArray[np.bool_], grid: Grid
+    mask: TrackedMask, tracks: Tracks, ends: Points, is_tracked: npt.NDArray[np.bool_], grid: Grid
 ) -> TrackedMask:
-    """A mask (S/4, S/4) after the motion that most of its tracked points agree on."""
+    """A mask after the motion that most of its tracked points agree on."""
     here, there, ages = tracks.points[is_tracked], ends[is_tracked], tracks.ages[is_tracked]
     motion = find_motion(here, there, 1 + np.minimum(ages, MOST_WEIGHT - 1))
     moves_along = np.linalg.norm(_applied(motion, here) - there, axis=1) < ASTRAY_PX
-    moved = _warped(logits, in_cells(motion, view_cell_xy(grid)), grid)
-    return TrackedMask(moved, Tracks(there[moves_along], ages[moves_along] + 1))
+    logits, entering = _warped(mask, in_cells(motion, view_cell_xy(grid)), grid)
+    return TrackedMask(logits, Tracks(there[moves_along], ages[moves_along] + 1), entering)
 
 
 def enough_tracks(
@@ -226,15 +246,53 @@ def in_cells(motion: Motion, cell_xy: npt.NDArray[np.float64]) -> Motion:
     return np.column_stack([linear * cell_xy / cell_xy[:, None], moved / cell_xy - 0.5])
 
 
-def _warped(logits: LowResLogits, motion: Motion, grid: Grid) -> LowResLogits:
-    """Logits (S/4, S/4) after a motion of cells; masks go on beyond the image's border, not into padding."""
+def _warped(mask: TrackedMask, motion: Motion, grid: Grid) -> tuple[LowResLogits, BoolMask | None]:
+    """Logits (S/4, S/4) after a motion of cells, and where the object may have come into the image.
+
+    What lies outside the image is not known. Where the mask goes on to the border, what comes in beside it
+    may be its own: the logits there are 0, neither in nor out.
+    """
     rows, columns = grid.covered_hw()
+    cells = mask.low_res_logits[:rows, :columns]
+    moved = np.full_like(mask.low_res_logits, -MASK_PROMPT_LOGIT)
+    body, is_known = _continued(cells, mask.entering)
+    continued = _warp(body, motion, cv2.BORDER_REPLICATE)
+    is_new = _warp(is_known.astype(np.float32), motion, cv2.BORDER_CONSTANT) < SEEN
+    comes_in = _warp(np.ones_like(cells), motion, cv2.BORDER_CONSTANT) < SEEN
+    if mask.entering is None and not (comes_in & (continued > 0)).any():
+        moved[:rows, :columns] = _warp(cells, motion, cv2.BORDER_REPLICATE)
+        return moved, None
+    moved[:rows, :columns] = np.where(is_new, np.minimum(continued, np.float32(0)), continued)
+    entering = np.zeros(moved.shape, np.bool_)
+    entering[:rows, :columns] = is_new & (continued > 0)
+    return moved, entering
+
+
+def shifted(logits: LowResLogits, by_xy: npt.NDArray[np.float64], grid: Grid) -> LowResLogits:
+    """Logits (S/4, S/4) moved by so many cells; nothing comes in from outside the image."""
+    rows, columns = grid.covered_hw()
+    motion = np.column_stack([np.eye(2), by_xy])
+    cells = logits[:rows, :columns] + np.float32(MASK_PROMPT_LOGIT)
     moved = np.full_like(logits, -MASK_PROMPT_LOGIT)
-    moved[:rows, :columns] = cv2.warpAffine(
-        logits[:rows, :columns],
-        motion,
-        (columns, rows),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    moved[:rows, :columns] = _warp(cells, motion, cv2.BORDER_CONSTANT) - np.float32(MASK_PROMPT_LOGIT)
     return moved
+
+
+def _continued(cells: LowResLogits, entering: BoolMask | None) -> tuple[LowResLogits, BoolMask]:
+    """Cells (h, w) of which the outermost repeat those further in, and which of them (h, w) are as they were.
+
+    A mask seldom reaches the last cells, of which the image may cover a part only.
+    """
+    inner = cells[EDGE:-EDGE, EDGE:-EDGE]
+    if not inner.size:
+        return cells, np.ones(cells.shape, np.bool_)
+    body = np.maximum(cells, cv2.copyMakeBorder(inner, EDGE, EDGE, EDGE, EDGE, cv2.BORDER_REPLICATE))
+    if entering is not None:
+        body = np.where(entering[: len(cells), : cells.shape[1]], np.float32(MASK_PROMPT_LOGIT), body)
+    return body, (body <= 0) | (cells > 0)
+
+
+def _warp(cells: npt.NDArray[np.float32], motion: Motion, border: int) -> npt.NDArray[np.float32]:
+    height, width = cells.shape
+    moved = cv2.warpAffine(cells, motion, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+    return np.asarray(moved, np.float32)

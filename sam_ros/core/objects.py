@@ -129,6 +129,22 @@ class Tracks:
 
 
 @dataclass(frozen=True, eq=False)
+class Look:
+    """How an object looks, see ``appearance``.
+
+    Attributes:
+        own: (COLOURS,) shares of the colours within its mask.
+        around: (COLOURS,) those of what is around it.
+        features: (2, C) means of the image embedding over it, and over what is around it; None where they
+            are not known, or it is too small for them.
+    """
+
+    own: npt.NDArray[np.float32]
+    around: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Tracking:
     """What following knows of an object, beside its mask.
 
@@ -138,6 +154,12 @@ class Tracking:
         reference_age: how many followed frames ago that was.
         full_area: the largest number of positive logits that it had lately.
         is_lost: whether it was not found on a later frame than that of its logits.
+        entering: (S/4, S/4) bool, cells that came into the image beside the object since its logits were the
+            model's: they may be its own, or not. None where there are none.
+        look: how it looked lately; None where it was not followed yet.
+        shares: ``created`` of the objects that had much of its mask in common when it was prompted.
+        drift_xy: by how many low-res cells it moved from frame to frame lately, while it was seen whole.
+        searches: how often it was asked for in vain since it was lost.
     """
 
     tracks: Tracks | None = None
@@ -145,6 +167,11 @@ class Tracking:
     reference_age: int = 0
     full_area: int = 0
     is_lost: bool = False
+    entering: npt.NDArray[np.bool_] | None = None
+    look: Look | None = None
+    shares: frozenset[int] = frozenset()
+    drift_xy: tuple[float, float] = (0.0, 0.0)
+    searches: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +277,12 @@ class SegmentedObject:
     def lost(self) -> SegmentedObject:
         """The object as it was last seen whole: what to look for once it is not found."""
         seen = self.tracking.reference or self
-        return replace(seen, tracking=replace(seen.tracking, is_lost=True))
+        searches = self.tracking.searches
+        if seen.low_res_logits is None:
+            return replace(seen, tracking=replace(seen.tracking, is_lost=True, searches=searches))
+        area = int((seen.low_res_logits > 0).sum())
+        tracking = replace(seen.tracking, is_lost=True, reference=seen, full_area=area, searches=searches)
+        return replace(seen, tracking=tracking)
 
 
 @dataclass(frozen=True, eq=False)

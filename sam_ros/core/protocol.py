@@ -54,5 +54,8 @@ class PromptableModel(Protocol):
     ) -> list[Masks]:
         """Answer prompts, in their order, on an image that this model embedded. See ``Predictor.decode``."""
 
+    def features(self, embedding: Any) -> npt.NDArray[np.float32]:
+        """(C, h, w): what the model sees where in an image that it embedded; not to be written to."""
+
     def memory_mb(self) -> dict[str, float]:
         """What it takes of a device's own memory, in MB, by name."""

@@ -29,6 +29,7 @@ from sam_ros.core.objects import (
     Update,
     difference,
 )
+from sam_ros.core.ownership import kept
 from sam_ros.core.protocol import PromptableModel
 from sam_ros.errors import InvalidPromptError, shortened
 from sam_ros.masks import Masks
@@ -174,9 +175,14 @@ class Segmenter:
         if any(o.sequence != target.sequence for o in table.objects):
             self._record("follow", time.monotonic() - start)
         answers = [masks for _, masks in self._decode(expected, frame, options)]
-        confirmed = self._follower.confirmed(expected, answers, target)
+        features = self._model.features(frame.embedding) if expected else None
+        confirmed = self._follower.confirmed(expected, answers, target, features)
         after = table.with_objects(o.lost() for o in table.objects).with_objects(confirmed)
-        seen = [(o, m) for o, m in zip(confirmed, answers, strict=True) if not o.is_lost]
+        seen = [
+            (o, kept(m, o.low_res_logits, target.grid))
+            for o, m in zip(confirmed, answers, strict=True)
+            if not o.is_lost
+        ]
         return Segmented(after, _outputs(frame, seen, options))
 
     def target(self, frame: EmbeddedFrame) -> Target:
@@ -188,7 +194,8 @@ class Segmenter:
         clicked = table.clicked_object
         if clicked is None:
             return table
-        return table.with_objects(one for one, _ in self._follower.expected([clicked], target))
+        expected = self._follower.expected([clicked], target)
+        return table.with_objects(one for one, _ in expected if not one.is_lost)
 
     def _apply(
         self, table: ObjectTable, update: Update, frame: EmbeddedFrame, options: Options
