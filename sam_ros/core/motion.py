@@ -255,6 +255,9 @@ def _warped(mask: TrackedMask, motion: Motion, grid: Grid) -> tuple[LowResLogits
     rows, columns = grid.covered_hw()
     cells = mask.low_res_logits[:rows, :columns]
     moved = np.full_like(mask.low_res_logits, -MASK_PROMPT_LOGIT)
+    if mask.entering is None and not _is_at_the_border(cells > 0):
+        moved[:rows, :columns] = _warp(cells, motion, cv2.BORDER_REPLICATE)
+        return moved, None
     body, is_known = _continued(cells, mask.entering)
     continued = _warp(body, motion, cv2.BORDER_REPLICATE)
     is_new = _warp(is_known.astype(np.float32), motion, cv2.BORDER_CONSTANT) < SEEN
@@ -266,6 +269,12 @@ def _warped(mask: TrackedMask, motion: Motion, grid: Grid) -> tuple[LowResLogits
     entering = np.zeros(moved.shape, np.bool_)
     entering[:rows, :columns] = is_new & (continued > 0)
     return moved, entering
+
+
+def _is_at_the_border(mask: BoolMask) -> bool:
+    """Whether a mask (h, w) reaches those cells that matter to what lies beyond the border."""
+    edges = (mask[: EDGE + 1], mask[-EDGE - 1 :], mask[:, : EDGE + 1], mask[:, -EDGE - 1 :])
+    return any(bool(edge.any()) for edge in edges)
 
 
 def shifted(logits: LowResLogits, by_xy: npt.NDArray[np.float64], grid: Grid) -> LowResLogits:

@@ -21,7 +21,7 @@ ALIKE = 0.75  # with more, an object that was lost is found, and one that is fol
 AGAIN, ASTRAY = 0.6, 1.5  # of the way from its features to those around it: the same limits for features
 IN_PART = 0.5  # of the largest area that an object had lately: with less, much of it is hidden
 FRESH = 0.1  # of how an object looks is how it looks now
-FEWEST_CELLS = 8  # of a mask; fewer say nothing of how it looks
+FEWEST_CELLS = 8  # of a mask; fewer say too little of how it looks to call it lost
 OTHERS = -2.0  # natural logarithm: cells with less odds are not the object's
 SAME_PIXELS = 0.3  # of the smaller mask: two that have more in common want the same pixels
 CLEARLY = 1.2  # times as alike: then looks decide whose the pixels are, else motion
@@ -72,7 +72,7 @@ def looks_like_it(one: SegmentedObject, now: Look, cells: int) -> bool:
     """
     before = one.tracking.look
     if before is None or cells < FEWEST_CELLS:
-        return not one.is_lost
+        return not one.is_lost or is_alike(before, now)
     own, ground = likeness(now.own, before.own), likeness(now.own, before.around)
     if ground > own and likeness(before.own, before.around) < ALIKE:
         return False
