@@ -89,7 +89,9 @@ class FakeModel:
 
     def features(self, embedding: Any) -> npt.NDArray[np.float32]:  # noqa: ARG002 as of every image
         features = np.zeros((2, 4, 4), np.float32)
-        features[0, :, :2] = features[1, :, 2:] = 1  # the left half of an image is one thing, the right another
+        features[0, :, :2] = features[1, :, 2:] = (
+            1  # the left half of an image is one thing, the right another
+        )
         return features
 
     def _masks(self, prompt: Prompt, size_hw: tuple[int, int], num_scores: int, only_best: bool) -> Masks:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.pictures import Mask
 from training.comparison import mask_iou
 from training.encounters import Moment
+from training.pictures import Mask
 from training.tables import table
 
 GONE, MOSTLY, WHOLE = 0.02, 0.5, 0.9  # shares: with less it is out of sight, mostly or wholly there with more
