@@ -92,13 +92,13 @@ def test_clicks_are_counted_until_each_iou_is_reached(monkeypatch: pytest.Monkey
 
 
 def test_the_table_has_a_row_for_each_set_and_their_mean() -> None:
-    def of(value: float) -> SetScores:
+    def of(value: float, name: str = "x") -> SetScores:
         scores = Scores(*torch.full((3, 2), value))
         return SetScores(
-            "x", 1, dict.fromkeys(KINDS, scores), np.array([[1.0, 2], [2, 4]]), np.array([value, 1])
+            name, 1, dict.fromkeys(KINDS, scores), np.array([[1.0, 2], [2, 4]]), np.array([value, 1])
         )
 
-    *_, one, two, mean = set_table([of(0.5), of(0.7)]).splitlines()
+    *_, one, two, _, mean = set_table([of(0.5), of(0.7), of(0.1, "x_evaluate")]).splitlines()
     assert one == "| x | 1 | 2 | 0.500 | 0.500 | 0.500 | 0.500 | 0.000 | 1.5 | 3.0 | 0.750 |"
     assert two.startswith("| x | 1 | 2 | 0.700")
     assert mean == "| **mean of sets** | 2 | 4 | 0.600 | 0.600 | 0.600 | 0.600 | 0.000 | 1.5 | 3.0 | 0.800 |"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from training.answers import KINDS, Prompted, Scores, ask, deepest, joined, prompted, refined, score
 from training.baselines import grab_cut
 from training.comparison import mask_iou
-from training.photo_sets import PhotoSet, held_out, read_sets
+from training.photo_sets import EVALUATION_SUFFIX, PhotoSet, held_out, read_sets
 from training.pictures import Mask, Picture
 from training.sheets import draw_objects
 from training.tables import table
@@ -123,16 +123,18 @@ def _click_by_click(predictor: SamPredictor, objects: Prompted) -> Iterator[Tens
 
 
 def set_table(sets: Sequence[SetScores]) -> str:
-    """A row for each set, and the mean of the sets."""
+    """A row for each set, and the mean of those of which others are trained on."""
     columns = ["set", "photographs", "objects", *KINDS[:1], "best of three", *KINDS[1:3], "off by"]
     columns += [f"NoC@{100 * wanted:.0f}" for wanted in WANTED] + ["GrabCut"]
-    figures = np.array([_figures(each) for each in sets])
     rows = [
-        [each.name, str(each.photographs), str(len(each.clicks)), *_numbers(row)]
-        for each, row in zip(sets, figures, strict=True)
+        [each.name, str(each.photographs), str(len(each.clicks)), *_numbers(_figures(each))] for each in sets
     ]
-    totals = [str(sum(each.photographs for each in sets)), str(sum(len(each.clicks) for each in sets))]
-    return table(columns, [*rows, ["**mean of sets**", *totals, *_numbers(figures.mean(0))]])
+    familiar = [each for each in sets if not each.name.endswith(EVALUATION_SUFFIX)]
+    if not familiar:
+        return table(columns, rows)
+    totals = [sum(each.photographs for each in familiar), sum(len(each.clicks) for each in familiar)]
+    mean = np.mean([_figures(each) for each in familiar], 0)
+    return table(columns, [*rows, ["**mean of sets**", *map(str, totals), *_numbers(mean)]])
 
 
 def _figures(one: SetScores) -> list[float]:
@@ -143,7 +145,7 @@ def _figures(one: SetScores) -> list[float]:
     return [click["iou"], click["best_iou"], *others, error, *mean_clicks, float(one.grab_cut_iou.mean())]
 
 
-def _numbers(row: NDArray[np.float64]) -> list[str]:
+def _numbers(row: Iterable[float]) -> list[str]:
     """With three decimals, but numbers of clicks with one; a dash for what was not measured."""
     decimals = [3] * 5 + [1] * len(WANTED) + [3]
     return [
