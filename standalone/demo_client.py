@@ -287,8 +287,8 @@ def prompt_by_topic(client: Client, album: Album) -> None:
 
     client.ask("clear", lambda _: client.clear.call_async(Trigger.Request()))  # answered without objects
     answer = client.ask("the detections", lambda on: client.prompts.publish(detections(on)))
-    show(answer, RIM, {COFFEE: "detection: point", SPOON: "detection: box", HANDLE: "detection: box"})
-    album.add("detections", "three detections at once, a point and two boxes", answer)
+    show(answer, RIM, {COFFEE: "detection: box + point", SPOON: "detection: box", HANDLE: "detection: box"})
+    album.add("detections", "three detections at once: boxes, one with a point", answer)
 
     answer = client.follow(FOLLOW_SEC)
     followed = f"followed for {FOLLOW_SEC:.0f} s"
@@ -310,10 +310,10 @@ def region(seen: Seen, thing: Thing) -> RegionOfInterest:
 
 
 def detections(seen: Seen) -> Detection2DArray:
-    """Return what a detector would send: a point of one thing, which has no size, and boxes of two others."""
-    boxes = [box_detection(thing, *seen.box(thing)) for thing in (SPOON, HANDLE)]
+    """Return what a detector would send: boxes, and for one thing a point too, which has no size."""
+    boxes = [box_detection(thing, *seen.box(thing)) for thing in (COFFEE, SPOON, HANDLE)]
     return Detection2DArray(
-        header=seen.header, detections=[detection(COFFEE, *seen.point(COFFEE), 0.0, 0.0), *boxes]
+        header=seen.header, detections=[*boxes, detection(COFFEE, *seen.point(COFFEE), 0.0, 0.0)]
     )
 
 
