@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -28,6 +30,17 @@ def started(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The demo, which ends with the test whatever happens."""
+    with started(*arguments) as demo:
+        try:
+            yield demo
+        finally:
+            if demo.poll() is None:
+                os.killpg(demo.pid, signal.SIGKILL)
+
+
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -37,7 +50,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_the_page_is_where_it_says_until_ctrl_c() -> None:
-    with started() as demo:
+    with running() as demo:
         assert demo.stdout is not None
         address = next(
             filter(None, (re.search(r"open (http://\S+) in a browser", line) for line in demo.stdout))
@@ -55,7 +68,7 @@ def test_the_page_is_where_it_says_until_ctrl_c() -> None:
 
 
 def test_it_ends_with_what_was_said_when_the_node_cannot_start() -> None:
-    with started("-p", "checkpoint:=/nowhere/weights.safetensors") as demo:
+    with running("-p", "checkpoint:=/nowhere/weights.safetensors") as demo:
         _, errors = demo.communicate(timeout=120)
     assert demo.returncode == 1
     assert "sam_node has ended" in errors
