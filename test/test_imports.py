@@ -97,6 +97,7 @@ ALLOWED = {
     "node.listener": VALUES | {"cv2"},
     "node.guards": MESSAGES,
     "node.watching": ROS,
+    "node.startup": ROS,
     "node.waiting": VALUES | {"cv2"},
     "node.engine": VALUES | {"cv2"},
     "node.headers": {"std_msgs"},

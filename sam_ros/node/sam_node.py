@@ -22,7 +22,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 
 from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DeviceError, InvalidParameterError, SamRosError, shortened
@@ -51,6 +50,7 @@ from sam_ros.node.parameters import (
 )
 from sam_ros.node.reporting import Reporter
 from sam_ros.node.settings import Settings
+from sam_ros.node.startup import init_rclpy
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.node.watching import CameraWatch
@@ -367,9 +367,7 @@ def _settings(parameters: Parameters) -> Settings:
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``sam_node`` executable; returns the exit code."""
     terminate = event_set_by_signals()
-    # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
-    # (https://github.com/ros2/rclpy/issues/1166).
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    init_rclpy(argv)
     try:
         node = SamNode(terminate)
     except ParameterException as error:
