@@ -245,7 +245,11 @@ class NodeRig:
         self._inputs[topic].publish(message)
 
     def outputs_for(self, topic: str, message: Any, expected: Sequence[str] = ALWAYS_PUBLISHED) -> OutputSet:
-        """Send a prompt and wait for one complete set of outputs."""
+        """Send a prompt and wait for one complete set of outputs.
+
+        Where the next set is looked at as well, ``expected`` has to name all that this one consists of: what
+        is not waited for may come later, and would be taken for a part of the next.
+        """
         self.forget_outputs()
         self.send(topic, message)
         return self.next_outputs(expected)

@@ -309,7 +309,7 @@ def test_compressed_images_are_read(ros: RosSession, checkpoint: Path, core: Pre
 
 def test_a_late_click_hits_the_frame_it_was_meant_for(rig: NodeRig, core: Predictor) -> None:
     stamps = [rig.show(scene(shift)) for shift in (0, 10, 20)]
-    rig.outputs_for("point", point(35, 45, stamps[2]))
+    rig.outputs_for("point", point(35, 45, stamps[2]), EVERYTHING)
     outputs = rig.outputs_for("point", point(35, 45, stamps[0]))
     assert_headers(outputs, stamps[0])
     assert_outputs(outputs, ask(core, scene(0), click_prompt((35, 45))))
@@ -317,8 +317,8 @@ def test_a_late_click_hits_the_frame_it_was_meant_for(rig: NodeRig, core: Predic
 
 def test_a_new_click_replaces_the_object_and_prompts_leave_it(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
-    first = rig.outputs_for("point", point(35, 45, stamp))
-    second = rig.outputs_for("point", point(85, 40, stamp))
+    first = rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
+    second = rig.outputs_for("point", point(85, 40, stamp), EVERYTHING)
     assert first["segments"].detections[0].id != second["segments"].detections[0].id
     third = rig.outputs_for("prompts", detections(stamp, detection("a", (35, 45))))
     assert_outputs(third, ask(core, scene(), click_prompt((85, 40)), click_prompt((35, 45))))
@@ -326,7 +326,7 @@ def test_a_new_click_replaces_the_object_and_prompts_leave_it(rig: NodeRig, core
 
 def test_undo_restores_and_clear_forgets_the_objects(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
-    rig.outputs_for("point", point(35, 45, stamp))
+    rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
     rig.outputs_for("point_background", point(85, 40, stamp))
     rig.forget_outputs()
     assert rig.trigger("undo").success
@@ -391,7 +391,7 @@ def test_bad_images_are_counted_and_survived(rig: NodeRig, core: Predictor) -> N
 def test_clicks_join_once_the_parameter_is_set_at_run_time(rig: NodeRig, core: Predictor) -> None:
     stamp = rig.show(scene())
     assert rig.set_parameter("click_mode", "join") == (True, "")
-    rig.outputs_for("point", point(35, 45, stamp))
+    rig.outputs_for("point", point(35, 45, stamp), EVERYTHING)
     both = rig.outputs_for("point", point(85, 40, stamp))
     assert rig.set_parameter("click_mode", "replace") == (True, "")
     assert_outputs(both, ask(core, scene(), click_prompt((35, 45), (85, 40))))

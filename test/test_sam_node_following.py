@@ -173,7 +173,7 @@ def test_images_that_are_stamped_out_of_order_are_reported(rig: NodeRig) -> None
         rig.send_image(image_msg(scene(0), "rgb8", stamp - SECOND // 50))
         return rig.comes_true(
             lambda: any(
-                pair.key == "dropped: stamp not later" for status in rig.diagnostics for pair in status.values
+                pair.key == "dropped: out of order" for status in rig.diagnostics for pair in status.values
             ),
             2.0,
         )

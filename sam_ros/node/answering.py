@@ -1,0 +1,182 @@
+"""The engine's second thread: answers prompts and followed frames, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from sam_ros.core.frames import EmbeddedFrame
+from sam_ros.core.objects import ObjectTable, by_kind
+from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
+from sam_ros.errors import DeviceError, SamRosError
+from sam_ros.node.listener import Listener
+from sam_ros.node.settings import Settings
+from sam_ros.node.state import EngineState
+from sam_ros.node.statistics import Statistics
+from sam_ros.node.tally import Tally
+from sam_ros.node.waiting import WaitingPrompt
+
+ANSWERING = "decoding or publishing"  # what failed, for the listener
+
+
+class Answering:
+    """Answers prompts whose frame is embedded, without waiting for any encode; while following, every frame.
+
+    Args:
+        state: what it takes prompts, frames and objects from, and where objects are kept.
+        segmenter: computes the answers.
+        listener: is told the answers and what happens.
+        statistics: count what happens.
+    """
+
+    def __init__(
+        self, state: EngineState, segmenter: Segmenter, listener: Listener, statistics: Statistics
+    ) -> None:
+        self._state, self._segmenter = state, segmenter
+        self._listener, self._statistics = listener, statistics
+        self._tally = Tally(statistics, listener)
+
+    def run(self) -> None:
+        """Answer until the engine stops."""
+        while (answer := self._next_to_answer()) is not None:
+            try:
+                answer()
+            except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
+                self._listener.on_failure(ANSWERING, error)
+
+    def _next_to_answer(self) -> Callable[[], None] | None:
+        """Wait for a prompt or a frame to answer; None to stop."""
+        state = self._state
+        with state.changed:
+            while not state.stopping:
+                if state.waiting.look_for_frames(state.frames, state.settings.encode_always):
+                    state.changed.notify_all()  # the encode thread
+                for _ in range(state.waiting.drop_superseded(state.frames.encoding)):
+                    self._statistics.event("superseded")
+                answer = self._take_first()
+                if answer is not None:
+                    state.changed.notify_all()  # the encode thread may be held up
+                    return answer
+                deadline = state.waiting.next_deadline
+                state.changed.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            return None
+
+    def _take_first(self) -> Callable[[], None] | None:
+        """Take what is to be answered first, in order of arrival; None if nothing is ready."""
+        state = self._state
+        queues = [queue for queue in (state.to_repeat, state.to_follow) if queue]
+        first = min(queues, key=lambda queue: queue[0].turn, default=None)
+        prompt = state.waiting.first_ready(until=state.to_follow[0].frame if state.to_follow else None)
+        if prompt is not None and (first is None or prompt.turn < first[0].turn):
+            state.waiting.begin(prompt)
+            return partial(self._answer, prompt)
+        if first is None:
+            return None
+        answer = self._follow if first is state.to_follow else self._repeat
+        return partial(answer, first.popleft().frame)
+
+    def _answer(self, prompt: WaitingPrompt) -> None:
+        """Answer a prompt on its frame, or refuse it."""
+        try:
+            result, is_following = self._apply(prompt)
+        except Exception as error:  # noqa: BLE001 whatever it is, the prompt has no answer
+            self._refuse_failed(prompt, error)
+            return
+        finally:
+            with self._state.changed:
+                self._state.waiting.end()
+        if result is None:
+            return
+        for refused, count in by_kind(result.refused):
+            more = f" (and {count - 1} more objects)" if count > 1 else ""
+            self._tally.refused(prompt.request, refused.kind, refused.reason + more, refused.id, count)
+        if result.change is not None:
+            self._listener.on_answered(prompt.request.topic, result.outputs, result.change.touched)
+            if not is_following:
+                self._listener.on_outputs(result.outputs)
+        if is_following and result.outputs.candidates is not None:
+            self._listener.on_candidates(result.outputs)
+
+    def _apply(self, prompt: WaitingPrompt) -> tuple[Segmented | None, bool]:
+        """The outcome of a prompt, None if it was taken back; and whether objects are followed."""
+        frame, convert, is_following = prompt.frame(), prompt.request.convert, False
+
+        def compute(table: ObjectTable, settings: Settings) -> Segmented:
+            nonlocal is_following
+            is_following = settings.is_following
+            return self._segmenter.prompted(
+                table,
+                convert(self._segmenter.target(frame)),
+                frame,
+                settings,
+                follows=is_following,
+                wants_candidates=self._listener.wants_candidates,
+            )
+
+        return self._commit(frame, compute, prompt), is_following
+
+    def _follow(self, frame: EmbeddedFrame) -> None:
+        """Follow all objects to a frame, and publish the set of that frame."""
+        try:
+            result = self._commit(frame, partial(self._segmenter.followed, frame=frame))
+        except Exception:
+            with self._state.changed:
+                is_forgotten = self._state.frames.is_forgotten(frame.frame)
+            if not is_forgotten:  # who synchronises outputs with images must not stall
+                self._listener.on_outputs(empty_outputs(frame))
+            raise
+        if result is not None:
+            self._listener.on_outputs(result.outputs)
+
+    def _repeat(self, frame: EmbeddedFrame) -> None:
+        """Publish the objects as they are, on a frame that was answered before."""
+        result = self._commit(frame, partial(self._segmenter.repeated, frame=frame))
+        if result is not None:
+            self._listener.on_outputs(result.outputs)
+
+    def _commit(
+        self,
+        frame: EmbeddedFrame,
+        compute: Callable[[ObjectTable, Settings], Segmented],
+        prompt: WaitingPrompt | None = None,
+    ) -> Segmented | None:
+        """Replace the objects by what is computed from them; compute anew if they were changed meanwhile.
+
+        Computing takes milliseconds, for which callbacks must not wait: so it holds no lock, and whether its
+        result counts is decided afterwards.
+
+        Args:
+            frame: on which it is computed.
+            compute: what is computed, without the lock.
+            prompt: that is being answered, if it is one.
+
+        Returns:
+            What was computed at last; None if the frame was forgotten or the prompt taken back.
+        """
+        while True:
+            with self._state.changed:
+                before, settings = self._state.objects.table, self._state.settings
+            result = compute(before, settings)
+            with self._state.changed:
+                if self._state.frames.is_forgotten(frame.frame) or (
+                    prompt is not None and prompt.is_withdrawn
+                ):
+                    return None
+                undoable = result.change if prompt is not None and prompt.request.undoable else None
+                if self._state.objects.replace(before, result.table, undoable):
+                    if result.table is not before:
+                        self._state.answered_on = frame
+                    self._state.waiting.end()  # from here on undo takes a prompt back from the history
+                    return result
+
+    def _refuse_failed(self, prompt: WaitingPrompt, error: Exception) -> None:
+        """Refuse a prompt that could not be answered, unless it was taken back; report what is no refusal."""
+        if not isinstance(error, SamRosError) or isinstance(error, DeviceError):
+            self._listener.on_failure(ANSWERING, error)
+        if prompt.is_withdrawn:
+            return
+        if isinstance(error, SamRosError):
+            self._tally.refused(prompt.request, error.kind, str(error))
+        else:
+            self._tally.refused(prompt.request, SamRosError.kind, f"{type(error).__name__}: {error}")

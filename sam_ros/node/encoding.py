@@ -1,0 +1,123 @@
+"""The engine's first thread: encodes one frame after the other, those that prompts wait for first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from sam_ros.core.frames import EmbeddedFrame, Frame, Order
+from sam_ros.core.protocol import PromptableModel
+from sam_ros.core.segmenter import Segmenter
+from sam_ros.errors import EncodeCancelledError, InvalidImageError, SamRosError
+from sam_ros.node.listener import Listener
+from sam_ros.node.schedule import frame_to_encode
+from sam_ros.node.state import Due, EngineState
+from sam_ros.node.statistics import ENCODE, Statistics
+from sam_ros.node.tally import Tally
+
+ENCODE_FAILED = "encode failed"  # the kind of an image that was dropped for an error that is not ours
+OUT_OF_ORDER = "stamp not later"  # the kind of an image that is stamped as the one before
+
+
+class Encoding:
+    """Encodes the frame that a prompt waits for, else the newest.
+
+    While following, the next frame is encoded while one is answered, but the one after that only if a prompt
+    waits for it.
+
+    Args:
+        state: what it takes frames from, and stores embeddings in.
+        model: encodes images.
+        read_image: makes an (H, W, 3) uint8 RGB image of a serialized one; raises InvalidImageError.
+        segmenter: is shown every image that objects may be followed to.
+        listener: is told what happens.
+        statistics: count what happens.
+    """
+
+    def __init__(
+        self,
+        state: EngineState,
+        model: PromptableModel,
+        read_image: Callable[[bytes], npt.NDArray[np.uint8]],
+        segmenter: Segmenter,
+        listener: Listener,
+        statistics: Statistics,
+    ) -> None:
+        self._state, self._model, self._read_image = state, model, read_image
+        self._segmenter, self._listener, self._statistics = segmenter, listener, statistics
+        self._tally = Tally(statistics, listener)
+
+    def run(self) -> None:
+        """Encode until the engine stops."""
+        while (frame := self._next_to_encode()) is not None:
+            try:
+                self._encode(frame)
+            except EncodeCancelledError:
+                return
+            except InvalidImageError as error:
+                self._tally.dropped(error.kind, str(error))
+                self._give_up(frame, error)
+            except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
+                kind = error.kind if isinstance(error, SamRosError) else ENCODE_FAILED
+                self._statistics.dropped(kind)
+                self._listener.on_failure(f"encoding the image of stamp {frame.stamp_ns} ns", error)
+                self._give_up(frame, SamRosError(f"its image could not be encoded: {error}", kind))
+
+    def _next_to_encode(self) -> Frame | None:
+        """Wait for a frame to encode: one that a prompt waits for, else the newest; None to stop."""
+        state = self._state
+        with state.changed:
+            while not state.stopping:
+                frame, wait_sec = frame_to_encode(
+                    state.waiting.wanted_frame,
+                    state.frames.newest_untried,
+                    state.settings,
+                    is_behind=bool(state.to_follow),
+                    idle_sec=time.monotonic() - state.last_encode_start,
+                )
+                if frame is not None:
+                    state.frames.begin_encoding(frame)
+                    state.last_encode_start = time.monotonic()
+                    return frame
+                state.changed.wait(wait_sec)
+            return None
+
+    def _encode(self, frame: Frame) -> None:
+        start = time.monotonic()
+        image_rgb = self._read_image(frame.data)
+        read = time.monotonic()
+        embedding = self._model.encode(image_rgb, lambda: self._state.stopping)
+        encoded = time.monotonic()
+        settings = self._state.settings
+        if settings.is_following:
+            self._segmenter.see(frame.sequence, image_rgb, settings.views_kept)
+        if self._store(EmbeddedFrame(frame, embedding), settings.is_following):
+            self._statistics.event("read", read - start)
+            self._statistics.event(ENCODE, encoded - read)
+        else:
+            self._tally.dropped(OUT_OF_ORDER, "its stamp is not later than that of the image before")
+
+    def _store(self, embedded: EmbeddedFrame, is_following: bool) -> bool:
+        """Store an embedding and, while following, queue its frame to be answered.
+
+        Returns:
+            False if its stamp is not later than the last one's while following: sets of answers have stamps
+            that increase strictly.
+        """
+        state = self._state
+        with state.changed:
+            order = state.frames.add_embedding(embedded)
+            if is_following and order is Order.NEXT:
+                state.to_follow.append(Due(embedded, state.next_turn()))
+            state.waiting.frame_embedded(embedded)
+            state.changed.notify_all()
+        return not is_following or order is not Order.OUT_OF_ORDER
+
+    def _give_up(self, frame: Frame, error: SamRosError) -> None:
+        with self._state.changed:
+            self._state.frames.give_up(frame, error)
+            self._state.waiting.frame_given_up(frame, error)
+            self._state.changed.notify_all()

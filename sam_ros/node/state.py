@@ -1,0 +1,106 @@
+"""What the engine's callers and threads share: frames, prompts, objects, and the one lock around them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from sam_ros.core.frames import EmbeddedFrame, FrameStore
+from sam_ros.core.history import ObjectHistory
+from sam_ros.node.settings import Settings
+from sam_ros.node.waiting import PromptRequest, WaitingPrompts
+
+
+@dataclass(frozen=True, eq=False)
+class Due:
+    """An embedded frame on which a set of answers is due, and its turn among all that is to be answered."""
+
+    frame: EmbeddedFrame
+    turn: int
+
+
+class EngineState:
+    """What there is to encode and to answer. Whoever reads or changes it holds ``changed``.
+
+    Args:
+        settings: how to work.
+        waiting: holds the prompts that wait.
+
+    Attributes:
+        changed: the lock; notified of every change.
+        settings: how to work; frozen and replaced as a whole, so that it may be read without the lock.
+        frames: images and embeddings.
+        waiting: prompts that wait for their frame or their turn.
+        to_follow: embedded frames to which objects are to be followed, oldest first.
+        to_repeat: embedded frames on which the objects are to be published again.
+        objects: as they are, and what undo can restore.
+        answered_on: the frame on which objects were answered last.
+        last_encode_start: when the last encode began, by ``time.monotonic``.
+        stopping: whether the threads are to end.
+    """
+
+    def __init__(self, settings: Settings, waiting: WaitingPrompts) -> None:
+        self.changed = threading.Condition()
+        self.settings = settings
+        self.frames = FrameStore(settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns)
+        self.waiting = waiting
+        self.to_follow: deque[Due] = deque()
+        self.to_repeat: deque[Due] = deque()
+        self.objects = ObjectHistory()
+        self.answered_on: EmbeddedFrame | None = None
+        self.last_encode_start = float("-inf")
+        self.stopping = False
+        self._turns = itertools.count()
+
+    def next_turn(self) -> int:
+        """The turn of what is to be answered after all that came before."""
+        return next(self._turns)
+
+    def configure(self, settings: Settings) -> None:
+        """Change the settings from now on."""
+        if self.settings.is_following and not settings.is_following:
+            # Only following looks for lost objects: without it they would never be shown again.
+            self.objects.table = self.objects.table.all_in_sight()
+        self.settings = settings
+        self.frames.configure(settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns)
+        self.changed.notify_all()
+
+    def stop(self) -> None:
+        """Ask the threads to end."""
+        self.stopping = True
+        self.changed.notify_all()
+
+    def forget_objects(self) -> list[PromptRequest]:
+        """Forget objects, their history, and the waiting prompts, which are returned."""
+        self.objects.clear()
+        self.to_repeat.clear()
+        return self.waiting.withdraw_all()
+
+    def flush(self) -> list[PromptRequest]:
+        """Forget frames, objects and waiting prompts, which are returned."""
+        withdrawn = self.forget_objects()
+        self.frames.clear()
+        self.to_follow.clear()
+        self.answered_on = None
+        self.last_encode_start = float("-inf")
+        return withdrawn
+
+    def submit(self, request: PromptRequest, frame: EmbeddedFrame | None = None) -> PromptRequest | None:
+        """Let a prompt wait; returns the one that was dropped for it, if too many are waiting.
+
+        Args:
+            request: the prompt.
+            frame: that it is for, where that is known already.
+        """
+        dropped = self.waiting.add(request, self.next_turn(), frame)
+        self.changed.notify_all()
+        return dropped
+
+    def repeat_answers(self) -> None:
+        """Queue the objects to be published as they are now; while following, the next frame shows them."""
+        frame = self.answered_on or self.frames.newest_embedding
+        if frame is not None and not self.settings.is_following:
+            self.to_repeat.append(Due(frame, self.next_turn()))
+            self.changed.notify_all()

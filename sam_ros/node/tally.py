@@ -1,0 +1,37 @@
+"""What is refused or dropped: counted, then told to the listener."""
+
+from __future__ import annotations
+
+from sam_ros.errors import shortened
+from sam_ros.node.listener import Listener
+from sam_ros.node.statistics import Refusal, Statistics
+from sam_ros.node.waiting import PromptRequest
+
+
+class Tally:
+    """Counts every refused prompt and dropped image, and tells of it. Thread-safe.
+
+    Args:
+        statistics: where it is counted.
+        listener: who is told.
+    """
+
+    def __init__(self, statistics: Statistics, listener: Listener) -> None:
+        self._statistics, self._listener = statistics, listener
+
+    def refused(self, request: PromptRequest, kind: str, reason: str, id: str = "", count: int = 1) -> None:
+        """A prompt was refused, or so many of its objects, of which ``id`` is the first."""
+        self._refused(Refusal(request.topic, request.stamp_ns, shortened(id), kind, reason), count)
+
+    def refused_edit(self, topic: str, kind: str, reason: str, id: str = "") -> None:
+        """An edit of the object of this id was refused."""
+        self._refused(Refusal(topic, 0, shortened(id), kind, reason), 1)
+
+    def dropped(self, kind: str, reason: str) -> None:
+        """An image was dropped."""
+        self._statistics.dropped(kind)
+        self._listener.on_drop(kind, reason)
+
+    def _refused(self, refusal: Refusal, count: int) -> None:
+        self._statistics.refused(refusal.kind, count)
+        self._listener.on_refusal(refusal)
