@@ -97,7 +97,7 @@ class RosSession:
         log_path = self._log_dir / f"{len(self.processes)}_{name}.log"
         environment = {
             "PYTHONUNBUFFERED": "1",
-            **ros_environment(self.domain_id),
+            "ROS_DOMAIN_ID": str(self.domain_id),
             **(extra_environment or {}),
         }
         with log_path.open("wb") as log:
@@ -139,17 +139,18 @@ class RosSession:
         return "\n".join(f"--- {process.name}\n{process.output()}" for process in self.processes)
 
 
-def ros_environment(domain_id: int) -> dict[str, str]:
-    """The variables that keep a process inside the given domain and on this machine."""
-    return {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+def ros_environment(domain_id: int, discovery_range: str = "LOCALHOST") -> dict[str, str]:
+    """The variables that keep a process inside the given domain and, so far, on this machine."""
+    return {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": discovery_range}
 
 
 @contextmanager
-def ros_session(log_dir: Path) -> Iterator[RosSession]:
+def ros_session(log_dir: Path, discovery_range: str = "LOCALHOST") -> Iterator[RosSession]:
     """A session in a domain of its own; ``log_dir`` (pytest's ``tmp_path``) keeps the processes' output."""
     with claimed_domain_id() as domain_id:
-        before = {name: os.environ.get(name) for name in ros_environment(domain_id)}
-        os.environ.update(ros_environment(domain_id))
+        environment = ros_environment(domain_id, discovery_range)
+        before = {name: os.environ.get(name) for name in environment}
+        os.environ.update(environment)
         session = RosSession(domain_id, log_dir)
         try:
             yield session

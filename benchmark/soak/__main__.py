@@ -22,7 +22,6 @@ from benchmark.soak.soak import Soak
 from benchmark.soak.verdict import Bounds, Finding, judge
 
 RESULTS = Path(__file__).parents[1] / "results"
-SETTLE_SHARE, SETTLE_MOST_SEC = 0.25, 300.0  # until buffers are full: the follower's hold 512 frames
 LOG_SHOWN = 3000  # characters of a node's log, where something was wrong
 
 
@@ -37,6 +36,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--growth", type=float, default=Bounds.growth_mb_per_minute, help="MB a minute")
     parser.add_argument("--latency", type=float, default=Bounds.latency_sec, help="99th percentile, seconds")
     parser.add_argument("--sets", type=float, default=Bounds.sets_per_sec, help="a second, at least")
+    parser.add_argument("--unanswered", type=float, default=Bounds.unanswered, help="share of clicks")
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="JSON", help="only judge and draw it anew"
     )
@@ -46,13 +46,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def bounds_of(arguments: argparse.Namespace, seconds: float) -> Bounds:
-    """What a soak of so many seconds has to keep."""
+def bounds_of(arguments: argparse.Namespace) -> Bounds:
+    """What a soak has to keep."""
     return Bounds(
-        settle_sec=min(SETTLE_MOST_SEC, SETTLE_SHARE * seconds),
         growth_mb_per_minute=arguments.growth,
         latency_sec=arguments.latency,
         sets_per_sec=arguments.sets,
+        unanswered=arguments.unanswered,
     )
 
 
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         save(recording, path.with_name(f"{path.name}.json"))
     else:
         recording, path = load(arguments.source), arguments.source.with_suffix("")
-    bounds = bounds_of(arguments, recording.samples[-1].time_sec if recording.samples else 0.0)
+    bounds = bounds_of(arguments)
     findings = judge(recording, bounds)
     text = summary(recording, findings)
     print(text)

@@ -21,10 +21,10 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 
 from benchmark.soak.camera import Camera
 from benchmark.soak.record import Answer, Recording
-from sam_ros.node.conversions import image_to_msg
+from sam_ros.node.images import image_to_msg
 
-ACT_HZ = 10.0
-ANSWER_SEC = 10.0  # after which a click counts as unanswered
+ACT_HZ = 5.0
+ANSWER_SEC = 20.0  # after which a click counts as unanswered
 PAUSE_SEC = 2.0  # after what forgets objects: what was sent before has to be over before the next click
 OBJECTS_KEPT = 6  # of those that clicks with an id have made
 MOST_DETECTIONS = 5
@@ -51,7 +51,7 @@ class _Awaited:
 
 
 class Person:
-    """Acts ten times a second on the topics of the node ``sam``.
+    """Acts five times a second on the topics of the node ``sam``.
 
     A click of its own id is timed until a set shows that id; one at a time. What would forget that object
     (clear, undo, a program's complete set, another resolution) is done between two of them.

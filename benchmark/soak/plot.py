@@ -46,7 +46,8 @@ def _draw_memory(axes: Axes, recording: Recording, bounds: Bounds) -> None:
         minutes = np.array(_minutes(later))
         line = np.mean(values) + found.per_minute * (minutes - minutes.mean())
         axes.plot(minutes, line, "k--", label=f"{found} MB/min (95 %)")
-    axes.axvline(bounds.settle_sec / 60, color=GREY, linewidth=0.5)
+    if later:
+        axes.axvline(later[0].time_sec / 60, color=GREY, linewidth=0.5)
     axes.set_ylabel("MB")
     axes.set_ylim(bottom=0)
     axes.legend(loc="lower right")

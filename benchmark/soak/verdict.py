@@ -35,7 +35,8 @@ class Bounds:
     """What a soak has to keep.
 
     Attributes:
-        settle_sec: at the beginning, in which buffers fill up; left out of slopes.
+        settle_sets: so many sets at the beginning are left out of slopes: the node keeps views of 512 frames.
+        settle_share: of the whole time, the most that is left out.
         growth_mb_per_minute: the lower end of the slope's interval may not exceed it.
         threads, descriptors: how many more there may be at the end than once it had settled.
         latency_sec: of the 99th percentile.
@@ -43,7 +44,8 @@ class Bounds:
         unanswered: share of the clicks that may have no answer.
     """
 
-    settle_sec: float
+    settle_sets: int = 600
+    settle_share: float = 0.5
     growth_mb_per_minute: float = 0.5
     threads: int = 4
     descriptors: int = 8
@@ -80,8 +82,11 @@ def slope(times_sec: Sequence[float], values: Sequence[float]) -> Slope:
 
 
 def settled(recording: Recording, bounds: Bounds) -> list[Sample]:
-    """The samples after the beginning."""
-    return [sample for sample in recording.samples if sample.time_sec >= bounds.settle_sec]
+    """The samples after the beginning, in which buffers fill up."""
+    samples = recording.samples
+    most = int(bounds.settle_share * len(samples))
+    filled = [i for i, sample in enumerate(samples) if sample.sets - samples[0].sets >= bounds.settle_sets]
+    return samples[min([most, *filled]) :]
 
 
 def latencies_ms(recording: Recording) -> dict[int, float]:
