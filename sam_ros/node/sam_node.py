@@ -118,15 +118,12 @@ class SamNode(LifecycleNode):
             self._predictor = load_warm_predictor(
                 self._load, self.parameters, self._terminate.is_set, self.get_logger()
             )
-        except SamRosError as error:
-            self.device_failed = isinstance(error, DeviceError)
-            self.get_logger().error(f"cannot configure: {error}")
-            return TransitionCallbackReturn.FAILURE
+            for topics in (self._frame_outputs, self._candidates, self._prompts):
+                topics.open()
         except Exception as error:  # noqa: BLE001 rclpy would swallow it without a word
-            self.get_logger().error("cannot configure:\n" + "".join(traceback.format_exception(error)))
+            self._tell_failure("configure", error)
+            self._release()
             return TransitionCallbackReturn.FAILURE
-        for topics in (self._frame_outputs, self._candidates, self._prompts):
-            topics.open()
         self._state = "inactive"
         return super().on_configure(state)
 
@@ -137,7 +134,7 @@ class SamNode(LifecycleNode):
         try:
             self._start_engine(self._predictor)
         except Exception as error:  # noqa: BLE001 rclpy would only say that the transition failed
-            self.get_logger().error("cannot activate:\n" + "".join(traceback.format_exception(error)))
+            self._tell_failure("activate", error)
             self._stop_engine()
             return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)
@@ -146,6 +143,13 @@ class SamNode(LifecycleNode):
         self._num_images_before = self._num_images
         self._watch = CameraWatch(self, self._camera, self._reporter)
         return result
+
+    def _tell_failure(self, transition: str, error: Exception) -> None:
+        """Say why a transition is not possible; with a traceback, unless the message says what to mend."""
+        self.device_failed = isinstance(error, DeviceError)
+        is_clear = isinstance(error, (SamRosError, ParameterException))
+        why = f" {error}" if is_clear else "\n" + "".join(traceback.format_exception(error))
+        self.get_logger().error(f"cannot {transition}:{why}")
 
     @property
     def _num_images(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import rclpy
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.signals import SignalHandlerOptions
 
 WITHOUT_LOG_FILES = ("--ros-args", "--disable-external-lib-logs")
@@ -18,19 +19,29 @@ def init_rclpy(argv: Sequence[str] | None = None) -> None:
 
     Args:
         argv: of the process; ``sys.argv`` if None.
+
+    Raises:
+        SystemExit: the arguments for ROS are wrong; it says what of them is.
     """
     arguments = list(sys.argv if argv is None else argv)
     problem = why_no_log(os.environ)
-    # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
-    # (https://github.com/ros2/rclpy/issues/1166).
-    rclpy.init(
-        args=[*arguments, *WITHOUT_LOG_FILES] if problem else arguments,
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
+    try:
+        _init(arguments, bool(problem))
+    except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError) as error:
+        sys.exit(f"cannot start: {error}")
     if problem:
         rclpy.logging.get_logger("sam_ros").warning(
             f"no log is written: {problem}; set ROS_LOG_DIR to a folder that can be written"
         )
+
+
+def _init(arguments: list[str], without_log: bool) -> None:
+    # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
+    # (https://github.com/ros2/rclpy/issues/1166).
+    rclpy.init(
+        args=[*arguments, *WITHOUT_LOG_FILES] if without_log else arguments,
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
 
 
 def why_no_log(environment: Mapping[str, str]) -> str:
