@@ -28,7 +28,7 @@ ANSWER_SEC = 20.0  # after which a click counts as unanswered
 PAUSE_SEC = 2.0  # after what forgets objects: what was sent before has to be over before the next click
 OBJECTS_KEPT = 6  # of those that clicks with an id have made
 MOST_DETECTIONS = 5
-DISTURBS, ADDS = 0.15, 0.5  # how often, of the times that nothing is awaited and something is
+DISTURBS, ADDS = 0.15, 0.15  # how often, of the times that nothing is awaited and something is
 TOPICS = {
     "point": PointStamped,
     "point_foreground": PointStamped,
