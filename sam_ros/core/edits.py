@@ -143,7 +143,7 @@ def _with_program_object(
 
 
 def _check_not_made_by_node(id: str, alive: set[str]) -> None:
-    """A program may name an object that the node made, as long as it is alive; it makes none of such a name."""
+    """A program may name an object that the node made while that is alive; it makes none of such a name."""
     if id.startswith(NODE_MADE_PREFIX) and id not in alive:
         raise InvalidPromptError(
             f"id {shortened(id)!r} is not alive; ids beginning with {NODE_MADE_PREFIX!r} are the node's",
