@@ -28,6 +28,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from benchmark.contest import Options, Weights
+from benchmark.domain import claimed_domain_id
 from benchmark.images import SIZES_HW, photograph
 from benchmark.messages import filled_image
 from benchmark.results import Result, spread
@@ -281,11 +282,10 @@ class RunningNode:
 
 @contextmanager
 def running_node(parameters: Mapping[str, str]) -> Iterator[RunningNode]:
-    """The node in a domain that nothing else is likely to use; it is ended on leaving, if it still runs."""
-    domain_id = os.getpid() % 101 + 1  # higher ones meet the system's own ports
-    os.environ.update(ros_environment(domain_id))
+    """The node in a domain that nothing else uses; it is ended on leaving, if it still runs."""
     context = Context()
-    with tempfile.TemporaryDirectory() as folder:
+    with claimed_domain_id() as domain_id, tempfile.TemporaryDirectory() as folder:
+        os.environ.update(ros_environment(domain_id))
         log = Path(folder) / "sam_node.log"
         process = _start_node(parameters, log)
         try:

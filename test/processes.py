@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,23 +16,9 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-DOMAIN_IDS = range(1, 102)  # those whose UDP ports lie below Linux's ephemeral ones
+from benchmark.domain import claimed_domain_id
+
 STOP_SEC = 10.0  # a process has this long to end after a signal; the node promises 5 s
-
-
-@contextmanager
-def claimed_domain_id() -> Iterator[int]:
-    """A ROS domain id that no other test process on this machine holds; the lock dies with its holder."""
-    for domain_id in random.sample(DOMAIN_IDS, len(DOMAIN_IDS)):  # low ids are what others take by hand
-        path = Path(tempfile.gettempdir()) / f"sam_ros_domain_{domain_id}.lock"
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield domain_id
-            return
-    raise RuntimeError(f"all ROS domain ids in {DOMAIN_IDS} are taken by other tests")
 
 
 @dataclass(frozen=True)

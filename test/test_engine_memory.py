@@ -18,7 +18,7 @@ from sam_ros.node.waiting import WaitingPrompts
 SIZE_HW = (48, 64)
 FULL = VIEWS_KEPT + 60  # frames after which every buffer is full
 MORE = 600
-MOST_BYTES = 300_000  # where each frame that stays would take 7 kB: 4 MB for all
+MOST_BYTES = 300_000  # where each frame that stays would take 80 kB: 50 MB for all
 
 
 class MovingRig(Rig):

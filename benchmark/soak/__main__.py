@@ -19,7 +19,7 @@ from benchmark.report import table
 from benchmark.soak.plot import draw
 from benchmark.soak.record import Recording, load, save
 from benchmark.soak.soak import Soak
-from benchmark.soak.verdict import Bounds, Finding, judge
+from benchmark.soak.verdict import Bounds, Finding, judge, settled
 
 RESULTS = Path(__file__).parents[1] / "results"
 LOG_SHOWN = 3000  # characters of a node's log, where something was wrong
@@ -86,9 +86,11 @@ def facts(arguments: argparse.Namespace, load_before: str) -> dict[str, Any]:
     }
 
 
-def summary(recording: Recording, findings: Sequence[Finding]) -> str:
+def summary(recording: Recording, bounds: Bounds, findings: Sequence[Finding]) -> str:
     """Facts, figures beside their bounds, and what was sent, dropped and refused."""
-    counts = {"clients that came and went": recording.visits, "clicks refused": recording.refused}
+    samples, later = recording.samples, settled(recording, bounds)
+    counts = {"sets before slopes begin": later[0].sets - samples[0].sets} if later else {}
+    counts |= {"clients that came and went": recording.visits, "clicks refused": recording.refused}
     counts |= {f"sent: {what}": count for what, count in sorted(recording.prompts.items())}
     counts |= {f"dropped: {what}": count for what, count in sorted(recording.drops.items())}
     counts |= {f"refused: {what}": count for what, count in sorted(recording.refusals.items())}
@@ -113,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         recording, path = load(arguments.source), arguments.source.with_suffix("")
     bounds = bounds_of(arguments)
     findings = judge(recording, bounds)
-    text = summary(recording, findings)
+    text = summary(recording, bounds, findings)
     print(text)
     picture = f"![Memory, threads, latencies and sets]({path.name}.png)"
     path.with_name(f"{path.name}.md").write_text(f"# {path.name}\n\n{text}\n\n{picture}\n", encoding="utf-8")
