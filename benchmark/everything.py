@@ -27,7 +27,7 @@ FEWEST_ROUNDS = 3  # upstream takes half a minute with ViT-B
 SAME_IOU = 0.99
 
 
-class _Encoded(SamPredictor):
+class _Encoded(SamPredictor):  # type: ignore[misc]
     """Upstream's predictor, which keeps the image that it was given first: only what follows is measured."""
 
     def set_image(self, image: npt.NDArray[np.uint8], image_format: str = "RGB") -> None:
@@ -42,7 +42,7 @@ class _Encoded(SamPredictor):
 def measure(contest: Contest, machine: Mapping[str, Any]) -> list[Result]:  # noqa: ARG001 as of every part
     """One result for each precision, for all points of the grid and for those that are not covered."""
     embeddings = {precision: ours.encode(contest.image_rgb) for precision, ours in contest.ours.items()}
-    options = {"points_per_side": POINTS_PER_SIDE, **thresholds(contest, embeddings)}
+    options: dict[str, Any] = {"points_per_side": POINTS_PER_SIDE, **thresholds(contest, embeddings)}
     generate = partial(generator(contest, options).generate, contest.image_rgb)
     actions: dict[str, Action] = {THEIRS: generate}
     for precision, ours in contest.ours.items():

@@ -40,7 +40,7 @@ def test_a_duplicate_is_certain_where_no_box_between_the_two_is_none() -> None:
 def test_certainty_holds_for_every_box_between() -> None:
     rng = np.random.default_rng(1)
     suppression = Suppression(0.6)
-    for low in rng.integers(0, 50, (5, 2)):
+    for low in rng.integers(0, 50, (40, 2)):
         suppression.add((*low, *(low + rng.integers(20, 50, 2))))
     certain = 0
     for _ in range(2000):

@@ -97,6 +97,8 @@ class FullSize:
             return None
         x0, y0, x1, y1 = box
         rows, columns = self._rows.reached_by((y0, y1)), self._columns.reached_by((x0, x1))
+        if rows[0] == rows[1] or columns[0] == columns[1]:  # all of it is in the padding beside the image
+            return None
         return self._cut(self._enlarged(logits, rows, columns), rows[0], columns[0])
 
     def _enlarged(self, logits: Logits, rows: Span, columns: Span) -> Logits:

@@ -33,7 +33,7 @@ def without_small_regions(cutout: Cutout, least_area: int, size_hw: tuple[int, i
     x0, y0, x1, y1 = cutout.box_xyxy
     height, width = size_hw
     goes_on = (x0 > 0, y0 > 0, x1 < width, y1 < height)
-    left, top, right, bottom = goes_on
+    left, top, right, bottom = map(int, goes_on)
     mask = np.pad(cutout.mask, ((top, bottom), (left, right)))
     filled = _with_holes_filled(mask, least_area, goes_on)
     cleaned = _without_islands(filled, least_area)
