@@ -15,12 +15,13 @@ from benchmark.contest import Contest
 from benchmark.quality import Mask, grid_clicks, mask_iou
 from benchmark.results import Result
 from benchmark.timing import Action, interleaved, peak_figures, peak_mb
+from sam_ros.core.catalogue import MODELS
 from sam_ros.masks import Masks
 from sam_ros.predictor import Embedding
 
 THEIRS = "SamAutomaticMaskGenerator"
 POINTS_PER_SIDE = 16  # what robots use; its default, 32, takes upstream minutes
-THRESHOLDS = {"pred_iou_thresh": 0.8, "stability_score_thresh": 0.9}  # the node's
+MIN_PREDICTED_IOU, MIN_STABILITY_SCORE = 0.8, 0.9  # of the node, on the scale of SAM's own weights
 PASSING = 0.3  # of masks with random weights, whose numbers mean nothing: about as many as with trained ones
 SKIPPED = {"all": False, "but those on small masks found before": True}  # skip_covered
 FEWEST_ROUNDS = 3  # upstream takes half a minute with ViT-B
@@ -75,7 +76,12 @@ def generator(contest: Contest, options: Mapping[str, Any]) -> SamAutomaticMaskG
 def thresholds(contest: Contest, embeddings: Mapping[str, Embedding]) -> dict[str, float]:
     """The node's; for random weights those that let as many masks pass on this image."""
     if contest.weights.trained:
-        return THRESHOLDS
+        model = MODELS[contest.model_type]
+        return {
+            "pred_iou_thresh": MIN_PREDICTED_IOU * model.confidence,
+            "stability_score_thresh": MIN_STABILITY_SCORE,
+            "stability_score_offset": model.stability_offset,
+        }
     ours, embedding = next((ours, embeddings[precision]) for precision, ours in contest.ours.items())
     answers = ours.decode(embedding, grid_clicks(contest.image_rgb.shape[:2]))
     share = 1 - PASSING**0.5  # of each of the two

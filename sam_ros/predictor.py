@@ -14,8 +14,9 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros.core.checkpoint import load_sam
-from sam_ros.core.everything import BoxXYXY, EverythingOptions, Points
+from sam_ros.core.everything import EverythingOptions, Points
 from sam_ros.core.grid import Grid, SizeHW, padded_grid
+from sam_ros.core.objects import BoxXYXY
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,

@@ -96,7 +96,8 @@ def test_prompts_beyond_the_loop_are_extrapolated(contest: Contest, monkeypatch:
 
 def test_everything(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(everything, "POINTS_PER_SIDE", 4)
-    monkeypatch.setattr(everything, "THRESHOLDS", {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0})
+    monkeypatch.setattr(everything, "MIN_PREDICTED_IOU", 0.0)
+    monkeypatch.setattr(everything, "MIN_STABILITY_SCORE", 0.0)
     every, fewer = of_float32(everything.measure(contest, MACHINE))
     assert every.ratio is not None and fewer.ratio is not None
     assert every.figures["masks"] == every.figures["by the other"] == every.figures["of these the same"] > 0

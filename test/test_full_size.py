@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sam_ros.core.grid import padded_grid, squashed_grid
+from sam_ros.core.grid import Grid, padded_grid, squashed_grid
 from sam_ros.fast import full_size
 from sam_ros.fast.full_size import FullSize, cut_out, interpolation
 from sam_ros.fast.postprocess import CpuPostprocessor
@@ -35,7 +35,7 @@ def blob(x: float, y: float, radius: float) -> npt.NDArray[np.float32]:
 @pytest.mark.parametrize("largest_share", [0.0, 1.0], ids=["as a whole", "by matrices"])
 @pytest.mark.parametrize("logits", [blob(3, 2, 1.5), blob(6, 4, 5), blob(0, 0, 2), blob(8, 8, 30)])
 def test_a_cutout_is_the_mask_where_it_is(
-    grid: full_size.Grid,
+    grid: Grid,
     largest_share: float,
     logits: npt.NDArray[np.float32],
     monkeypatch: pytest.MonkeyPatch,

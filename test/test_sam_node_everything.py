@@ -14,6 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, RegionOfInterest
 from vision_msgs.msg import Detection2DArray
 
+from sam_ros.core.catalogue import MODELS
 from sam_ros.masks import tight_box_xyxy
 from sam_ros.predictor import load_predictor
 
@@ -98,8 +99,9 @@ def expected(region: tuple[float, float, float, float] | None = None) -> list[An
         predictor.encode(scene()),
         points_per_side=GRID,
         points_per_batch=16,
-        pred_iou_thresh=0.8,
+        pred_iou_thresh=0.8 * MODELS["sam_tiny"].confidence,
         stability_score_thresh=0.9,
+        stability_score_offset=MODELS["sam_tiny"].stability_offset,
         box_nms_thresh=0.7,
         min_mask_region_area=100,
         min_area=100,

@@ -15,7 +15,7 @@ def cleaned(mask: npt.NDArray[np.bool_], least_area: int) -> tuple[Cutout, Cutou
     """Before and after."""
     before = cut_out(mask, 0, 0, np.float32(0.5))
     assert before is not None
-    return before, without_small_regions(before, least_area, mask.shape)  # type: ignore[arg-type]
+    return before, without_small_regions(before, least_area, mask.shape)
 
 
 def upstream(mask: npt.NDArray[np.bool_], least_area: int) -> npt.NDArray[np.bool_]:

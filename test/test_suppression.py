@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import nms
+from torchvision.ops import nms  # type: ignore[import-untyped]
 
 from sam_ros.fast.suppression import Suppression
 

@@ -207,11 +207,10 @@ class _Selection:
             self._kept.append((found, cutout))
 
     def _is_wanted(self, cutout: Cutout) -> bool:
-        return (
-            cutout.stability_score >= self._options.stability_score_thresh
-            and cutout.area >= self._options.min_area
-            and (self._options.region is None or 2 * cutout.area_within(self._options.region) >= cutout.area)
-        )
+        if cutout.stability_score < self._options.stability_score_thresh:
+            return False
+        area, region = cutout.area, self._options.region
+        return area >= self._options.min_area and (region is None or 2 * cutout.area_within(region) >= area)
 
     def answer(self) -> list[Masks]:
         """What was kept, one mask each."""
@@ -221,8 +220,8 @@ class _Selection:
         return [
             Masks(
                 cutout.on(self._size_hw)[None],
-                found.predicted_iou[None],
-                cutout.stability_score[None],
+                np.array([found.predicted_iou]),
+                np.array([cutout.stability_score]),
                 found.low_res_logits[None],
             )
             for found, cutout in kept

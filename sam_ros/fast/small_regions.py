@@ -67,4 +67,4 @@ def _without_islands(mask: BoolMask, least_area: int) -> BoolMask:
 def _regions(mask: BoolMask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """(h, w) which connected region of a mask a pixel belongs to, 0 none, and (R + 1,) the regions' areas."""
     _, regions, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=CONNECTIVITY)
-    return regions, stats[:, cv2.CC_STAT_AREA]  # type: ignore[return-value]
+    return regions, stats[:, cv2.CC_STAT_AREA]

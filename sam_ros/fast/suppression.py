@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 BoxXYXY = tuple[float, float, float, float]
+Floats = npt.NDArray[np.float32]
 
 
 class Suppression:
@@ -40,26 +41,26 @@ class Suppression:
         shared = self._shared(_first_to_last(inner_xyxy))
         return self._is_duplicate(shared, _area(_first_to_last(outer_xyxy)))
 
-    def _shared(self, box: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _shared(self, box: Floats) -> Floats:
         """(K,): the area that a box has in common with each one that is remembered."""
         low = np.maximum(self._boxes[:, :2], box[:2])
         sides = np.clip(np.minimum(self._boxes[:, 2:], box[2:]) - low, 0, None)
-        shared: npt.NDArray[np.float32] = sides[:, 0] * sides[:, 1]
+        shared: Floats = sides[:, 0] * sides[:, 1]
         return shared
 
-    def _is_duplicate(self, shared: npt.NDArray[np.float32], area: np.float32) -> bool:
+    def _is_duplicate(self, shared: Floats, area: Floats) -> bool:
         with np.errstate(invalid="ignore"):  # 0/0 of boxes without area is no duplicate, as in torchvision
             iou = shared / (_area(self._boxes) + area - shared)
         return bool((iou > self._thresh).any())
 
 
-def _first_to_last(box_xyxy: BoxXYXY) -> npt.NDArray[np.float32]:
+def _first_to_last(box_xyxy: BoxXYXY) -> Floats:
     """(4,): from the first pixel to the last one."""
     x0, y0, x1, y1 = box_xyxy
     return np.array([x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)], np.float32)
 
 
-def _area(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _area(boxes: Floats) -> Floats:
     """(...,) of boxes (..., 4)."""
-    area: npt.NDArray[np.float32] = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    area: Floats = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     return area

@@ -24,6 +24,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
+from sam_ros.core.catalogue import MODELS
 from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DeviceError, InvalidParameterError, SamRosError, shortened
@@ -378,16 +379,23 @@ def _settings(parameters: Parameters) -> Settings:
         max_objects=parameters.max_objects,
         min_predicted_iou=parameters.min_predicted_iou,
         min_stability_score=parameters.min_stability_score,
-        everything=EverythingOptions(
-            points_per_side=parameters.everything_points_per_side,
-            points_per_batch=EVERYTHING_BATCH,
-            pred_iou_thresh=parameters.everything_min_predicted_iou,
-            stability_score_thresh=parameters.everything_min_stability_score,
-            box_nms_thresh=parameters.everything_nms_iou,
-            min_mask_region_area=parameters.everything_min_area,
-            min_area=parameters.everything_min_area,
-            skip_covered=True,
-        ),
+        everything=_everything_options(parameters),
+    )
+
+
+def _everything_options(parameters: Parameters) -> EverythingOptions:
+    """The thresholds are on the scale of SAM's own weights: one pair serves all models."""
+    model = MODELS[parameters.model_type]
+    return EverythingOptions(
+        points_per_side=parameters.everything_points_per_side,
+        points_per_batch=EVERYTHING_BATCH,
+        pred_iou_thresh=parameters.everything_min_predicted_iou * model.confidence,
+        stability_score_thresh=parameters.everything_min_stability_score,
+        stability_score_offset=model.stability_offset,
+        box_nms_thresh=parameters.everything_nms_iou,
+        min_mask_region_area=parameters.everything_min_area,
+        min_area=parameters.everything_min_area,
+        skip_covered=True,
     )
 
 
