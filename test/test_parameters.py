@@ -156,7 +156,7 @@ def test_the_file_tells_every_range_and_choice() -> None:
         assert all(choice in comment for choice in CHOICES[name]), name
     for name, (_, high) in RANGES.items():
         comment = text.split(f"\n    {name}:")[0].splitlines()[-1]
-        assert name == "max_image_pixels" or f"{high:g}" in comment, name
+        assert high >= 2**63 - 1 or f"{high:g}" in comment, name
 
 
 def test_a_node_declares_the_parameters_as_documented(make_node: MakeNode) -> None:
