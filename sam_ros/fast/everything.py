@@ -34,7 +34,7 @@ from sam_ros.masks import Masks, tight_box_xyxy
 
 LOW_RES_CELLS = Architecture.STRIDE // LOW_RES_STRIDE  # along a position of the embedding
 FINISHED_AT_ONCE = 16  # masks in one step
-COVERED_CELLS = 9.0  # of the grid of points: up to this size, a mask's other points are not asked for
+COVERED_CELLS = 4.0  # of the grid of points: up to this size, a mask's other points are not asked for
 CLEANED_NMS_THRESH = 0.7  # crop_nms_thresh of SamAutomaticMaskGenerator: it counts without crops too
 # How far a mask at the size of the image may end from its low-res logits: interpolating twice reaches over
 # one cell and a quarter, and pixels lie up to one from where it crosses the threshold.

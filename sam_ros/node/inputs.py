@@ -43,7 +43,6 @@ DURABILITIES = {
     "volatile": DurabilityPolicy.VOLATILE,
     "transient_local": DurabilityPolicy.TRANSIENT_LOCAL,
 }  # by the parameter image_durability
-SEGMENT_EVERYTHING = "~/segment_everything"
 # A lost click would have to be clicked again.
 CLICK_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # Best effort matches any detector, and its next message replaces a lost one.
@@ -151,39 +150,38 @@ class TriggerInput:
 
     Attributes:
         name: of the service, relative to the node.
-        call: does it; returns whether it was done, and what to tell the caller.
+        call: does it; returns whether it was done, and what to tell the caller. It is given the full name of
+            the service, for messages to the user.
     """
 
     name: str
-    call: Callable[[Engine], tuple[bool, str]]
+    call: Callable[[Engine, str], tuple[bool, str]]
 
 
-def _clear(engine: Engine) -> tuple[bool, str]:
+def _clear(engine: Engine, _name: str) -> tuple[bool, str]:
     engine.clear()
     return True, "all objects are forgotten"
 
 
-def _undo(engine: Engine) -> tuple[bool, str]:
+def _undo(engine: Engine, _name: str) -> tuple[bool, str]:
     if engine.undo():
         return True, "the last prompt is undone"
     return False, "there is nothing to undo"
 
 
-def _segment_everything(engine: Engine) -> tuple[bool, str]:
-    engine.submit(
-        PromptRequest(SEGMENT_EVERYTHING, 0, "", lambda _target: EverythingIn(None), undoable=False)
-    )
+def _segment_everything(engine: Engine, name: str) -> tuple[bool, str]:
+    engine.submit(PromptRequest(name, 0, "", lambda _target: EverythingIn(None), undoable=False))
     return True, "the answer comes on ~/everything/segments and ~/everything/labels"
 
 
-def _keep_everything(engine: Engine) -> tuple[bool, str]:
+def _keep_everything(engine: Engine, _name: str) -> tuple[bool, str]:
     return engine.keep_everything()
 
 
 TRIGGER_INPUTS = (
     TriggerInput("~/clear", _clear),
     TriggerInput("~/undo", _undo),
-    TriggerInput(SEGMENT_EVERYTHING, _segment_everything),
+    TriggerInput("~/segment_everything", _segment_everything),
     TriggerInput("~/keep_everything", _keep_everything),
 )
 

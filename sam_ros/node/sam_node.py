@@ -260,7 +260,9 @@ class SamNode(LifecycleNode):
         self.on_refusal(Refusal(topic, stamp_ns, "", error.kind, str(error)))
 
     def _serve(self, service: TriggerInput) -> tuple[bool, str]:
-        return (False, WHY_INACTIVE) if self._engine is None else service.call(self._engine)
+        if self._engine is None:
+            return False, WHY_INACTIVE
+        return service.call(self._engine, self.resolve_service_name(service.name))
 
     def _read_image(self, serialized: bytes) -> npt.NDArray[np.uint8]:
         camera = CAMERAS[self.parameters.image_transport]
