@@ -306,7 +306,8 @@ class Predictor:
             should_stop: asked after every batch.
 
         Returns:
-            One mask each, in the order of the generator's answer: best first by predicted IoU.
+            One mask each, in the order of the generator's answer: best first by predicted IoU, but for what
+            ``min_mask_region_area`` changed, which comes last.
 
         Raises:
             InvalidPromptError: an option that means nothing, or a region outside of the image.

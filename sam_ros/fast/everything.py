@@ -189,6 +189,15 @@ class _Unasked:
             self._is_unasked &= ~cells[self._rows, self._columns]
 
 
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A mask of the answer, and whether small regions of it were changed."""
+
+    found: Found
+    cutout: Cutout
+    is_cleaned: bool
+
+
 class _Selection:
     """Chooses among what was found, best first."""
 
@@ -196,15 +205,18 @@ class _Selection:
         self._size_hw, self._options = grid.original_hw, options
         self._full_size = FullSize(grid, mask_threshold, options.stability_score_offset)
         self._suppression = Suppression(options.box_nms_thresh)
-        self._kept: list[tuple[Found, Cutout]] = []
+        self._kept: list[_Kept] = []
 
     def consider(self, found: Found) -> None:
         """Keep a mask, unless it is not stable, or a duplicate of one that was kept."""
         if self._suppression.is_certain(found.inner_xyxy, found.outer_xyxy):
             return
         cutout = self._full_size.cutout(found.low_res_logits)
-        if cutout is not None and self._is_wanted(cutout) and self._suppression.add(cutout.box_xyxy):
-            self._kept.append((found, cutout))
+        if cutout is None or not self._is_wanted(cutout) or not self._suppression.add(cutout.box_xyxy):
+            return
+        cleaned = self._cleaned(cutout)
+        if cleaned.area >= self._options.min_area:
+            self._kept.append(_Kept(found, cleaned, cleaned is not cutout))
 
     def _is_wanted(self, cutout: Cutout) -> bool:
         if cutout.stability_score < self._options.stability_score_thresh:
@@ -212,33 +224,29 @@ class _Selection:
         area, region = cutout.area, self._options.region
         return area >= self._options.min_area and (region is None or 2 * cutout.area_within(region) >= area)
 
+    def _cleaned(self, cutout: Cutout) -> Cutout:
+        """Without small holes and islands; the same cutout where there are none."""
+        least_area = self._options.min_mask_region_area
+        return without_small_regions(cutout, least_area, self._size_hw) if least_area > 0 else cutout
+
     def answer(self) -> list[Masks]:
         """What was kept, one mask each."""
-        kept = self._kept
-        if self._options.min_mask_region_area > 0:
-            kept = self._cleaned()
+        kept = self._without_new_duplicates() if self._options.min_mask_region_area > 0 else self._kept
         return [
             Masks(
-                cutout.on(self._size_hw)[None],
-                np.array([found.predicted_iou]),
-                np.array([cutout.stability_score]),
-                found.low_res_logits[None],
+                one.cutout.on(self._size_hw)[None],
+                np.array([one.found.predicted_iou]),
+                np.array([one.cutout.stability_score]),
+                one.found.low_res_logits[None],
             )
-            for found, cutout in kept
+            for one in kept
         ]
 
-    def _cleaned(self) -> list[tuple[Found, Cutout]]:
-        """Without small holes and islands, and what thereby has become a duplicate; what changed comes last.
+    def _without_new_duplicates(self) -> list[_Kept]:
+        """Without those that have become duplicates when they were cleaned, which come last.
 
         ``postprocess_small_regions`` of SamAutomaticMaskGenerator.
         """
-        cleaned = [
-            (found, without_small_regions(cutout, self._options.min_mask_region_area, self._size_hw))
-            for found, cutout in self._kept
-        ]
-        did_change = [
-            after is not before for (_, after), (_, before) in zip(cleaned, self._kept, strict=True)
-        ]
         suppression = Suppression(max(self._options.box_nms_thresh, CLEANED_NMS_THRESH))
-        order = np.argsort(did_change, kind="stable")
-        return [cleaned[i] for i in order if suppression.add(cleaned[i][1].box_xyxy)]
+        in_order = sorted(self._kept, key=lambda one: one.is_cleaned)
+        return [one for one in in_order if suppression.add(one.cutout.box_xyxy)]

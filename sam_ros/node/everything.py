@@ -65,7 +65,8 @@ class EverythingState:
         if self.job is not job:
             return None
         self.job, self._kept = None, frozenset()
-        self.found = EverythingFound(job.frame, tuple(masks))
+        best_first = sorted(masks, key=lambda one: -one.predicted_iou[0])
+        self.found = EverythingFound(job.frame, tuple(best_first))
         return self.found
 
     def next_job(self, is_frame_due: bool) -> EverythingJob | None:
