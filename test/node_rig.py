@@ -48,6 +48,7 @@ INPUT_TYPES = {
     "choose": UInt8,
     "select": String,
     "remove": String,
+    "everything": RegionOfInterest,
 }
 
 
