@@ -102,6 +102,7 @@ ALLOWED = {
     "node.listener": VALUES | {"cv2"},
     "node.guards": MESSAGES,
     "node.watching": ROS,
+    "node.startup": ROS,
     "node.waiting": VALUES | {"cv2"},
     "node.everything": VALUES | {"cv2"},
     "node.surveying": VALUES | {"cv2"},
