@@ -40,3 +40,8 @@ def web() -> int:
 def click() -> int:
     """The ``click`` executable."""
     return run("sam_ros.tools.click")
+
+
+def bag() -> int:
+    """The ``bag`` executable."""
+    return run("sam_ros.tools.bag.main")
