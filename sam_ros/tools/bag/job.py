@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import islice
@@ -23,7 +23,7 @@ from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream
 from sam_ros.node.inputs import CAMERAS, CameraInput, header_of_serialized
 from sam_ros.node.loading import load_warm_predictor
-from sam_ros.predictor import load_predictor
+from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.tools.bag.answers import AnswerWriter, output_topics
 from sam_ros.tools.bag.arguments import Job
 from sam_ros.tools.bag.arrivals import Arrivals, Arrived, with_next_stamps
@@ -48,12 +48,13 @@ CUSTOM_KEY = "sam_ros"  # in metadata.yaml
 _logger = logging.getLogger(__name__)
 
 
-def run(job: Job, stop: Event) -> str | None:
+def run(job: Job, stop: Event, load: Callable[..., Predictor] = load_predictor) -> str | None:
     """Do a job, or go on with it; returns what to tell of it, None if it was stopped before its end.
 
     Args:
         job: what to do.
         stop: once set, it ends as soon as it can.
+        load: makes the predictor; tests hand in one that they have.
 
     Raises:
         SamRosError: it cannot be done, or not any further; what is written then is a whole bag.
@@ -65,7 +66,7 @@ def run(job: Job, stop: Event) -> str | None:
         report = f"{job.output} is finished already"
         if saved is not None:
             work = _Work(job, source, topic, saved, stop)
-            if not work.run(prompts):
+            if not work.run(prompts, load):
                 return None
             report = work.report()
         if job.video is not None:
@@ -152,13 +153,13 @@ class _Work:
         self._first_stamp_ns = self._find_first_stamp_ns()
         self._is_certain = True  # that all that was answered is written
 
-    def run(self, prompts: PromptFile) -> bool:
+    def run(self, prompts: PromptFile, load: Callable[..., Predictor]) -> bool:
         """Go through the images that are left; false if it was stopped before the last one."""
         with self._explaining_output():
             self._save()
             plan = Plan(self._requests(prompts), self._progress.prompts_taken)
             try:
-                following = self._go_through(plan)
+                following = self._go_through(plan, load)
             except EncodeCancelledError:
                 return False
             finally:
@@ -178,9 +179,9 @@ class _Work:
             self._bag.discard_file()
             raise BagError(f"{self._job.output} cannot be written: {error}") from error
 
-    def _go_through(self, plan: Plan) -> Following:
+    def _go_through(self, plan: Plan, load: Callable[..., Predictor]) -> Following:
         """Answer the images that are left, until it is stopped."""
-        model = load_warm_predictor(load_predictor, self._job.parameters, self._stop.is_set, _logger)
+        model = load_warm_predictor(load, self._job.parameters, self._stop.is_set, _logger)
         following = Following(model, _options(self._job), plan, self._progress)
         images = prepared(self._arrivals(), self._read_image, model, self._stop.is_set)
         with closing(images), self._bar() as bar, logging_redirect_tqdm():
