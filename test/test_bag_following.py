@@ -37,8 +37,13 @@ def unreadable(number: int) -> Prepared:
     return Prepared(arrived, problem=SamRosError("it is damaged", "damaged image"))
 
 
+def program(ids: str) -> ProgramPrompts:
+    """Objects, of which the model makes the mask that the point says; b has no cell of the others."""
+    return ProgramPrompts(tuple(ProgramPrompt(id, "", (Point(0 if id == "b" else 3, 1, 1),)) for id in ids))
+
+
 def prompt(id: str, stamp_ns: int, frame_id: str = "", update: Update | None = None) -> TimedRequest:
-    given = update or ProgramPrompt(id, "", (Point(3, 1, 1),))
+    given = update or program(id).prompts[0]
     request = PromptRequest(f"line {id}", stamp_ns, frame_id, lambda _: given)
     return TimedRequest(request, 10)
 
@@ -61,9 +66,7 @@ def test_an_object_shows_from_the_image_of_its_prompt_on() -> None:
 
 
 def test_a_message_of_a_program_lists_all_its_objects() -> None:
-    sets = [
-        ProgramPrompts(tuple(ProgramPrompt(id, "", (Point(3, 1, 1),)) for id in ids)) for ids in ("ab", "c")
-    ]
+    sets = [program("ab"), program("c")]
     rig = Rig(*(prompt("", 100 * (i + 1), update=one) for i, one in enumerate(sets)))
     assert [rig.ids(image(number)) for number in (1, 2)] == [["a", "b"], ["c"]]
 

@@ -17,10 +17,7 @@ import numpy.typing as npt
 import pytest
 from bag_rig import (
     LATENCY_NS,
-    PERIOD_NS,
     RADIUS,
-    SIZE_HW,
-    START_NS,
     images,
     mono16_msg,
     place,
@@ -31,7 +28,6 @@ from bag_rig import (
     write_bag,
 )
 from node_rig import compressed_msg, detection, detections, image_msg, pixels_of, stamp_ns
-from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from sam_ros.errors import SamRosError
@@ -81,12 +77,9 @@ class Rig:
     def found(self, output: Path | None = None) -> dict[str, list[tuple[int, Any]]]:
         return read_bag(output or self.out)
 
-    def bytes_found(self, output: Path) -> list[tuple[str, int, bytes]]:
-        return [
-            (topic, time_ns, serialize_message(message))
-            for topic, some in sorted(read_bag(output).items())
-            for time_ns, message in some
-        ]
+    def count(self, output: Path) -> int:
+        """How many images are answered in a bag."""
+        return len(read_bag(output).get("/sam/mask", ()))
 
 
 @pytest.fixture
@@ -182,8 +175,9 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(rig: Rig, deep: boo
         if rig.run(StopAfter(asked), output=rig.folder / "again") is not None:
             break
         if (rig.folder / "again" / "metadata.yaml").exists():
-            assert set(rig.bytes_found(rig.folder / "again")) < set(rig.bytes_found(rig.out))
-    assert rig.bytes_found(rig.folder / "again") == rig.bytes_found(rig.out)
+            count = rig.count(rig.folder / "again")
+            assert rig.found(rig.folder / "again") == {t: some[:count] for t, some in rig.found().items()}
+    assert rig.found(rig.folder / "again") == rig.found()
     assert len(list((rig.folder / "again").glob("*.mcap"))) > 1
 
 
@@ -200,17 +194,17 @@ def test_a_run_that_is_killed_goes_on_from_its_last_file(rig: Rig, monkeypatch: 
     (again / ".unfinished.state").write_bytes(state)  # as if what came after had not been kept
     (again / ".unfinished" / "again_7").mkdir(parents=True)
     rig.run(output=again)
-    assert rig.bytes_found(again) == rig.bytes_found(rig.out)
+    assert rig.found(again) == rig.found()
 
 
 def test_a_finished_run_is_not_done_again_and_its_video_can_still_be_made(rig: Rig) -> None:
     write_bag(rig.folder / "in", images(raw()))
     rig.run()
-    written = rig.bytes_found(rig.out)
+    written = rig.found()
     assert rig.run() == f"{rig.out} is finished already"
     report = rig.run(video=rig.folder / "video.mp4")
     assert report is not None and report.endswith(f"8 images are in {rig.folder / 'video.mp4'}")
-    assert (rig.folder / "video.mp4").stat().st_size > 1000 and rig.bytes_found(rig.out) == written
+    assert (rig.folder / "video.mp4").stat().st_size > 1000 and rig.found() == written
 
 
 def test_the_output_of_something_else_is_left_alone(rig: Rig) -> None:
@@ -285,29 +279,29 @@ def test_an_output_that_cannot_be_written_is_an_error_and_what_was_is_kept(
     rig.run()
     again = rig.folder / "again"
     rig.run(StopAfter(50), output=again)
-    before = rig.bytes_found(again)
+    before = rig.found(again)
 
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full_disk:
         full_disk.setattr("sam_ros.tools.bag.output.Writer.write", fail)
-        with pytest.raises(BagError, match="again cannot be written: .*No space left"):
+        with pytest.raises(BagError, match=r"again cannot be written: .*No space left"):
             rig.run(output=again)
-    assert rig.bytes_found(again) == before
+    assert rig.found(again) == before
     rig.run(output=again)
-    assert rig.bytes_found(again) == rig.bytes_found(rig.out)
+    assert rig.found(again) == rig.found()
 
 
 def test_wrong_topics_are_said_before_anything_is_written(rig: Rig) -> None:
     write_bag(rig.folder / "in", images(raw()))
-    with pytest.raises(SamRosError, match="did you mean /camera/image?"):
+    with pytest.raises(SamRosError, match=r"did you mean /camera/image\?"):
         rig.run(topic="/camera/images")
     assert not rig.out.exists()
 
 
 def test_the_executable_is_interrupted_goes_on_and_reports(rig: Rig) -> None:
-    count = 200
+    count = 60
     write_bag(rig.folder / "in", images(raw(range(count))))
     command = [sys.executable, "-m", "sam_ros.tools.bag.main", str(rig.folder / "in")]
     command += ["--prompts", str(rig.folder / "prompts.yaml"), "--output", str(rig.out), "--threads", "1"]
@@ -320,13 +314,9 @@ def test_the_executable_is_interrupted_goes_on_and_reports(rig: Rig) -> None:
     assert process.returncode == 130 and errors.endswith("interrupted; the same command goes on from here\n")
     assert 0 < len(rig.found()["/sam/mask"]) < count
     again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_SEC)
-    assert "200 images are answered" in again.stdout and again.stdout.startswith("object  class")
+    assert "60 images are answered" in again.stdout and again.stdout.startswith("object  class")
     assert len(rig.found()["/sam/mask"]) == count
     wrong = subprocess.run(
         [*command, "--topic", "/a"], capture_output=True, text=True, check=False, timeout=DEADLINE_SEC
     )
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: ") and "no topic /a" in wrong.stderr
-
-
-def test_the_period_of_the_images_is_what_the_prompts_count_in() -> None:
-    assert stamp_of(1) - START_NS == PERIOD_NS == 100_000_000 and SIZE_HW == truth(0).shape

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from bag_rig import LATENCY_NS, START_NS, images, mono16_msg, scene, stamp_of, write_bag
 from node_rig import compressed_msg, detections, image_msg
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
+from sensor_msgs.msg import Image
 
 from sam_ros.tools.bag.source import BagError, SourceBag
 
@@ -26,7 +27,7 @@ def check(path: Path) -> None:
         assert (topic.name, topic.type_name, topic.count) == ("/camera/image", IMAGES[0], 3)
         found = list(bag.messages(topic))
         assert bag.duration_sec == pytest.approx(0.2)
-    assert [one.data for one in found] == [serialize_message(message) for message in MESSAGES]
+    assert [deserialize_message(one.data, Image) for one in found] == MESSAGES
     assert [one.time_ns for one in found] == [stamp_of(number) + LATENCY_NS for number in range(3)]
 
 
@@ -130,21 +131,28 @@ def test_metadata_that_is_damaged_or_names_missing_files_is_said(tmp_path: Path)
     assert "is damaged or no bag" in problem_of(path)
 
 
-@pytest.mark.parametrize(
-    ("storage", "compression"), [(MCAP, CompressionMode.STORAGE), (SQLITE, NONE), (SQLITE, MESSAGE)]
-)
-def test_a_bag_that_is_damaged_in_the_middle_is_read_up_to_there(
-    tmp_path: Path, storage: StoragePlugin, compression: CompressionMode
-) -> None:
-    messages = [mono16_msg(number) for number in range(64)]
-    folder = write_bag(tmp_path / "in", images(messages), storage, compression)
-    (path,) = folder.glob("in.*")
+def damage(path: Path) -> None:
+    """Overwrite an eighth of a file, in its middle."""
     data = bytearray(path.read_bytes())
-    half = len(data) // 2
-    data[half : half + len(data) // 8] = b"\xa5" * (len(data) // 8)
+    half, length = len(data) // 2, len(data) // 8
+    data[half : half + length] = b"\xa5" * length
     path.write_bytes(data)
-    found: list[bytes] = []
+
+
+def test_a_bag_that_is_damaged_in_the_middle_is_read_up_to_there(tmp_path: Path) -> None:
+    messages = [mono16_msg(number) for number in range(64)]
+    folder = write_bag(tmp_path / "in", images(messages), MCAP, CompressionMode.STORAGE)
+    damage(folder / "in.mcap")
+    found: list[Image] = []
     with SourceBag(folder) as bag, pytest.raises(BagError, match="is damaged"):
-        found.extend(one.data for one in bag.messages(bag.topic("", IMAGES)))
+        found.extend(deserialize_message(one.data, Image) for one in bag.messages(bag.topic("", IMAGES)))
     assert 0 < len(found) < len(messages)
-    assert found[:5] == [serialize_message(message) for message in messages[:5]]
+    assert found == messages[: len(found)]
+
+
+@pytest.mark.parametrize("compression", [NONE, MESSAGE])
+def test_a_damaged_database_is_said_to_be(tmp_path: Path, compression: CompressionMode) -> None:
+    messages = [mono16_msg(number) for number in range(64)]
+    folder = write_bag(tmp_path / "in", images(messages), SQLITE, compression)
+    damage(folder / "in.db3")
+    assert "is damaged or no bag: Cannot open database" in problem_of(folder)

@@ -88,7 +88,7 @@ class OutputBag:
         part = read_metadata(written)
         for name in part["relative_file_paths"]:
             (written / name).replace(self._folder / name)
-        shutil.rmtree(written)
+        shutil.rmtree(written.parent)
         self.parts.append(part)
         write_metadata(self._folder, merged(self.parts, self._custom_data))
 
