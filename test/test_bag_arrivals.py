@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from node_rig import SECOND, header
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from sam_ros.tools.bag.arrivals import Arrivals, Arrived, with_next_stamps
-from sam_ros.tools.bag.source import Recorded
+from sam_ros.tools.bag.source import BagError, Recorded
 
 
 def recorded(stamp_ns: int, frame_id: str = "camera") -> Recorded:
@@ -65,3 +68,15 @@ def test_a_message_without_a_header_is_left_out() -> None:
 
 def test_a_camera_that_leaves_all_stamps_at_zero_is_followed() -> None:
     assert [kind for _, kind, _ in summary(arrived(recorded(0), recorded(0)))] == ["", ""]
+
+
+def test_the_last_image_before_the_bag_is_damaged_comes_too() -> None:
+    def messages() -> Iterator[Recorded]:
+        yield recorded(100)
+        yield recorded(200)
+        raise BagError("damaged")
+
+    some = with_next_stamps(map(Arrivals().take, messages()))
+    assert summary([next(some), next(some)]) == [(1, "", 200), (2, "", None)]
+    with pytest.raises(BagError):
+        next(some)

@@ -74,11 +74,19 @@ class Arrivals:
 
 
 def with_next_stamps(arrivals: Iterable[Arrived]) -> Iterator[Arrived]:
-    """The same images, each once it is known which one is answered next."""
+    """The same images, each once it is known which one is answered next.
+
+    Raises:
+        SamRosError: what ``arrivals`` raised, after the last image before it.
+    """
     waiting: list[Arrived] = []
-    for arrived in arrivals:
-        if arrived.frame is not None and arrived.problem is None:
-            yield from (replace(one, next_stamp_ns=arrived.frame.stamp_ns) for one in waiting)
-            waiting.clear()
-        waiting.append(arrived)
+    try:
+        for arrived in arrivals:
+            if arrived.frame is not None and arrived.problem is None:
+                yield from (replace(one, next_stamp_ns=arrived.frame.stamp_ns) for one in waiting)
+                waiting.clear()
+            waiting.append(arrived)
+    except SamRosError:
+        yield from waiting
+        raise
     yield from waiting
