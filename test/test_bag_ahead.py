@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 
@@ -12,7 +12,7 @@ from sam_ros.tools.bag.ahead import ahead
 DEADLINE_SEC = 20.0
 
 
-def counted(count: int, made: list[int]) -> Iterator[int]:
+def counted(count: int, made: list[int]) -> Generator[int, None, None]:
     for number in range(count):
         made.append(number)
         yield number
@@ -27,13 +27,13 @@ def test_nothing_is_made_before_somebody_begins_to_take() -> None:
     items = ahead(counted(5, made), 2)
     assert made == []
     assert next(items) == 0
-    items.close()  # type: ignore[attr-defined]
+    items.close()
 
 
 def test_an_item_is_made_while_another_one_is_used() -> None:
     second_is_made = threading.Event()
 
-    def items() -> Iterator[int]:
+    def items() -> Generator[int, None, None]:
         yield 1
         second_is_made.set()
         yield 2
@@ -45,7 +45,7 @@ def test_an_item_is_made_while_another_one_is_used() -> None:
 
 
 def test_an_error_comes_after_the_items_before_it() -> None:
-    def items() -> Iterator[int]:
+    def items() -> Generator[int, None, None]:
         yield 1
         raise ValueError("no more")
 
@@ -58,7 +58,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 def test_who_stops_taking_ends_the_work_and_closes_what_makes_it() -> None:
     closed_by: list[str] = []
 
-    def items() -> Iterator[int]:
+    def items() -> Generator[int, None, None]:
         try:
             while True:
                 yield 1
@@ -67,6 +67,6 @@ def test_who_stops_taking_ends_the_work_and_closes_what_makes_it() -> None:
 
     taken = ahead(ahead(items(), 1), 1)
     assert next(taken) == 1
-    taken.close()  # type: ignore[attr-defined]
+    taken.close()
     assert closed_by == ["ahead"]
     assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]

@@ -24,7 +24,11 @@ def arrived(*messages: Recorded) -> list[Arrived]:
 def summary(some: list[Arrived]) -> list[tuple[int | None, str, int | None]]:
     """Number, problem and next stamp of each."""
     return [
-        (one.frame and one.frame.sequence, one.problem.kind if one.problem else "", one.next_stamp_ns)
+        (
+            one.frame.sequence if one.frame else None,
+            one.problem.kind if one.problem else "",
+            one.next_stamp_ns,
+        )
         for one in some
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import Generic, TypeVar
 
@@ -23,7 +23,7 @@ class _End(Generic[Item]):
         self.error = error
 
 
-def ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
+def ahead(items: Generator[Item, None, None], count: int) -> Generator[Item, None, None]:
     """The items of a generator, made up to ``count`` ahead of who takes them, in their order.
 
     What the generator raises is raised here, after its last item. It is closed in its own thread.
@@ -42,9 +42,11 @@ def ahead(items: Iterator[Item], count: int) -> Iterator[Item]:
         thread.join()
 
 
-def _make(items: Iterator[Item], waiting: queue.Queue[Item | _End[Item]], abandoned: threading.Event) -> None:
+def _make(
+    items: Generator[Item, None, None], waiting: queue.Queue[Item | _End[Item]], abandoned: threading.Event
+) -> None:
     try:
-        with closing(items):  # type: ignore[type-var]  # a generator
+        with closing(items):
             for item in items:
                 if not _put(item, waiting, abandoned):
                     return

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rosbags.interfaces import (
     Connection,
@@ -22,7 +23,7 @@ from sam_ros.tools.bag.definitions import Definition
 from sam_ros.tools.bag.metadata import FILE, Metadata, merged, read_metadata, write_metadata
 
 UNFINISHED = ".unfinished"  # the folder of the file that is being written
-VERSION = 8  # of metadata.yaml; what came later has other forms of QoS only
+VERSION: Literal[8] = 8  # of metadata.yaml; what came later has other forms of QoS only
 NO_TIME = QosTime(0, 0)
 # As the node publishes them.
 OUTPUT_QOS = Qos(

@@ -30,7 +30,8 @@ class Plan:
             stamp_ns: of the image.
             next_stamp_ns: of the one after it; None, or one that is not later, where there is none.
         """
-        belong, lost = [], []
+        belong: list[PromptRequest] = []
+        lost: list[PromptRequest] = []
         while (timed := self._next()) is not None:
             late_ns = timed.request.stamp_ns - stamp_ns
             if next_stamp_ns is None or next_stamp_ns <= stamp_ns:

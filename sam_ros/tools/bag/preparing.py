@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,7 +42,7 @@ def prepared(
     read_image: ReadImage,
     model: PromptableModel,
     should_stop: Callable[[], bool],
-) -> Iterator[Prepared]:
+) -> Generator[Prepared, None, None]:
     """The images, in their order.
 
     Raises:
@@ -53,7 +53,7 @@ def prepared(
     return ahead(_encoded(images, model, should_stop), IMAGES_AHEAD)
 
 
-def _read(arrivals: Iterable[Arrived], read_image: ReadImage) -> Iterator[Prepared]:
+def _read(arrivals: Iterable[Arrived], read_image: ReadImage) -> Generator[Prepared, None, None]:
     for arrived in arrivals:
         if arrived.frame is None:
             yield Prepared(arrived, problem=arrived.problem)
@@ -68,7 +68,7 @@ def _read(arrivals: Iterable[Arrived], read_image: ReadImage) -> Iterator[Prepar
 
 def _encoded(
     images: Iterable[Prepared], model: PromptableModel, should_stop: Callable[[], bool]
-) -> Iterator[Prepared]:
+) -> Generator[Prepared, None, None]:
     for image in images:
         frame, image_rgb = image.arrived.frame, image.image_rgb
         if frame is None or image_rgb is None or image.problem is not None:
