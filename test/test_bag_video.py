@@ -22,7 +22,7 @@ COUNT = 5
 
 
 def read_image(data: bytes) -> npt.NDArray[np.uint8]:
-    return CAMERAS["raw"].read(data, 10_000, None)  # type: ignore[arg-type]
+    return CAMERAS["raw"].read(data, 100_000, None)  # type: ignore[arg-type]
 
 
 def bags(folder: Path, numbers: list[int]) -> tuple[Path, Path]:
