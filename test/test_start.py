@@ -55,5 +55,5 @@ def test_without_a_signal_the_programs_exit_code_is_its_own(tmp_path: Path) -> N
 
 def test_every_executable_starts_this_way() -> None:
     scripts = (Path(__file__).parents[1] / "setup.py").read_text()
-    for name in ("sam_node", "camera", "objects_3d"):
+    for name in ("sam_node", "camera", "objects_3d", "bag"):
         assert f'"{name} = sam_ros.start:{name}"' in scripts and callable(getattr(start, name))
