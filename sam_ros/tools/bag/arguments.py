@@ -119,6 +119,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    _add_paths(parser)
+    model = parser.add_argument_group("parameters of the node")
+    for parameter in fields(Parameters):
+        if parameter.name in PARAMETERS:
+            _add_parameter(model, parameter)
+    return parser
+
+
+def _add_paths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "bag", type=Path, metavar="IN", help="folder, .mcap or .db3 of ROS 2, also compressed by zstd"
     )
@@ -138,11 +147,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--video", type=Path, metavar="FILE.mp4", help="also write a video with the masks drawn on the images"
     )
-    model = parser.add_argument_group("parameters of the node")
-    for parameter in fields(Parameters):
-        if parameter.name in PARAMETERS:
-            _add_parameter(model, parameter)
-    return parser
 
 
 def _add_parameter(group: Any, parameter: Field[Any]) -> None:

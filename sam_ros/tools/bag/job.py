@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -80,23 +81,30 @@ def _begun(job: Job) -> Saved | None:
     Raises:
         BagError: its output is something else's.
     """
+    anew = Saved(job.asked(), Progress(), [])
     saved = load(job.output)
-    if saved is not None:
-        asked = job.asked()
-        others = [
-            f"{name} {saved.asked.get(name)!r}" for name in asked if saved.asked.get(name) != asked[name]
-        ]
-        if others:
-            raise BagError(
-                f"{job.output} is the unfinished output of another run, with {', '.join(others)}. Remove it, "
-                "or give another --output"
-            )
+    if saved is not None and saved.progress.position > 0:
+        _check_is_same(job, saved)
         return saved
-    if not job.output.exists() or (job.output.is_dir() and not any(job.output.iterdir())):
-        return Saved(job.asked(), Progress(), [])
+    if saved is not None or not job.output.exists() or _is_empty_folder(job.output):
+        return anew
     if (job.output / METADATA).exists() and _custom_data(job).items() <= _custom_data_of(job).items():
         return None
     raise BagError(f"{job.output} exists already and is nothing that this run could go on with")
+
+
+def _check_is_same(job: Job, saved: Saved) -> None:
+    asked, before = job.asked(), saved.asked
+    others = [f"{name} {before.get(name)!r}" for name in asked if before.get(name) != asked[name]]
+    if others:
+        raise BagError(
+            f"{job.output} is the unfinished output of another run, with {', '.join(others)}. Remove it, or "
+            "give another --output"
+        )
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def _custom_data(job: Job) -> dict[str, str]:
