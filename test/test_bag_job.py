@@ -207,6 +207,15 @@ def test_a_finished_run_is_not_done_again_and_its_video_can_still_be_made(rig: R
     assert (rig.folder / "video.mp4").stat().st_size > 1000 and rig.found() == written
 
 
+def test_a_video_that_is_interrupted_is_drawn_anew(rig: Rig) -> None:
+    write_bag(rig.folder / "in", images(raw()))
+    rig.run()
+    assert rig.run(StopAfter(3), video=rig.folder / "video.mp4") is None
+    assert not list(rig.folder.glob("*.mp4")) and not list(rig.folder.glob(".*"))
+    assert rig.run(video=rig.folder / "video.mp4") is not None
+    assert (rig.folder / "video.mp4").exists()
+
+
 def test_the_output_of_something_else_is_left_alone(rig: Rig) -> None:
     write_bag(rig.folder / "in", images(raw()))
     rig.out.mkdir()

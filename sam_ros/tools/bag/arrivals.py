@@ -11,7 +11,7 @@ from sam_ros.node.encoding import OUT_OF_ORDER
 from sam_ros.node.engine import LATE, OTHER_CAMERA
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.inputs import header_of_serialized
-from sam_ros.tools.bag.source import Recorded
+from sam_ros.tools.bag.source import BagError, Recorded
 
 LEFT_OUT = {
     Arrival.LATE: SamRosError("its stamp is before that of an image that came earlier", LATE),
@@ -77,7 +77,7 @@ def with_next_stamps(arrivals: Iterable[Arrived]) -> Iterator[Arrived]:
     """The same images, each once it is known which one is answered next.
 
     Raises:
-        SamRosError: what ``arrivals`` raised, after the last image before it.
+        BagError: the bag is damaged after the last image that was yielded.
     """
     waiting: list[Arrived] = []
     try:
@@ -86,7 +86,7 @@ def with_next_stamps(arrivals: Iterable[Arrived]) -> Iterator[Arrived]:
                 yield from (replace(one, next_stamp_ns=arrived.frame.stamp_ns) for one in waiting)
                 waiting.clear()
             waiting.append(arrived)
-    except SamRosError:
+    except BagError:
         yield from waiting
         raise
     yield from waiting

@@ -39,7 +39,7 @@ from sam_ros.tools.bag.progress import Progress, Saved, forget, load, save
 from sam_ros.tools.bag.prompts import PromptFile
 from sam_ros.tools.bag.records import as_table
 from sam_ros.tools.bag.requests import TimedRequest, request_of_prompt, requests_of_detections
-from sam_ros.tools.bag.source import BagError, SourceBag, Topic
+from sam_ros.tools.bag.source import BagError, Recorded, SourceBag, Topic
 from sam_ros.tools.bag.video import write_video
 
 FILE_SEC = 60.0  # of work that go into one file: what a run that is killed loses at most
@@ -65,13 +65,15 @@ def run(job: Job, stop: Event, load: Callable[..., Predictor] = load_predictor) 
         topic = source.topic(job.topic, tuple(CAMERA_OF))
         saved = _begun(job)
         report = f"{job.output} is finished already"
-        if saved is not None:
-            work = _Work(job, source, topic, saved, stop)
-            if not work.run(prompts, load):
-                return None
-            report = work.report()
-        if job.video is not None:
-            report += "\n" + _video(job, source, topic)
+        try:
+            if saved is not None:
+                work = _Work(job, source, topic, saved, stop)
+                work.run(prompts, load)
+                report = work.report()
+            if job.video is not None:
+                report += "\n" + _video(job, job.video, source, topic, stop)
+        except EncodeCancelledError:
+            return None
         return report
 
 
@@ -119,15 +121,27 @@ def _custom_data_of(job: Job) -> dict[str, str]:
         raise BagError(f"{job.output} exists already, and its {METADATA} cannot be read: {error}") from error
 
 
-def _video(job: Job, source: SourceBag, topic: Topic) -> str:
+def _messages(source: SourceBag, topic: Topic, stop: Event) -> Iterator[Recorded]:
+    """The messages of a topic.
+
+    Raises:
+        EncodeCancelledError: it is to stop.
+        BagError: the bag is damaged.
+    """
+    for recorded in source.messages(topic):
+        if stop.is_set():
+            raise EncodeCancelledError("stopped while the bag was read")
+        yield recorded
+
+
+def _video(job: Job, path: Path, source: SourceBag, topic: Topic, stop: Event) -> str:
     """Write the video of a finished job; what to tell of it."""
-    if job.video is None:
-        raise ValueError("no video is asked for")
     read_image = partial(_read, CAMERA_OF[topic.type_name], job.parameters.max_image_pixels, CameraStream())
-    images = tqdm(source.messages(topic), "video", topic.count, unit=" images", disable=None)
+    messages = _messages(source, topic, stop)
+    images = tqdm(messages, "video", topic.count, unit=" images", disable=None, dynamic_ncols=True)
     with SourceBag(job.output) as answers:
-        count = write_video(job.video, images, read_image, answers, job.node)
-    return f"{count} images are in {job.video}"
+        count = write_video(path, images, read_image, answers, job.node)
+    return f"{count} images are in {path}"
 
 
 def _read(camera: CameraInput, max_pixels: int, stream: CameraStream, data: bytes) -> npt.NDArray[np.uint8]:
@@ -161,22 +175,22 @@ class _Work:
         self._first_stamp_ns = self._find_first_stamp_ns()
         self._is_certain = True  # that all that was answered is written
 
-    def run(self, prompts: PromptFile, load: Callable[..., Predictor]) -> bool:
-        """Go through the images that are left; false if it was stopped before the last one."""
+    def run(self, prompts: PromptFile, load: Callable[..., Predictor]) -> None:
+        """Go through the images that are left.
+
+        Raises:
+            EncodeCancelledError: it was stopped before the last one.
+            SamRosError: it cannot go on.
+        """
         with self._explaining_output():
             self._save()
             plan = Plan(self._requests(prompts), self._progress.prompts_taken)
             try:
                 following = self._go_through(plan, load)
-            except EncodeCancelledError:
-                return False
             finally:
                 self._save()
-            if self._stop.is_set():
-                return False
             following.finish()
             self._finish()
-        return True
 
     @contextmanager
     def _explaining_output(self) -> Iterator[None]:
@@ -188,7 +202,9 @@ class _Work:
             raise BagError(f"{self._job.output} cannot be written: {error}") from error
 
     def _go_through(self, plan: Plan, load: Callable[..., Predictor]) -> Following:
-        """Answer the images that are left, until it is stopped."""
+        """Answer the images that are left."""
+        if self._progress.position:
+            _logger.info("going on after %d of %d images", self._progress.position, self._topic.count)
         model = load_warm_predictor(load, self._job.parameters, self._stop.is_set, _logger)
         following = Following(model, _options(self._job), plan, self._progress)
         images = prepared(self._arrivals(), self._read_image, model, self._stop.is_set)
@@ -201,7 +217,7 @@ class _Work:
                     self._save()
                     began = time.monotonic()
                 if self._stop.is_set():
-                    break
+                    raise EncodeCancelledError("stopped between images")
         return following
 
     def _answer(self, image: Prepared, following: Following) -> None:
@@ -244,13 +260,13 @@ class _Work:
         requests = [request_of_prompt(prompt, first_ns, tolerance_ns, size_hw) for prompt in prompts.prompts]
         if prompts.topic:
             topic = self._source.topic(prompts.topic, (DETECTIONS,))
-            messages = [recorded.data for recorded in self._source.messages(topic)]
+            messages = [recorded.data for recorded in _messages(self._source, topic, self._stop)]
             requests += requests_of_detections(topic.name, messages, tolerance_ns, size_hw)
         return requests
 
     def _arrivals(self) -> Iterator[Arrived]:
         """The images that are left. Of the others, headers are read, and pixels where they matter."""
-        arrivals, messages = Arrivals(), self._source.messages(self._topic)
+        arrivals, messages = Arrivals(), _messages(self._source, self._topic, self._stop)
         for recorded in islice(messages, self._progress.position):
             arrived = arrivals.take(recorded)
             if self._progress.depends_on_all and arrived.frame is not None:

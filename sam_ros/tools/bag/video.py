@@ -61,10 +61,12 @@ def write_video(
     try:
         for image_rgb, found in _matched(images, read_image, _found(answers, node)):
             video.write(_drawn(image_rgb, found, colours))
+        video.close()
+        if video.num_written:
+            whole.replace(path)
     finally:
         video.close()
-    if video.num_written:
-        whole.replace(path)
+        whole.unlink(missing_ok=True)
     return video.num_written
 
 
