@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark import breakdown, click, encode, following, lifting, preprocess, prompts
+from benchmark import breakdown, click, encode, everything, following, lifting, preprocess, prompts
 from benchmark.contest import Options, find_weights, open_contest
 from benchmark.goals import judge
 from benchmark.images import HD, SIZES_HW, photograph
@@ -30,6 +30,7 @@ MODEL_PARTS = {
     "encode": encode,
     "click": click,
     "prompts": prompts,
+    "everything": everything,
     "following": following,
     "preprocess": preprocess,
     "breakdown": breakdown,

@@ -49,6 +49,7 @@ INPUT_TYPES = {
     "choose": UInt8,
     "select": String,
     "remove": String,
+    "everything": RegionOfInterest,
 }
 
 
@@ -219,9 +220,9 @@ class NodeRig:
                 return refusal
         raise AssertionError(f"{TRIES} images in a row were lost:\n{self.process.output()}")
 
-    def next_set(self, image_rgb: npt.NDArray[np.uint8]) -> OutputSet:
+    def next_set(self, image_rgb: npt.NDArray[np.uint8], stamp: int | None = None) -> OutputSet:
         """While the node follows: show an image with a new stamp and return the set of outputs on it."""
-        stamp = self.next_stamp_ns()
+        stamp = self.next_stamp_ns() if stamp is None else stamp
         for _ in range(TRIES):  # images are best effort, and some are lost
             self.send_image(image_msg(image_rgb, "rgb8", stamp))
             if self.comes_true(lambda: all(self._of(name, stamp) for name in ALWAYS_PUBLISHED)):

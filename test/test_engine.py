@@ -50,6 +50,7 @@ class Recorder:
     refusals: list[Refusal] = field(default_factory=list)
     drops: list[tuple[str, str]] = field(default_factory=list)
     answers: list[tuple[str, list[str]]] = field(default_factory=list)
+    everything: list[tuple[str, Outputs]] = field(default_factory=list)
     flushes: list[str] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     candidates_wanted: bool = True
@@ -75,6 +76,9 @@ class Recorder:
     def on_answered(self, topic: str, outputs: Outputs, touched: Collection[int]) -> None:
         ids = [one.id for one, _ in outputs.objects if one.created in touched]
         self.answers.append((topic, ids))
+
+    def on_everything(self, topic: str, outputs: Outputs) -> None:
+        self.everything.append((topic, outputs))
 
     def on_flush(self, reason: str) -> None:
         self.flushes.append(reason)

@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.frames import EmbeddedFrame
-from sam_ros.core.objects import ObjectTable, by_kind
+from sam_ros.core.objects import ObjectTable, Update, by_kind
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
 from sam_ros.errors import DeviceError, SamRosError
 from sam_ros.node.listener import Listener
 from sam_ros.node.settings import Settings
 from sam_ros.node.state import EngineState
 from sam_ros.node.statistics import Statistics
+from sam_ros.node.surveying import Surveying
 from sam_ros.node.tally import Tally
 from sam_ros.node.waiting import WaitingPrompt
 
@@ -26,14 +28,20 @@ class Answering:
     Args:
         state: what it takes prompts, frames and objects from, and where objects are kept.
         segmenter: computes the answers.
+        surveying: segments everything; a step of it is taken where nothing else is to be answered.
         listener: is told the answers and what happens.
         statistics: count what happens.
     """
 
     def __init__(
-        self, state: EngineState, segmenter: Segmenter, listener: Listener, statistics: Statistics
+        self,
+        state: EngineState,
+        segmenter: Segmenter,
+        surveying: Surveying,
+        listener: Listener,
+        statistics: Statistics,
     ) -> None:
-        self._state, self._segmenter = state, segmenter
+        self._state, self._segmenter, self._surveying = state, segmenter, surveying
         self._listener, self._statistics = listener, statistics
         self._tally = Tally(statistics, listener)
 
@@ -71,15 +79,23 @@ class Answering:
         if prompt is not None and (first is None or prompt.turn < first[0].turn):
             state.waiting.begin(prompt)
             return partial(self._answer, prompt)
-        if first is None:
-            return None
+        if prompt is None:  # else that would wait for a step too
+            step = self._surveying.next_step(is_frame_due=first is not None)
+            if first is None or step is not None:
+                return step
+        assert first is not None  # the prompt waits for it
         answer = self._follow if first is state.to_follow else self._repeat
         return partial(answer, first.popleft().frame)
 
     def _answer(self, prompt: WaitingPrompt) -> None:
         """Answer a prompt on its frame, or refuse it."""
         try:
-            result, is_following = self._apply(prompt)
+            frame = prompt.frame()
+            asked = prompt.request.convert(self._segmenter.target(frame))
+            if isinstance(asked, EverythingIn):
+                self._surveying.begin(prompt, frame, asked)
+                return
+            result, is_following = self._apply(prompt, frame, asked)
         except Exception as error:  # noqa: BLE001 whatever it is, the prompt has no answer
             self._refuse_failed(prompt, error)
             return
@@ -98,16 +114,18 @@ class Answering:
         if is_following and result.outputs.candidates is not None:
             self._listener.on_candidates(result.outputs)
 
-    def _apply(self, prompt: WaitingPrompt) -> tuple[Segmented | None, bool]:
+    def _apply(
+        self, prompt: WaitingPrompt, frame: EmbeddedFrame, update: Update
+    ) -> tuple[Segmented | None, bool]:
         """The outcome of a prompt, None if it was taken back; and whether objects are followed."""
-        frame, convert, is_following = prompt.frame(), prompt.request.convert, False
+        is_following = False
 
         def compute(table: ObjectTable, settings: Settings) -> Segmented:
             nonlocal is_following
             is_following = settings.is_following
             return self._segmenter.prompted(
                 table,
-                convert(self._segmenter.target(frame)),
+                update,
                 frame,
                 settings,
                 follows=is_following,

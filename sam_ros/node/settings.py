@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.follower import VIEWS_KEPT
 from sam_ros.core.segmenter import Options
 
@@ -18,6 +19,7 @@ class Settings(Options):
             its frame. Only where every frame is encoded.
         max_rate_hz: encode at most so often without being asked; 0 is unlimited.
         images_kept, embeddings_kept, stamp_tolerance_ns: see ``FrameStore``.
+        everything: how to segment everything; a request says in which region.
     """
 
     encode_always: bool = True
@@ -26,6 +28,7 @@ class Settings(Options):
     images_kept: int = 30
     embeddings_kept: int = 8
     stamp_tolerance_ns: int = 50_000_000
+    everything: EverythingOptions = field(default_factory=EverythingOptions)
 
     @property
     def is_following(self) -> bool:
