@@ -15,17 +15,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from sam_ros.core.tabletop import THINGS, render, tilted_view
-from sam_ros.tools.camera import (
-    SCENE_DISTANCE_M,
-    SourceError,
-    calibration_from_url,
-    encoded_depth,
-    frames,
-    pan_offset,
-    panned,
-    pinhole,
-)
+from sam_ros.tools.calibration import calibration_from_url, pinhole
+from sam_ros.tools.camera import SCENE_DISTANCE_M, encoded_depth, pan_offset, panned
 from sam_ros.tools.conversions_3d import depth_from_msg, pinhole_from_msg
+from sam_ros.tools.sources import SourceError, frames
 
 RED_TO_BLUE = np.zeros((40, 60, 3), np.uint8)  # RGB: left half red, right half blue, a green stripe on top
 RED_TO_BLUE[:, :30] = (255, 0, 0)
