@@ -34,7 +34,7 @@ MODEL_PARTS = {
     "preprocess": preprocess,
     "breakdown": breakdown,
 }
-ROS_PARTS = ("messages", "node")  # imported only if wanted: a machine without ROS can measure the others
+ROS_PARTS = ("messages", "node", "idle")  # imported only if wanted: without ROS the others can be measured
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -82,6 +82,10 @@ def measured(arguments: argparse.Namespace, options: Options, machine: dict[str,
                 say(f"node, {model_type}")
                 weights = find_weights(model_type, Path(folder))
                 yield Step("node", import_module("benchmark.node").measure(model_type, weights, options))
+        if "idle" in arguments.parts:
+            say("idle, sam_tiny")
+            weights = find_weights("sam_tiny", Path(folder))
+            yield Step("idle", import_module("benchmark.idle").measure("sam_tiny", weights, options))
 
 
 def node_models(models: Sequence[str], device: torch.device) -> list[str]:

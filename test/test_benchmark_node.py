@@ -61,4 +61,4 @@ def test_the_node_is_kept_apart_and_gets_room_in_shared_memory() -> None:
     environment = ros_environment(42)
     assert environment["ROS_DOMAIN_ID"] == "42"
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("standalone/fastdds.xml")
+    assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("config/fastdds.xml")

@@ -138,6 +138,6 @@ def test_everything_is_measured_by_default() -> None:
     arguments = parse([])
     assert arguments.parts == [
         *("encode", "click", "prompts", "following", "preprocess", "breakdown"),
-        *("lifting", "messages", "node"),
+        *("lifting", "messages", "node", "idle"),
     ]
     assert arguments.models == ["sam_tiny", "vit_b"]

@@ -303,8 +303,10 @@ class SamNode(LifecycleNode):
         self._reporter.answer(topic, f"{topic}: {shown}{more}, on a frame that came {age_sec:.2f} s ago")
 
     def on_candidates(self, outputs: Outputs) -> None:
-        """Publish the candidates, if there are any."""
+        """Publish the candidates, if there are any, and their IoUs, which an image has no room for."""
         if self._state == "active" and outputs.candidates is not None:
+            scores = [float(score) for score in outputs.candidates.predicted_iou]
+            self._reporter.candidates(outputs.frame.stamp_ns, scores)
             self._candidates.publish(Answer(outputs, self._read_image))
 
     def on_refusal(self, refusal: Refusal) -> None:

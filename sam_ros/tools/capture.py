@@ -18,7 +18,6 @@ from sam_ros.tools.sources import ImageRgb, SourceError
 DEVICE = re.compile(r"/dev/video\d+|\d+", re.ASCII)
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp")
 OPEN_MS, READ_MS = 10_000, 10_000  # a network stream is given up after so long
-JOIN_SEC = 1.0
 
 Moment = TypeVar("Moment")
 
@@ -47,8 +46,13 @@ def open_capture(source: str, size_wh: tuple[int, int] = (0, 0)) -> cv2.VideoCap
     return _device(source, size_wh) if is_device(source) else _stream(source)
 
 
+def device_path(source: str) -> Path:
+    """Where a camera of this machine is, of its path or number."""
+    return Path(f"/dev/video{source}" if source.isdigit() else source)
+
+
 def _device(source: str, size_wh: tuple[int, int]) -> cv2.VideoCapture:
-    path = Path(f"/dev/video{source}" if source.isdigit() else source)
+    path = device_path(source)
     if not path.exists():
         there = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
         raise SourceError(f"source {source!r}: there is no {path}; cameras of this machine: {there}")
@@ -107,7 +111,7 @@ class LiveCamera(Generic[Moment]):
     """Reads a capture as fast as it gives pictures, and keeps the newest: what waits in a queue grows old.
 
     Args:
-        capture: is read in a thread of its own, and released at its end.
+        capture: OpenCV's, read in a thread of its own until the source ends or the process does.
         now: what time it is, asked when a picture has come.
     """
 
@@ -116,7 +120,6 @@ class LiveCamera(Generic[Moment]):
         self._changed = threading.Condition()  # guards all below
         self._newest: Shot[Moment] | None = None
         self._has_ended = False
-        self._stopping = False
         self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
         self._thread.start()
 
@@ -133,20 +136,17 @@ class LiveCamera(Generic[Moment]):
                 raise SourceError("the source gives no more pictures: it was unplugged, or the stream ended")
             return shot
 
-    def stop(self) -> None:
-        """End the thread; one that waits for a picture is left behind."""
-        with self._changed:
-            self._stopping = True
-        self._thread.join(JOIN_SEC)
+    def join(self, timeout_sec: float) -> None:
+        """Wait until the source has ended."""
+        self._thread.join(timeout_sec)
 
     def _read(self) -> None:
-        while not self._stopping:
+        success = True
+        while success:
             success, image_bgr = self._capture.read()
             with self._changed:
                 if success:
                     self._newest = Shot(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), self._now())
                 self._has_ended = not success
                 self._changed.notify_all()
-            if not success:
-                break
         self._capture.release()
