@@ -6,7 +6,7 @@ Needs a camera and the node, for example these, each in a terminal:
     ros2 run sam_ros sam_node
     python3 examples/segment.py 270 140 --output coffee.png
 
-It prints every object of the answer and ends. With another camera: ``--ros-args -r image:=/camera/image_raw``.
+It prints every object of the answer and ends. Another camera: ``--ros-args -r image:=/camera/image_raw``.
 """
 
 from __future__ import annotations
