@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
@@ -13,7 +13,6 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
 from sam_ros.errors import shortened
-from sam_ros.node.reporting import Reporter
 
 RATE_SEC = 1.5  # of images, after which their rate is told
 WAIT_SEC = 5.0  # without an image, after which the cause is said
@@ -85,6 +84,16 @@ def _elsewhere(topic: str, message_type: str, topics: Mapping[str, Sequence[str]
     return f"topics of that type are {', '.join(others[:TOPICS_SHOWN])}{more}: remap image to one of them"
 
 
+class Notes(Protocol):
+    """What says things to people, as ``Reporter`` does."""
+
+    def note(self, text: str) -> None:
+        """Say what a person should know."""
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warn of something, each kind once in a while."""
+
+
 class CameraWatch:
     """Says once when images come, and after a while without any why none do.
 
@@ -96,7 +105,7 @@ class CameraWatch:
     """
 
     def __init__(
-        self, node: Node, subscription: Any, reporter: Reporter, clock: Callable[[], float] = time.monotonic
+        self, node: Node, subscription: Any, reporter: Notes, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._node, self._subscription, self._reporter, self._clock = node, subscription, reporter, clock
         self._since = clock()

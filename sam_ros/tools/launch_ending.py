@@ -42,7 +42,7 @@ class Ending:
         """What a launch description has to contain, before the processes."""
         return [
             RegisterEventHandler(OnProcessStart(on_start=self._take_start)),
-            RegisterEventHandler(OnProcessIO(on_stderr=self._take_output)),
+            RegisterEventHandler(OnProcessIO(on_stdout=self._take_output, on_stderr=self._take_output)),
             RegisterEventHandler(OnProcessExit(on_exit=self._take_exit)),
         ]
 
