@@ -217,7 +217,15 @@ def test_repeated_signals_do_not_kill_a_camera_that_is_ending(ros: RosSession, p
         ({"source": "x", "rate": 0.0}, "rate must be above 0 Hz"),
         ({"source": "x", "pan": -1}, "pan must not be negative"),
         ({"source": "x", "size": "[0, 4]"}, "size must be"),
-        ({"source": "x", "rate": 10}, "'rate'"),
+        ({"source": "x", "rate": "fast"}, "parameter rate must be a number, got 'fast'"),
+        ({"source": "x", "rate": 10}, "source 'x' does not exist"),  # a whole number is taken for a float
+        ({"source": 9876}, "source '9876': there is no /dev/video9876"),
+        ({"source": "/dev/video9876"}, "there is no /dev/video9876; cameras of this machine: "),
+        (
+            {"source": "rtsp://me:secret@127.0.0.1:9/1"},
+            "source 'rtsp://me:***@127.0.0.1:9/1' cannot be opened",
+        ),
+        ({"source": "/dev/video0", "depth": "16UC1"}, "parameter depth must be '' with a live camera"),
     ],
 )
 def test_a_bad_setting_ends_the_camera_with_the_reason(

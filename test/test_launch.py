@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,10 @@ def parameters_of(ros: RosSession, *names: str) -> list[object]:
     answer = future.result()
     assert answer is not None
     return [parameter_value_to_python(value) for value in answer.values]
+
+
+def is_subscribed(ros: RosSession, topic: str) -> bool:
+    return ros.node.count_subscribers(topic) == 1
 
 
 def last_line(launch: RunningProcess) -> str:
@@ -193,7 +198,7 @@ def test_arguments_win_over_the_file_and_the_file_over_the_defaults(
     names = ("max_objects", "click_mode", "max_rate", "encode", "follow", "device", "images_kept")
     assert parameters_of(ros, *names) == [3, "join", 5.0, "on_prompt", False, "cpu", 30]
     for topic in ("/detector/boxes", "/person/box"):
-        ros.wait_until(lambda topic=topic: ros.node.count_subscribers(topic) == 1, f"the node on {topic}")
+        ros.wait_until(partial(is_subscribed, ros, topic), f"the node on {topic}")
     assert launch.stop() == 0
 
 

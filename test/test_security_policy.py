@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def test_what_the_policy_allows_is_what_an_active_node_uses(ros: RosSession, tmp
             node.trigger_configure()
             node.trigger_activate()
             subscribed = {one.topic_name for one in node.subscriptions}
-            for kind, names in {**used_by(node, "sam"), "subscribe": subscribed}.items():
-                used[kind] |= names
+            found = {**used_by(node, "sam"), "subscribe": subscribed}
+            used = {kind: names | found[kind] for kind, names in used.items()}
         finally:
             node.stop()
             node.destroy_node()
@@ -61,7 +62,8 @@ def test_what_the_policy_allows_is_what_the_page_uses_while_it_is_looked_at(ros:
         web = start_web(ros, "-p", f"image_transport:={transport}")
         page = PageClient(ros, address_of(ros, web))
         topic = "/image" if transport == "raw" else "/image/compressed"
-        ros.wait_until(lambda topic=topic: ros.node.count_subscribers(topic) == 1, "the page's subscriptions")
+        ros.wait_until(partial(is_subscribed, ros, topic), "the page's subscriptions")
+        ros.wait_until(lambda: "sam_web" in ros.node.get_node_names(), "its name")
         ros.wait_until(lambda: "/sam/undo" in clients(ros.node), "its clients")
         for kind, names in used_by(ros.node, "sam_web").items():
             used[kind] = used.get(kind, set()) | names
@@ -77,6 +79,10 @@ def check(node: str, used: dict[str, set[str]]) -> None:
     assert allowed(node, "subscribe") - OF_RCLPY == used["subscribe"] - OF_RCLPY
     assert allowed(node, "publish") == used["publish"]
     assert allowed(node, "reply") == used["reply"]
+
+
+def is_subscribed(ros: RosSession, topic: str) -> bool:
+    return ros.node.count_subscribers(topic) == 1
 
 
 def clients(observer: Any) -> set[str]:
