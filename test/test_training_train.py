@@ -174,7 +174,8 @@ def test_a_run_goes_on_from_an_exported_file(files: tuple[Path, Path], tmp_path:
     losses(run, 1)
     save(run, tmp_path)
     export(tmp_path / "checkpoint.pt", tmp_path / "exported.safetensors")
-    again = start_from(tmp_path / "exported.safetensors", SETTINGS)
+    larger = replace(SETTINGS.architecture, image_size=2 * SETTINGS.architecture.image_size)
+    again = start_from(tmp_path / "exported.safetensors", replace(SETTINGS, architecture=larger))
     assert again.step == again.settings.first_step == 1
     averaged = run.average.state_dict()["module.mask_decoder.iou_token.weight"]
     torch.testing.assert_close(again.sam.mask_decoder.iou_token.weight, averaged, atol=1e-3, rtol=1e-3)

@@ -133,9 +133,11 @@ def start(settings: Settings, backbone: Path, decoder: Path, device: torch.devic
 
 
 def start_from(weights: Path, settings: Settings, device: torch.device = CPU) -> Run:
-    """A run that goes on from an exported file, at its step, with the rates of new ``settings``."""
+    """A run that goes on from an exported file, at its step, with the rates and sizes of new ``settings``."""
     torch.manual_seed(settings.seed)
-    sam, metadata = load_exported(weights)
+    exported, metadata = load_exported(weights)
+    sam = build_sam(settings.architecture)  # images may have another size: no weight depends on it
+    sam.load_state_dict(exported.state_dict())
     step = int(metadata["training_steps"])
     run = _run(replace(settings, first_step=step), sam.requires_grad_(True).train(), device)
     run.step = step

@@ -125,12 +125,7 @@ def _with_program_object(
     _check_num_points(len(prompt.points))
     existing = next((o for o in table.objects if o.id == prompt.id and prompt.id), None)
     if existing is None:
-        if prompt.id.startswith(NODE_MADE_PREFIX) and prompt.id not in alive:
-            raise InvalidPromptError(
-                f"id {shortened(prompt.id)!r} is not alive; ids beginning with {NODE_MADE_PREFIX!r} are the "
-                "node's",
-                kind="unknown id",
-            )
+        _check_not_made_by_node(prompt.id, alive)
         table, existing = _create(table, prompt.id, prompt.class_id, target, max_objects)
         existing = replace(existing, is_of_program=True)
     prompted = replace(
@@ -145,6 +140,15 @@ def _with_program_object(
         chosen=None,
     )
     return table.with_objects([prompted])
+
+
+def _check_not_made_by_node(id: str, alive: set[str]) -> None:
+    """A program may name an object that the node made while that is alive; it makes none of such a name."""
+    if id.startswith(NODE_MADE_PREFIX) and id not in alive:
+        raise InvalidPromptError(
+            f"id {shortened(id)!r} is not alive; ids beginning with {NODE_MADE_PREFIX!r} are the node's",
+            kind="unknown id",
+        )
 
 
 def _check_names(prompt: ProgramPrompt) -> None:

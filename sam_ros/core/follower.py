@@ -319,16 +319,14 @@ def confirmed_object(
     """
     if colours is not None and not one.is_lost:
         logits = without_others(one, logits, colours)
-    mask, place = logits > 0, _with_entering(one)
-    known = np.asarray(one.low_res_logits) > 0
-    outside = ~place | known  # what comes into the image agrees with what is expected either way
-    if not mask.any() or (mask & known).sum() < LEAST_OVERLAP * ((mask | known) & outside).sum():
+    if not _is_where_expected(one, logits > 0):
         return None
-    logits = _near(place, logits)
+    logits = _near(_with_entering(one), logits)
     now = None if colours is None else look(colours, logits > 0, features, others)
-    if now is not None and not looks_like_it(one, now, int((logits > 0).sum())):
+    num_pixels, num_known = int((logits > 0).sum()), int((np.asarray(one.low_res_logits) > 0).sum())
+    if now is not None and not looks_like_it(one, now, num_pixels):
         return None
-    if one.is_lost and not SIZES[0] < (logits > 0).sum() / known.sum() < SIZES[1]:
+    if one.is_lost and not SIZES[0] < num_pixels / num_known < SIZES[1]:
         return None
     tracks = one.tracking.tracks
     if tracks is not None:
@@ -336,6 +334,16 @@ def confirmed_object(
     confirmed = one.decoded(logits, target.sequence)
     confirmed = replace(confirmed, tracking=Tracking(tracks, shares=one.tracking.shares))
     return _with_reference(with_look(confirmed, one.tracking.look, now), one.tracking, now)
+
+
+def _is_where_expected(one: SegmentedObject, mask: BoolMask) -> bool:
+    """Whether an answer (S/4, S/4) overlaps the expected mask enough.
+
+    What may have come into the image agrees with what is expected either way.
+    """
+    known = np.asarray(one.low_res_logits) > 0
+    outside = ~_with_entering(one) | known
+    return bool(mask.any() and (mask & known).sum() >= LEAST_OVERLAP * ((mask | known) & outside).sum())
 
 
 def _with_entering(one: SegmentedObject) -> BoolMask:

@@ -124,12 +124,7 @@ def lift(
     """
     labels_hw, depth_hw = (labels.shape[0], labels.shape[1]), (depth.shape[0], depth.shape[1])
     factor = times_smaller(labels_hw, depth_hw)
-    if camera.size_hw not in (labels_hw, depth_hw):
-        raise InvalidDepthError(
-            f"camera_info is of (H, W) = {camera.size_hw}, the masks are of {labels_hw} and the depth is of "
-            f"{depth_hw}: take the camera_info of one of the two",
-            kind="size of camera_info",
-        )
+    _check_camera(camera, labels_hw, depth_hw)
     frame = _Frame(
         labels[factor // 2 :: factor, factor // 2 :: factor],
         depth,
@@ -140,6 +135,15 @@ def lift(
     )
     boxes = [tuple(edge / factor for edge in box_xyxy) for box_xyxy in boxes_xyxy]
     return [_lift(frame, label, box_xyxy) for label, box_xyxy in enumerate(boxes, 1)]
+
+
+def _check_camera(camera: Pinhole, labels_hw: tuple[int, int], depth_hw: tuple[int, int]) -> None:
+    if camera.size_hw not in (labels_hw, depth_hw):
+        raise InvalidDepthError(
+            f"camera_info is of (H, W) = {camera.size_hw}, the masks are of {labels_hw} and the depth is of "
+            f"{depth_hw}: take the camera_info of one of the two",
+            kind="size of camera_info",
+        )
 
 
 def times_smaller(labels_hw: tuple[int, int], depth_hw: tuple[int, int]) -> int:
