@@ -1,6 +1,7 @@
 """The launch files: their arguments, and both run for real by launch itself."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -92,6 +93,12 @@ def parameters_of(ros: RosSession, *names: str) -> list[object]:
     return [parameter_value_to_python(value) for value in answer.values]
 
 
+def ctrl_c(launch: RunningProcess) -> int:
+    """As a terminal does: the signal comes to launch and to all that it started; returns the exit code."""
+    os.killpg(launch.popen.pid, signal.SIGINT)
+    return launch.wait()
+
+
 def is_subscribed(ros: RosSession, topic: str) -> bool:
     return ros.node.count_subscribers(topic) == 1
 
@@ -133,7 +140,7 @@ def test_the_node_takes_its_names_from_the_arguments(ros: RosSession, prefix: Pa
         lambda: ros.node.count_subscribers("/front/clicks") == 1, "the node on its topic of clicks"
     )
     ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/mask") == 1, "the node in its namespace")
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
     assert "process has finished cleanly" in launch.output()
 
 
@@ -152,7 +159,7 @@ def test_a_topic_of_depth_starts_objects_3d(ros: RosSession, prefix: Path) -> No
     ros.wait_until(
         lambda: ros.node.count_publishers("/robot/objects_3d/detections") == 1, "objects_3d in its namespace"
     )
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
 
 
 def test_the_page_comes_on_request(ros: RosSession, prefix: Path) -> None:
@@ -160,7 +167,7 @@ def test_the_page_comes_on_request(ros: RosSession, prefix: Path) -> None:
     launch = start_launch(ros, prefix, "sam.launch.py", *arguments)
     ros.wait_until(lambda: "it shows /front/image_raw" in launch.output(), "the page")
     ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/point") == 1, "its clicks for the node")
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
 
 
 def test_the_demo_answers_a_click(ros: RosSession, prefix: Path) -> None:
@@ -181,7 +188,7 @@ def test_the_demo_answers_a_click(ros: RosSession, prefix: Path) -> None:
         assert set(mask.data) <= {0, 255}
         assert mask.header in [image.header for image in images]
     assert ros.node.count_subscribers("/image_mouse_left") == 1
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
 
 
 # Arguments.
@@ -199,7 +206,7 @@ def test_arguments_win_over_the_file_and_the_file_over_the_defaults(
     assert parameters_of(ros, *names) == [3, "join", 5.0, "on_prompt", False, "cpu", 30]
     for topic in ("/detector/boxes", "/person/box"):
         ros.wait_until(partial(is_subscribed, ros, topic), f"the node on {topic}")
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
 
 
 def test_for_the_page_more_images_are_kept_unless_a_person_has_said_how_many(
@@ -207,7 +214,7 @@ def test_for_the_page_more_images_are_kept_unless_a_person_has_said_how_many(
 ) -> None:
     launch = start_launch(ros, prefix, "sam.launch.py", "web:=true", "web_port:=0")
     assert parameters_of(ros, "images_kept") == [120]
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
     ros.processes.remove(launch)
     ros.wait_until(lambda: "sam" not in ros.node.get_node_names(), "the node to be gone")
     start_launch(ros, prefix, "sam.launch.py", "web:=true", "web_port:=0", "images_kept:=7")
@@ -263,7 +270,7 @@ def test_with_required_false_only_the_program_ends(ros: RosSession, prefix: Path
     ros.wait_until(lambda: "process has died" in launch.output(), "the end of the node")
     ros.wait_until(lambda: "in a browser" in launch.output(), "the page, which lives on", 60)
     assert launch.output().count("cannot configure") == 1
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
 
 
 def test_only_a_node_whose_device_failed_is_started_anew(
