@@ -28,17 +28,18 @@ def start_example(ros: RosSession, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("follow", ["true", "false"])
-def test_a_click_on_a_disk_saves_its_mask(ros: RosSession, tmp_path: Path, follow: str) -> None:
-    picture = np.full((240, 320, 3), 60, np.uint8)
-    cv2.circle(picture, (200, 100), 45, (40, 60, 220), -1)
-    assert cv2.imwrite(str(tmp_path / "disk.png"), picture)
-    ros.start("sam_ros.tools.camera", "--ros-args", "-p", f"source:={tmp_path}/disk.png", "-p", "rate:=5")
+def test_the_documented_click_saves_a_mask_of_the_coffee(
+    ros: RosSession, tmp_path: Path, follow: str
+) -> None:
+    photographs = pytest.importorskip("skimage.data")
+    ros.start("sam_ros.tools.camera", "--ros-args", "-p", "source:=photograph:coffee", "-p", "rate:=5")
     ros.start("sam_ros.node.sam_node", "--ros-args", "-p", f"follow:={follow}")
     output = tmp_path / "saved.png"
-    assert start_example(ros, "200", "100", "--output", str(output), "--timeout", "120") == 0
-    changed = (cv2.imread(str(output)) != picture).any(axis=2)
-    disk = cv2.circle(np.zeros((240, 320), np.uint8), (200, 100), 45, 1, -1) > 0
-    assert (changed & disk).sum() / (changed | disk).sum() > 0.8
+    assert start_example(ros, "270", "140", "--output", str(output), "--timeout", "120") == 0
+    before = cv2.cvtColor(photographs.coffee(), cv2.COLOR_RGB2BGR)
+    changed = (cv2.imread(str(output)) != before).any(axis=2)
+    coffee = cv2.ellipse(np.zeros(changed.shape, np.uint8), (288, 145), (83, 50), 0, 0, 360, 1, -1) > 0
+    assert (changed & coffee).sum() / (changed | coffee).sum() > 0.6
 
 
 def test_without_a_camera_it_says_what_may_be_missing(ros: RosSession, tmp_path: Path) -> None:
