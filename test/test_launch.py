@@ -224,10 +224,10 @@ def test_for_the_page_more_images_are_kept_unless_a_person_has_said_how_many(
 @pytest.mark.parametrize(
     ("file_name", "argument", "reason"),
     [
-        ("sam.launch.py", "imge:=/front", "sam.launch.py has no argument 'imge'; did you mean image?"),
-        ("sam.launch.py", "qqqq:=1", "sam.launch.py has no argument 'qqqq'; --show-args lists them"),
-        ("demo.launch.py", "sorce:=x", "demo.launch.py has no argument 'sorce'; did you mean source?"),
-        ("demo.launch.py", "model_typ:=x", "no argument 'model_typ'; did you mean model_type?"),
+        ("sam.launch.py", "imge:=/front", "sam.launch.py has no argument 'imge' (did you mean image?)"),
+        ("sam.launch.py", "qqqq:=1", "sam.launch.py has no argument 'qqqq'; --show-args lists all"),
+        ("demo.launch.py", "sorce:=x", "demo.launch.py has no argument 'sorce' (did you mean source?)"),
+        ("demo.launch.py", "model_typ:=x", "no argument 'model_typ' (did you mean model_type?)"),
         ("sam.launch.py", "device:=tpu", "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
         ("sam.launch.py", "max_rate:=fast", "max_rate must be of type float, got 'fast'"),
         ("sam.launch.py", "params_file:=/no/such.yaml", "params_file: there is no file '/no/such.yaml'"),

@@ -90,7 +90,7 @@ def check_arguments(file_name: str, known: Iterable[str], command_line: Sequence
     unknown = [name for name in given if name not in (*names, *OF_LAUNCH)]
     if unknown:
         told = "; ".join(f"no argument {name!r}{_hint(name, names)}" for name in unknown)
-        raise InvalidParameterError(f"{file_name} has {told}; --show-args lists them")
+        raise InvalidParameterError(f"{file_name} has {told}; --show-args lists all")
 
 
 def check_file(argument: str, path: str) -> None:
@@ -129,4 +129,4 @@ def is_true(context: LaunchContext, argument: str) -> bool:
 
 def _hint(name: str, names: Sequence[str]) -> str:
     nearest = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    return f" (did you mean {nearest[0]}?)" if nearest else ""
