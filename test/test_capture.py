@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,34 @@ class Gate:
 
     def release(self) -> None:
         self.is_released = True
+
+
+class Endless:
+    """A capture that always has another picture; it is asked for the next one when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self.is_released = False
+
+    def read(self) -> tuple[bool, object]:
+        assert self.asked.acquire(timeout=10)
+        return True, np.zeros((2, 3, 3), np.uint8)
+
+    def release(self) -> None:
+        self.is_released = True
+
+
+def test_once_stopped_it_takes_no_more_pictures() -> None:
+    endless, moments = Endless(), iter([1])
+    camera = LiveCamera(endless, lambda: next(moments))
+    endless.asked.release()
+    assert camera.take(10) is not None
+    camera.stop()
+    endless.asked.release()
+    camera.join(10)
+    assert endless.is_released
+    with pytest.raises(SourceError):
+        camera.take()
 
 
 def test_the_capture_is_released_at_its_end() -> None:

@@ -166,7 +166,8 @@ class Camera(Node):
         self._bridge = CvBridge()
         self._calibration = calibration_from_url(self._settings.camera_info_url)
         self._rendering = _rendering(self._settings, self._calibration)
-        shots = self._live_shots() if self._settings.is_live else self._file_shots()
+        self._live = self._opened() if self._settings.is_live else None
+        shots = self._file_shots() if self._live is None else self._live_shots(self._live)
         first = next(shots)  # here, so that a bad source ends the start-up
         self._shots = itertools.chain([first], shots)
         image_topic = self.resolve_topic_name("image")  # as image_transport: beside the image, wherever it is
@@ -182,13 +183,20 @@ class Camera(Node):
         for image_rgb in _prepared_frames(self._settings, self._rendering):
             yield Shot(image_rgb, self._time())
 
-    def _live_shots(self) -> Iterator[Shot[Time] | None]:
+    def _opened(self) -> LiveCamera[Time]:
+        return LiveCamera(open_capture(self._settings.source, self._settings.size_wh), self._time)
+
+    def stop(self) -> None:
+        """Before the node is destroyed."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _live_shots(self, live: LiveCamera[Time]) -> Iterator[Shot[Time] | None]:
         """The newest picture each time, or None if there is no new one."""
-        source, size_wh = self._settings.source, self._settings.size_wh
-        live = LiveCamera(open_capture(source, size_wh), self._time)
+        size_wh = self._settings.size_wh
         shot = live.take(FIRST_PICTURE_SEC)
         if shot is None:
-            shown = without_password(source)
+            shown = without_password(self._settings.source)
             raise SourceError(f"source {shown!r} has given no picture in {FIRST_PICTURE_SEC:g} s")
         while True:
             yield shot and Shot(_resized(shot.image_rgb, size_wh), shot.moment)
@@ -301,6 +309,7 @@ def _run(stop: Event) -> None:
     executor.add_node(camera)
     while not (stop.is_set() or camera.finished):
         executor.spin_once(timeout_sec=0.1)
+    camera.stop()
     executor.shutdown()
     camera.destroy_node()
 

@@ -140,11 +140,17 @@ class LiveCamera(Generic[Moment]):
         """Wait until the source has ended."""
         self._thread.join(timeout_sec)
 
+    def stop(self) -> None:
+        """Ask no more what time it is, and end once the next picture has come."""
+        with self._changed:
+            self._has_ended = True
+
     def _read(self) -> None:
         success = True
         while success:
             success, image_bgr = self._capture.read()
             with self._changed:
+                success = success and not self._has_ended
                 if success:
                     self._newest = Shot(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), self._now())
                 self._has_ended = not success

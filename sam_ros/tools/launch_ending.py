@@ -63,7 +63,7 @@ class Ending:
             raise LaunchFailedError(self._why)  # launch logs it, ends, and returns 1
         if self._why:
             return [EmitEvent(event=Shutdown(reason=self._why))]
-        if _may_work_next_time(event.returncode):
+        if not _is_ours(event) or _may_work_next_time(event.returncode):
             return []
         # Launch would start it anew, whatever it ended with.
         return [EmitEvent(event=ShutdownProcess(process_matcher=lambda action: action is event.action))]
@@ -71,8 +71,12 @@ class Ending:
 
 def _cannot_work(event: ProcessExited) -> bool:
     """Whether a process of this package ended because of how it was set."""
-    is_ours = isinstance(event.action, Node) and event.action.node_package == PACKAGE
-    return is_ours and event.returncode != 0 and not _may_work_next_time(event.returncode)
+    return _is_ours(event) and event.returncode != 0 and not _may_work_next_time(event.returncode)
+
+
+def _is_ours(event: ProcessExited) -> bool:
+    """Whether a process is of this package; a launch that includes ours has others."""
+    return isinstance(event.action, Node) and event.action.node_package == PACKAGE
 
 
 def _may_work_next_time(returncode: Any) -> bool:
