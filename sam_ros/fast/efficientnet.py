@@ -7,10 +7,15 @@ differently:
   while it still holds what it has convolved: 0.6 of the time in float32 (measured on AVX-512).
 - The neck brings the strides together without making the wide image that it would project: every stride has
   its own share of the projection, and what comes from stride 32 is projected before it is enlarged.
+
+The stem and the first stage are computed in float32 in every precision: of all stages, bfloat16 changes the
+masks most there. Of sam_tiny the mask has a mean IoU of 0.993 with that of float32, instead of 0.951, for 6 %
+more time (60 clicks on photographs).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -48,12 +53,12 @@ def efficientnet_layers(
     """
     modules: Any = encoder.stages
     stages: list[Step] = [
-        FastStage([FastBlock(block, dtype) for block in stage], index in LEVELS)
+        FastStage(stage, torch.float32 if index == 0 else dtype, index in LEVELS)
         for index, stage in enumerate(modules)
     ]
     if compile and encoder.stem.conv.weight.device.type != "cpu":
         stages = [torch.compile(stage, dynamic=False) for stage in stages]
-    return [_Stem(encoder.stem, dtype), *stages, _FastNeck(encoder.neck, dtype)]
+    return [_Stem(encoder.stem, torch.float32), *stages, _FastNeck(encoder.neck, dtype)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,14 +150,16 @@ class FastBlock:
 
 
 class FastStage:
-    """Blocks; where the neck wants what they make, it is kept."""
+    """Blocks of one stage; where the neck wants what they make, it is kept."""
 
-    def __init__(self, blocks: list[FastBlock], is_kept: bool) -> None:
-        self.blocks, self.is_kept = blocks, is_kept
+    def __init__(self, stage: Iterable[Block], dtype: torch.dtype, is_kept: bool) -> None:
+        self.blocks = [FastBlock(block, dtype) for block in stage]
+        self.dtype, self.is_kept = dtype, is_kept
 
     def __call__(self, state: State) -> State:
         """What the neck wants so far and the newest image, one stage further."""
         *kept, x = state
+        x = x.to(self.dtype)
         for block in self.blocks:
             x = block(x)
         return (*kept, x, x) if self.is_kept else (*kept, x)
