@@ -77,30 +77,25 @@ def check(context: LaunchContext) -> None:
     check_file("params_file", context.launch_configurations["params_file"])
 
 
+def parameters(context: LaunchContext) -> list:
+    """The file, and what was given, which wins."""
+    given = given_parameters(context)
+    plain_file = perform_substitutions(context, [DEFAULT_PARAMS])
+    if is_true(context, "web") and context.launch_configurations["params_file"] == plain_file:
+        given.setdefault("images_kept", WEB_IMAGES_KEPT)
+    return [LaunchConfiguration("params_file"), *([given] if given else [])]
+
+
 def segmentation(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node, by what was given; the rest is in the file of parameters."""
-    parameters = given_parameters(context)
-    is_plain = context.launch_configurations["params_file"] == perform_substitutions(
-        context, [DEFAULT_PARAMS]
-    )
-    if is_true(context, "web") and is_plain:
-        parameters.setdefault("images_kept", WEB_IMAGES_KEPT)
     return [
         LifecycleNode(
-            package="sam_ros",
-            executable="sam_node",
+            **common(context, "sam_node"),
             name="sam",
-            namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file"), *([parameters] if parameters else [])],
+            parameters=parameters(context),
             remappings=[
                 ("image", LaunchConfiguration("image")),
-                ("~/click", LaunchConfiguration("click")),
-                ("~/prompts", LaunchConfiguration("prompts")),
-                ("~/box", LaunchConfiguration("box")),
+                *((f"~/{name}", LaunchConfiguration(name)) for name in ("click", "prompts", "box")),
             ],
-            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-            additional_env=environment(context),
-            output="screen",
             # A fresh process mends a GPU that failed; for what it would not mend, Ending ends the launch.
             respawn=True,
             respawn_delay=5.0,
@@ -108,48 +103,48 @@ def segmentation(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
-def others(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+def objects_3d(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [
         Node(
-            package="sam_ros",
-            executable="objects_3d",
+            **common(context, "objects_3d"),
             name="objects_3d",
-            namespace=LaunchConfiguration("namespace"),
             parameters=[
                 {"target_frame": ParameterValue(LaunchConfiguration("target_frame"), value_type=str)}
             ],
             remappings=[
-                ("image", LaunchConfiguration("image")),
-                ("depth", LaunchConfiguration("depth")),
-                ("camera_info", LaunchConfiguration("camera_info")),
+                *((name, LaunchConfiguration(name)) for name in ("image", "depth", "camera_info")),
                 ("labels", "sam/labels"),
                 ("segments", "sam/segments"),
             ],
-            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-            additional_env=environment(context),
-            output="screen",
             condition=IfCondition(NotEqualsSubstitution(LaunchConfiguration("depth"), "")),
-        ),
-        Node(
-            package="sam_ros",
-            executable="web",
-            namespace=LaunchConfiguration("namespace"),
-            parameters=[
-                {
-                    "host": ParameterValue(LaunchConfiguration("web_host"), value_type=str),
-                    "port": ParameterValue(LaunchConfiguration("web_port"), value_type=int),
-                }
-            ],
-            remappings=[("image", LaunchConfiguration("image"))],
-            additional_env=environment(context),
-            condition=IfCondition(LaunchConfiguration("web")),
-            output="screen",
-        ),
+        )
     ]
 
 
-def environment(context: LaunchContext) -> dict[str, str]:
-    return profile_environment(context.launch_configurations["fastdds_profile"], os.environ)
+def web(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    host = ParameterValue(LaunchConfiguration("web_host"), value_type=str)
+    port = ParameterValue(LaunchConfiguration("web_port"), value_type=int)
+    return [
+        Node(
+            **common(context, "web"),
+            parameters=[{"host": host, "port": port}],
+            remappings=[("image", LaunchConfiguration("image"))],
+            condition=IfCondition(LaunchConfiguration("web")),
+        )
+    ]
+
+
+def common(context: LaunchContext, executable: str) -> dict:
+    """What all programs are started with."""
+    profile = context.launch_configurations["fastdds_profile"]
+    return {
+        "package": "sam_ros",
+        "executable": executable,
+        "namespace": LaunchConfiguration("namespace"),
+        "ros_arguments": ["--log-level", LaunchConfiguration("log_level")],
+        "additional_env": profile_environment(profile, os.environ),
+        "output": "screen",
+    }
 
 
 def ending(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -157,5 +152,5 @@ def ending(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    steps = (check, ending, segmentation, others)
+    steps = (check, ending, segmentation, objects_3d, web)
     return LaunchDescription([*ARGUMENTS, *(OpaqueFunction(function=step) for step in steps)])
