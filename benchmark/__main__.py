@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark import breakdown, click, encode, following, lifting, preprocess, prompts
+from benchmark import breakdown, click, encode, everything, following, lifting, preprocess, prompts
 from benchmark.contest import Options, find_weights, open_contest
 from benchmark.goals import judge
 from benchmark.images import HD, SIZES_HW, photograph
@@ -30,11 +30,17 @@ MODEL_PARTS = {
     "encode": encode,
     "click": click,
     "prompts": prompts,
+    "everything": everything,
     "following": following,
     "preprocess": preprocess,
     "breakdown": breakdown,
 }
-ROS_PARTS = ("messages", "node", "idle")  # imported only if wanted: without ROS the others can be measured
+ROS_PARTS = (
+    "messages",
+    "node",
+    "idle",
+    "jitter",
+)  # imported only if wanted: others need no ROS
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -86,6 +92,10 @@ def measured(arguments: argparse.Namespace, options: Options, machine: dict[str,
             say("idle, sam_tiny")
             weights = find_weights("sam_tiny", Path(folder))
             yield Step("idle", import_module("benchmark.idle").measure("sam_tiny", weights, options))
+        if "jitter" in arguments.parts:
+            say("jitter")
+            weights = find_weights("sam_tiny", Path(folder))
+            yield Step("jitter", import_module("benchmark.jitter").measure(weights, options))
 
 
 def node_models(models: Sequence[str], device: torch.device) -> list[str]:

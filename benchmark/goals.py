@@ -154,6 +154,7 @@ def _in_precision(results: Sequence[Result], part: str, case: dict[str, str]) ->
 SET_IMAGE = "`SamPredictor.set_image` in float32"
 MOBILE_SET_IMAGE = "`set_image` of MobileSAM's own `SamPredictor`"
 PREDICT = "`SamPredictor.predict`"
+GENERATOR = "`SamAutomaticMaskGenerator`"
 LOOP = "a loop of `predict`"
 FRAME_IN_AND_OUT = "a frame in, its masks out, 1 object, candidates"
 NODE_STAGES = ("take (ms)", "read (ms)", "publish (ms)")
@@ -178,6 +179,18 @@ GOALS = (
     Goal(
         "CPU 64 mixed prompts, ViT-B, float32", LOOP, 4, "x", True, "cpu",
         ratio("prompts", model="vit_b", precision="float32", prompts="64"),
+    ),
+    Goal(
+        "CPU everything from 256 points, ViT-B, float32", GENERATOR, 4, "x", True, "cpu",
+        ratio("everything", model="vit_b", precision="float32", points="all"),
+    ),
+    Goal(
+        "CPU everything from 256 points, sam_tiny, float32", GENERATOR, 4, "x", True, "cpu",
+        ratio("everything", model="sam_tiny", precision="float32", points="all"),
+    ),
+    Goal(
+        "CPU everything from 256 points, sam_tiny", "", 1000, " ms", False, "cpu",
+        fastest_ms("everything", model="sam_tiny", points="all"),
     ),
     Goal(
         f"CPU encode MobileSAM, float32, equal to {EMBEDDING_TOLERANCE:g}", MOBILE_SET_IMAGE, 1.5, "x", True,

@@ -10,7 +10,7 @@ from typing import Any
 from benchmark.contest import Options, Weights
 from benchmark.images import HD, SIZES_HW, photograph
 from benchmark.messages import filled_image
-from benchmark.node import OUTPUTS, SETTLE_SEC, Rig, running_node
+from benchmark.node import OUTPUTS, SETTLE_SEC, Rig, running_rig
 from benchmark.results import Result
 
 ENCODES = ("always", "with_objects", "on_prompt")
@@ -35,7 +35,7 @@ def _measure(model_type: str, weights: Weights, options: Options, encode: str, s
         "encode": encode,
     }
     image = filled_image(photograph(SIZES_HW[HD]), "rgb8")
-    with running_node(parameters, image, SUBSCRIBERS[subscribers]) as rig:
+    with running_rig(parameters, image, SUBSCRIBERS[subscribers]) as rig:
         rig.wait_until_ready("image")
         rig.spin(SETTLE_SEC)
         figures = _watch(rig, WATCH_SEC[options.quick])

@@ -102,6 +102,7 @@ PANELS: dict[str, Callable[[Axes, Sequence[Result]], None]] = {
     "encode": lambda axes, results: _draw_bars(axes, results, "encode"),
     "click": lambda axes, results: _draw_bars(axes, results, "one click"),
     "prompts": _draw_prompts,
+    "everything": lambda axes, results: _draw_bars(axes, results, "everything from 16 x 16 points"),
     "following": lambda axes, results: _draw_bars(axes, results, "carrying objects on, and decoding them"),
     "preprocess": lambda axes, results: _draw_bars(axes, results, "pre-processing"),
     "messages": _draw_messages,

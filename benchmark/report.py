@@ -29,6 +29,14 @@ PARTS = {
         "together, against a loop of `SamPredictor.predict`. Beyond *prompts in the loop* its time is "
         "extrapolated.",
     ),
+    "everything": (
+        "Everything",
+        "All that is found from a grid of 16 x 16 points on an encoded image of 1280 x 720, against "
+        "`SamAutomaticMaskGenerator` with the same options, its predictor given the image beforehand: "
+        "predicted IoU from 0.8, stability score from 0.9; with random weights those that let as many masks "
+        "pass. A mask is the same where its IoU is above 0.99. *Points but those on small masks* is how the "
+        "node asks.",
+    ),
     "following": (
         "Following",
         "Objects carried to the next frame, of 1280 x 720, by tracking their points, against decoding them "
@@ -65,6 +73,11 @@ PARTS = {
         "At rest",
         "The node as a process of its own with a camera of 1280 x 720 and 30 Hz, before anybody has clicked: "
         "its processor time, and the memory that it holds, torch included.",
+    ),
+    "jitter": (
+        "Jitter",
+        "How late each message of a publisher of 500 Hz is that shares the processor with the node, by the "
+        "parameter `threads` (0 is torch's choice), and how many frames the node encodes meanwhile.",
     ),
 }
 """Title and explanation of each part, in the order to print."""

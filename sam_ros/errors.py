@@ -82,3 +82,9 @@ class EncodeCancelledError(SamRosError):
     """``should_stop`` became true while an image was being encoded."""
 
     kind = "cancelled"
+
+
+class EverythingCancelledError(SamRosError):
+    """``should_stop`` became true while everything was being segmented."""
+
+    kind = "cancelled"

@@ -14,11 +14,14 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros.core.checkpoint import load_sam
+from sam_ros.core.everything import EverythingOptions, Points
 from sam_ros.core.grid import Grid, SizeHW, padded_grid
+from sam_ros.core.objects import BoxXYXY
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
     EncodeCancelledError,
+    EverythingCancelledError,
     InvalidImageError,
     InvalidPromptError,
     ModelOutputError,
@@ -26,6 +29,7 @@ from sam_ros.errors import (
 )
 from sam_ros.fast.cuda_graph import Function, Graphed
 from sam_ros.fast.decoder import Prepared
+from sam_ros.fast.everything import Answers, everything_in_steps, good_answers
 from sam_ros.fast.folded import fastest_decoder
 from sam_ros.fast.image_encoder import encoder_layers
 from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
@@ -33,7 +37,7 @@ from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
 from sam_ros.fast.transfer import to_device, to_host
 from sam_ros.fast.upscaling import Answer
 from sam_ros.masks import Masks
-from sam_ros.prompt import Prompt
+from sam_ros.prompt import FOREGROUND, Prompt
 
 # Prompts per pass through the decoder. A GPU is faster the more there are; each takes 60 MB at 1024 px.
 # On a CPU the tokens of all prompts share a pass, but images are computed one prompt after another: more of
@@ -149,6 +153,7 @@ class Predictor:
         """S: images are resized to this longest side and padded to a square of it."""
         self._prompt_encoder = sam.prompt_encoder
         self._prompt_size = int(sam.prompt_encoder.input_image_size[0])
+        self._mask_threshold = float(sam.mask_threshold)
         on_gpu = sam.device.type == "cuda"
         # A click does not wait for the image that is being encoded.
         self._encode_stream = _stream(sam.device, priority=0)
@@ -273,6 +278,88 @@ class Predictor:
                 finished = self._finish(answer, [flags[i] for i in indexes], embedding.grid)
                 answers.update(zip(indexes, finished, strict=True))
         return [answers[i] for i in range(len(prompts))]
+
+    def everything(
+        self,
+        embedding: Embedding,
+        *,
+        points_per_side: int = 32,
+        points_per_batch: int = 64,
+        pred_iou_thresh: float = 0.88,
+        stability_score_thresh: float = 0.95,
+        stability_score_offset: float = 1.0,
+        box_nms_thresh: float = 0.7,
+        min_mask_region_area: int = 0,
+        min_area: int = 0,
+        region: BoxXYXY | None = None,
+        skip_covered: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> list[Masks]:
+        """Find everything on one image without a prompt, as ``SamAutomaticMaskGenerator`` does.
+
+        Args:
+            embedding: what ``encode`` returned.
+            points_per_side, points_per_batch, pred_iou_thresh, stability_score_thresh: see
+                ``EverythingOptions``.
+            stability_score_offset, box_nms_thresh, min_mask_region_area: too.
+            min_area, region, skip_covered: too; these are not of the generator.
+            should_stop: asked after every batch.
+
+        Returns:
+            One mask each, in the order of the generator's answer: best first by predicted IoU, but for what
+            ``min_mask_region_area`` changed, which comes last.
+
+        Raises:
+            InvalidPromptError: an option that means nothing, or a region outside of the image.
+            EverythingCancelledError: ``should_stop`` returned true.
+            ModelOutputError, DeviceMemoryError, DeviceError: as from ``decode``.
+        """
+        options = EverythingOptions(
+            points_per_side,
+            points_per_batch,
+            pred_iou_thresh,
+            stability_score_thresh,
+            stability_score_offset,
+            box_nms_thresh,
+            min_mask_region_area,
+            min_area,
+            region,
+            skip_covered,
+        )
+        for answer in self.everything_in_steps(embedding, options):
+            if answer is not None:
+                return answer
+            if should_stop():
+                break
+        raise EverythingCancelledError("segmenting everything was cancelled")
+
+    def everything_in_steps(
+        self, embedding: Embedding, options: EverythingOptions
+    ) -> Iterator[list[Masks] | None]:
+        """``everything`` by the step, a batch of points at most: None after every one but the last.
+
+        Raises:
+            As ``everything``, but that it cannot be cancelled: who has no use for the answer asks no more.
+        """
+
+        def ask(points: Points, least_iou: float) -> Answers:
+            most = DECODE_BATCH[self.device.type]
+            return self._within_memory(most, lambda most: self._ask(embedding, points, least_iou, most))
+
+        return everything_in_steps(ask, embedding.grid, self._mask_threshold, options)
+
+    def _ask(self, embedding: Embedding, points: Points, least_iou: float, most: int) -> Answers:
+        """The good masks of points (N, 2), decoded at most so many at a time; see ``Ask``."""
+        clicks = [Prompt(point[None], np.array([FOREGROUND])) for point in points]
+        with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
+            answers = [
+                good_answers(self._decode_batch(embedding, clicks[first : first + most]), least_iou)
+                for first in range(0, len(clicks), most)
+            ]
+        joined = Answers(*map(np.concatenate, zip(*answers, strict=True)))
+        if not np.isfinite(joined.low_res_logits).all():
+            raise ModelOutputError(f"{self.model_type} answered a point with values that are not finite")
+        return joined
 
     def _within_memory(self, most: int, compute: Callable[[int], _Result]) -> _Result:
         """``compute(most)``; where that is too much for the device's memory, once more with half as many."""

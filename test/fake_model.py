@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.frames import EmbeddedFrame, Frame
 from sam_ros.core.grid import Grid, padded_grid
 from sam_ros.errors import EncodeCancelledError
@@ -19,6 +20,7 @@ from sam_ros.prompt import Prompt
 SIZE_HW = (6, 8)
 IMAGE_SIZE = 16
 DEADLINE_SEC = 20.0
+NUM_STEPS = 4  # of everything, before the last one
 
 
 def fake_embedding(number: int = 0, size_hw: tuple[int, int] = SIZE_HW) -> Any:
@@ -47,6 +49,9 @@ class FakeModel:
         self.decode_gate.set()
         self.decoding = threading.Event()
         self.failures: list[Exception] = []
+        self.surveyed: list[tuple[int, EverythingOptions]] = []
+        self.steps_allowed = threading.Semaphore(0)  # of everything; released by tests
+        self.steps_begun = self.steps_taken = 0
         self.next_logits: list[npt.NDArray[np.float32]] = []
         self.scores = np.array([0.9, 0.8, 0.7], np.float32)
         self.stability_scores = np.array([0.4, 0.3, 0.2], np.float32)
@@ -86,6 +91,23 @@ class FakeModel:
             self._masks(prompt, embedding.grid.original_hw, 3 if three else 1, only_best)
             for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
         ]
+
+    def everything_in_steps(self, embedding: Any, options: EverythingOptions) -> Iterator[list[Masks] | None]:
+        """Four steps, then pixels at x of 2 and 5, the second one less certain."""
+        self.surveyed.append((embedding.number, options))
+        for _ in range(NUM_STEPS):
+            self._step()
+            yield None
+        clicks = [Prompt(np.array([[x, 1.0]]), np.array([1])) for x in (2, 5)]
+        found = [self._masks(click, embedding.grid.original_hw, 3, only_best=False) for click in clicks]
+        yield [found[0].only(0), found[1].only(1)]
+
+    def _step(self) -> None:
+        self.steps_begun += 1
+        assert self.steps_allowed.acquire(timeout=DEADLINE_SEC)
+        if self.failures:
+            raise self.failures.pop()
+        self.steps_taken += 1
 
     def features(self, embedding: Any) -> npt.NDArray[np.float32]:  # noqa: ARG002 as of every image
         features = np.zeros((2, 4, 4), np.float32)

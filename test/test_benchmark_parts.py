@@ -16,7 +16,18 @@ from random_models import random_sam as small_random_sam
 from torch.utils.flop_counter import FlopCounterMode
 from upstream_mobile_sam import needs_mobile_sam
 
-from benchmark import breakdown, click, encode, following, lifting, messages, preprocess, prompts, quality
+from benchmark import (
+    breakdown,
+    click,
+    encode,
+    everything,
+    following,
+    lifting,
+    messages,
+    preprocess,
+    prompts,
+    quality,
+)
 from benchmark.contest import Contest, Options, Weights, find_weights, open_contest, random_sam
 from benchmark.floor import click_multiply_adds, encoder_multiply_adds, floor_sec
 from benchmark.images import HD, photograph
@@ -81,6 +92,20 @@ def test_prompts_beyond_the_loop_are_extrapolated(contest: Contest, monkeypatch:
     assert [one.case["prompts"], many.case["prompts"]] == ["1", "16"]
     assert [one.figures["prompts in the loop"], many.figures["prompts in the loop"]] == [1, 8]
     assert max(one.figures["logits differ by"], many.figures["logits differ by"]) < 1e-3
+
+
+def test_everything(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(everything, "POINTS_PER_SIDE", 4)
+    monkeypatch.setattr(everything, "MIN_PREDICTED_IOU", 0.0)
+    monkeypatch.setattr(everything, "MIN_STABILITY_SCORE", 0.0)
+    every, fewer = of_float32(everything.measure(contest, MACHINE))
+    assert every.ratio is not None and fewer.ratio is not None
+    assert every.figures["masks"] == every.figures["by the other"] == every.figures["of these the same"] > 0
+    untrained = replace(contest, weights=replace(contest.weights, trained=False))
+    chosen = everything.thresholds(untrained, untrained.embeddings)
+    answers = untrained.ours["float32"].decode(untrained.embeddings["float32"], grid_clicks((72, 128)))
+    passing = [a.predicted_iou > chosen["pred_iou_thresh"] for a in answers]
+    assert 0.4 < np.mean(passing) < 0.7
 
 
 def test_preprocess(contest: Contest) -> None:

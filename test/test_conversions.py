@@ -13,12 +13,14 @@ from messages import header, image_msg
 from sensor_msgs.msg import Image, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.grid import logits_from_mask, padded_grid
 from sam_ros.core.objects import Point, ProgramPrompts, SegmentedObject, Target
 from sam_ros.errors import InvalidPromptError
 from sam_ros.masks import MASK_PROMPT_LOGIT, Masks
 from sam_ros.node.conversions import (
     box_from_roi,
+    everything_from_roi,
     mask_prompt_from_msg,
     point_from_msg,
     program_prompts_from_msg,
@@ -145,6 +147,20 @@ def test_regions_that_are_no_box_are_refused(msg: RegionOfInterest, kind: str) -
     with pytest.raises(InvalidPromptError) as caught:
         box_from_roi(msg, TARGET, SAME)
     assert caught.value.kind == kind
+
+
+def test_a_region_of_no_size_is_the_whole_image() -> None:
+    assert everything_from_roi(roi(0, 0, 0, 0), TARGET, SAME) == EverythingIn(None)
+    assert everything_from_roi(roi(7, 9, 0, 0), TARGET, SAME) == EverythingIn(None)
+    assert everything_from_roi(roi(1, 2, 3, 4), TARGET, (24, 32)) == EverythingIn((2, 4, 8, 12))
+    for wrong, kind in (
+        (roi(0, 0, 5, 0), "empty box"),
+        (RegionOfInterest(do_rectify=True), "do_rectify"),
+        (roi(64, 0, 5, 5), "box outside"),
+    ):
+        with pytest.raises(InvalidPromptError) as caught:
+            everything_from_roi(wrong, TARGET, SAME)
+        assert caught.value.kind == kind
 
 
 def test_boxes_given_on_another_size_are_rescaled_by_their_edges() -> None:

@@ -22,8 +22,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from sam_ros import predictor as predictor_module
 from sam_ros.core.grid import padded_grid
 from sam_ros.core.model import build_sam
-from sam_ros.fast import postprocess, preprocess
+from sam_ros.fast import everything, postprocess, preprocess
 from sam_ros.fast.efficientnet import FastStage
+from sam_ros.fast.upscaling import Answer
 from sam_ros.predictor import Embedding, Predictor
 from sam_ros.prompt import Prompt
 
@@ -59,6 +60,8 @@ def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(predictor_module, "to_device", fake_to_device)
     monkeypatch.setattr(predictor_module, "to_host", fake_to_host)
     monkeypatch.setattr(postprocess, "to_host", fake_to_host)
+    monkeypatch.setattr(everything, "to_host", fake_to_host)
+    monkeypatch.setattr(everything, "to_device", fake_to_device)
     monkeypatch.setattr(preprocess, "to_device", fake_to_device)
     preprocess._taps_on.cache_clear()
     with FakeTensorMode():
@@ -97,6 +100,20 @@ def test_prompts_are_decoded_on_the_device(fake: Predictor, count: int) -> None:
         embedding(fake), kinds * count, multimask_output=[True, False, False, True, False] * count
     )
     assert [answer.masks.shape for answer in answers] == [(n, *HW) for n in (3, 1, 1, 3, 1)] * count
+
+
+def test_everything_is_decoded_on_the_device(fake: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    low_res_logits = Answer.low_res_logits
+
+    def counted(answer: Answer, row: int, masks: Tensor) -> Tensor:
+        asked.append(len(masks))
+        return low_res_logits(answer, row, masks)
+
+    monkeypatch.setattr(Answer, "low_res_logits", counted)
+    # On the host all values are 0: every predicted IoU will do, and no mask has a pixel.
+    assert fake.everything(embedding(fake), points_per_side=3, pred_iou_thresh=0.0) == []
+    assert asked == [3] * 9
 
 
 def test_waiting_for_the_device_would_show(fake: Predictor) -> None:

@@ -20,6 +20,7 @@ from std_msgs.msg import String, UInt8
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.grid import padded_grid
 from sam_ros.core.objects import Box, MaskPrompt, Point, ProgramPrompt, ProgramPrompts, Target
 from sam_ros.errors import InvalidImageError
@@ -70,7 +71,9 @@ MESSAGES = {
     "~/point_foreground": clicked(),
     "~/prompts": detected(),
     "~/prompt": detected().detections[0],
+    "~/everything": RegionOfInterest(x_offset=1, y_offset=2, width=3, height=4),
 }
+SERVICES = ["~/clear", "~/undo", "~/segment_everything", "~/keep_everything"]
 MESSAGES["~/prompt"].header = header()
 
 
@@ -84,18 +87,19 @@ def test_the_topics_are_those_of_the_design() -> None:
         "~/mask_prompt": Image,
         "~/prompts": Detection2DArray,
         "~/prompt": Detection2D,
+        "~/everything": RegionOfInterest,
     }
     assert {topic: row.message_type for topic, row in EDITS.items()} == {
         "~/choose": UInt8,
         "~/select": String,
         "~/remove": String,
     }
-    assert [row.name for row in TRIGGER_INPUTS] == ["~/clear", "~/undo"]
+    assert [row.name for row in TRIGGER_INPUTS] == SERVICES
 
 
 def test_only_a_programs_sets_are_best_effort_and_only_what_a_person_sends_can_be_undone() -> None:
     for topic, row in ROWS.items():
-        is_set, of_program = topic == "~/prompts", topic in ("~/prompts", "~/prompt")
+        is_set, of_program = topic == "~/prompts", topic in ("~/prompts", "~/prompt", "~/everything")
         expected = ReliabilityPolicy.BEST_EFFORT if is_set else ReliabilityPolicy.RELIABLE
         assert (row.qos.reliability, row.qos.depth) == (expected, 10), topic
         request = row.request("/sam/x", MESSAGES[topic], SAME)
@@ -127,7 +131,7 @@ def test_an_image_message_that_is_cut_is_no_image(transport: str) -> None:
 def test_a_request_is_for_the_frame_of_the_messages_header(topic: str) -> None:
     request = ROWS[topic].request("/robot/sam/x", MESSAGES[topic], SAME)
     assert request.topic == "/robot/sam/x"
-    has_header = topic not in ("~/click", "~/box")
+    has_header = topic not in ("~/click", "~/box", "~/everything")
     assert (request.stamp_ns, request.frame_id) == ((STAMP_NS, "camera") if has_header else (0, ""))
 
 
@@ -138,6 +142,7 @@ def test_a_request_is_for_the_frame_of_the_messages_header(topic: str) -> None:
         ("~/point_background", Point(10, 20, 0)),
         ("~/click", Point(10, 20, 1)),
         ("~/box", Box((1, 2, 4, 6))),
+        ("~/everything", EverythingIn((1, 2, 4, 6))),
     ],
 )
 def test_a_click_or_box_is_converted_on_its_frame(topic: str, update: object) -> None:
@@ -238,7 +243,7 @@ def test_every_topic_and_service_is_open_until_closed(ros: RosSession, node: Lif
     for row in TRIGGER_INPUTS:
         response = called(ros, row.name.replace("~", "/sam"))
         assert (response.success, response.message) == (False, f"{row.name} was called")
-    assert served == ["~/clear", "~/undo"]
+    assert served == SERVICES
     topics.close()
     ros.wait_until(
         lambda: not any(p.get_subscription_count() for p in publishers.values()), "the topics to go"

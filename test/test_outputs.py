@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sam_ros.masks import Masks
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.outputs import (
     CANDIDATE_OUTPUTS,
+    EVERYTHING_OUTPUTS,
     FRAME_OUTPUTS,
     Answer,
     Output,
@@ -69,7 +70,11 @@ def answer(*found: Masks, candidates: Masks | None = None) -> Answer:
 
 def made(topic: str, of: Answer) -> Any:
     """The message of a row, whose header is checked."""
-    msg = ROWS[topic].new_converter()(of)
+    return converted(ROWS[topic], of)
+
+
+def converted(row: Output, of: Answer) -> Any:
+    msg = row.new_converter()(of)
     assert (stamp_to_ns(msg.header), msg.header.frame_id) == (STAMP_NS, "camera")
     return msg
 
@@ -88,6 +93,42 @@ def test_the_topics_are_those_of_the_design() -> None:
             DurabilityPolicy.VOLATILE,
             2,
         )
+
+
+def test_everything_is_kept_for_late_subscribers() -> None:
+    assert {row.topic: row.message_type for row in EVERYTHING_OUTPUTS} == {
+        "~/everything/labels": Image,
+        "~/everything/segments": Detection2DArray,
+        "~/everything/overlay": Image,
+    }
+    for row in EVERYTHING_OUTPUTS:
+        assert (row.qos.reliability, row.qos.durability, row.qos.depth) == (
+            ReliabilityPolicy.RELIABLE,
+            DurabilityPolicy.TRANSIENT_LOCAL,
+            1,
+        )
+        assert row.for_late_subscribers == (row.topic != "~/everything/overlay")
+
+
+@pytest.mark.parametrize("boxes", [(LEFT, MIDDLE), (MIDDLE, LEFT)])
+def test_of_everything_the_smaller_lies_on_the_larger_whatever_the_scores(
+    boxes: Sequence[tuple[int, int, int, int]],
+) -> None:
+    found = answer(*(masks(box, scores=(score,)) for box, score in zip(boxes, (0.9, 0.5), strict=True)))
+    labels = converted(EVERYTHING_OUTPUTS[0], found)
+    left, middle = 1 + boxes.index(LEFT), 1 + boxes.index(MIDDLE)
+    expected = np.zeros((H, W), np.uint16)
+    expected[:, :4] = left
+    expected[2:4, 2:6] = middle
+    assert labels.encoding == "16UC1"
+    np.testing.assert_array_equal(pixels_of(labels), expected)
+    segments = converted(EVERYTHING_OUTPUTS[1], found)
+    results = [[(r.hypothesis.class_id, r.hypothesis.score) for r in d.results] for d in segments.detections]
+    areas = {LEFT: 4 * H, MIDDLE: 8}
+    assert results == [
+        [("cup", pytest.approx(0.9)), ("area", areas[boxes[0]])],
+        [("cup", 0.5), ("area", areas[boxes[1]])],
+    ]
 
 
 def test_the_mask_is_the_union_of_the_best_masks() -> None:

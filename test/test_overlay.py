@@ -17,6 +17,7 @@ from sam_ros.core.overlay import (
     PALETTE_RGB,
     WHITE,
     colour_of,
+    draw_everything,
     draw_overlay,
 )
 from sam_ros.masks import BoolMask, Masks
@@ -179,3 +180,15 @@ def test_a_thin_box_does_not_vanish() -> None:
     one = segmented(box_xyxy=(10.2, 10.2, 10.3, 10.4))
     drawn = draw_overlay(grey(), [(one, answer(np.zeros(SIZE_HW, bool)))], 1)
     assert (drawn != 100).any()
+
+
+def test_of_everything_the_smaller_lies_on_the_larger_and_covers_its_colour() -> None:
+    small, large = rectangle(40, 40, 80, 80), rectangle(20, 20, 200, 200)
+    image = grey()
+    for masks in ([small, large], [large, small]):
+        drawn = draw_everything(image, masks)
+        of_small, of_large = masks.index(small) if masks[0] is small else 1, 1 if masks[0] is small else 0
+        np.testing.assert_allclose(drawn[60, 60], blended(of_small), atol=1)
+        np.testing.assert_allclose(drawn[120, 120], blended(of_large), atol=1)
+        np.testing.assert_array_equal(drawn[230, 300], image[230, 300])
+    np.testing.assert_array_equal(image, grey())

@@ -208,7 +208,7 @@ def test_the_node_rests_without_objects_and_answers_every_frame_all_the_same(
         def shown(frame: int) -> OutputSet:
             if transport == "raw":
                 return rig.next_set(scene(frame))
-            return rig.next_set(scene(frame), lambda image, stamp: compressed_msg(image, ".png", stamp))
+            return rig.next_set(scene(frame), made=lambda image, stamp: compressed_msg(image, ".png", stamp))
 
         for frame in (0, 1):
             resting = shown(frame)

@@ -32,6 +32,10 @@ class Model:
         num_parameters: how many numbers it has learnt.
         architecture: what to build; None where the file of weights tells it itself.
         checkpoint: the file to download; None where the weights are part of this package.
+        confidence: what it predicts of the IoU of a mask from one point, as a share of what SAM's own weights
+            predict of one as good, about. They promise more than they keep; others are more modest.
+        stability_offset: of the logits, for the stability score, at which its good masks are about as stable
+            as those of SAM's own weights at 1: the flatter its logits, the less.
     """
 
     model_type: str
@@ -41,6 +45,8 @@ class Model:
     num_parameters: int
     architecture: Architecture | None = None
     checkpoint: OfficialCheckpoint | None = None
+    confidence: float = 1.0
+    stability_offset: float = 1.0
 
     @property
     def download_size(self) -> str:
@@ -67,7 +73,15 @@ def _published(file_name: str, sha256: str, size_bytes: int | None = None) -> Of
 
 
 _ROWS = (
-    Model("sam_tiny", "this project's own, part of the package", "Apache-2.0", 512, 4_277_104),
+    Model(
+        "sam_tiny",
+        "this project's own, part of the package",
+        "Apache-2.0",
+        512,
+        4_277_104,
+        confidence=0.625,
+        stability_offset=0.1,
+    ),
     Model(
         "vit_b",
         "SAM, the smallest",

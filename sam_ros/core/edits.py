@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sam_ros.core.objects import (
@@ -18,6 +19,7 @@ from sam_ros.core.objects import (
     Target,
 )
 from sam_ros.errors import InvalidPromptError, shortened
+from sam_ros.masks import Masks, tight_box_xyxy
 from sam_ros.prompt import BACKGROUND
 
 CLICK_MODES = ("replace", "add", "join")
@@ -74,6 +76,32 @@ def _check_num_points(count: int) -> None:
             f"an object can have at most {MOST_POINTS} points, this would be {count}; begin another object",
             kind="too many points",
         )
+
+
+def keep_masks(
+    table: ObjectTable, found: Sequence[Masks], target: Target, *, max_objects: int, as_shown: bool
+) -> ObjectTable:
+    """Begin an object for each mask that was found on a frame, the first ones where there are too many.
+
+    Args:
+        table: the objects before.
+        found: one mask each.
+        target: the frame.
+        max_objects: at most so many objects live.
+        as_shown: on that frame the objects are to be shown by exactly these masks; else by what the model
+            answers to the mask and the box around it, as where objects are followed.
+    """
+    for masks in found[: max(0, max_objects - len(table.objects))]:
+        table, created = _create(table, "", "", target, max_objects)
+        logits = masks.low_res_logits[0]
+        kept = replace(
+            created,
+            box_xyxy=tight_box_xyxy(masks.masks[0]),
+            prior_logits=logits,
+            chosen=masks if as_shown else None,
+        )
+        table = table.with_objects([kept.decoded(logits, target.sequence)])
+    return table
 
 
 def update_one_program_object(

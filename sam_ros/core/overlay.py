@@ -55,6 +55,22 @@ def draw_overlay(
     return drawn
 
 
+def draw_everything(image_rgb: ImageRgb, masks: Sequence[BoolMask]) -> ImageRgb:
+    """A copy of an (H, W, 3) RGB image with many masks, smaller ones on larger ones.
+
+    Without words: they would hide what they name. Neighbours in the list have different colours.
+
+    Args:
+        image_rgb: the image that the masks were computed on; not changed.
+        masks: (H, W) each.
+    """
+    drawn = image_rgb.copy()
+    for index in sorted(range(len(masks)), key=lambda i: -np.count_nonzero(masks[i])):
+        drawn[masks[index]] = image_rgb[masks[index]]  # what lies below does not show through
+        _draw_mask(drawn, masks[index], PALETTE_RGB[index % len(PALETTE_RGB)])
+    return drawn
+
+
 def colour_of(segmented: SegmentedObject) -> ColourRgb:
     """An object's colour: the same on every frame."""
     return PALETTE_RGB[segmented.created % len(PALETTE_RGB)]

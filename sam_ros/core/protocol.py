@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.grid import Grid
 from sam_ros.masks import Masks
 from sam_ros.prompt import Prompt
@@ -53,6 +54,12 @@ class PromptableModel(Protocol):
         best_only: Sequence[bool],
     ) -> list[Masks]:
         """Answer prompts, in their order, on an image that this model embedded. See ``Predictor.decode``."""
+
+    def everything_in_steps(self, embedding: Any, options: EverythingOptions) -> Iterator[list[Masks] | None]:
+        """Find everything on an image that this model embedded: None after every step but the last.
+
+        See ``Predictor.everything_in_steps``.
+        """
 
     def features(self, embedding: Any) -> npt.NDArray[np.float32]:
         """(C, h, w): what the model sees where in an image that it embedded; not to be written to."""

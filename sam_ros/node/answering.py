@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.frames import EmbeddedFrame, Frame, UnencodedFrame
-from sam_ros.core.objects import ObjectTable, by_kind
+from sam_ros.core.objects import ObjectTable, Update, by_kind
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
 from sam_ros.errors import DeviceError, SamRosError
 from sam_ros.node.listener import Listener
 from sam_ros.node.settings import Settings
 from sam_ros.node.state import EngineState
 from sam_ros.node.statistics import Statistics
+from sam_ros.node.surveying import Surveying
 from sam_ros.node.tally import Tally
 from sam_ros.node.waiting import WaitingPrompt
 
@@ -26,14 +28,20 @@ class Answering:
     Args:
         state: what it takes prompts, frames and objects from, and where objects are kept.
         segmenter: computes the answers.
+        surveying: segments everything; a step of it is taken where nothing else is to be answered.
         listener: is told the answers and what happens.
         statistics: count what happens.
     """
 
     def __init__(
-        self, state: EngineState, segmenter: Segmenter, listener: Listener, statistics: Statistics
+        self,
+        state: EngineState,
+        segmenter: Segmenter,
+        surveying: Surveying,
+        listener: Listener,
+        statistics: Statistics,
     ) -> None:
-        self._state, self._segmenter = state, segmenter
+        self._state, self._segmenter, self._surveying = state, segmenter, surveying
         self._listener, self._statistics = listener, statistics
         self._tally = Tally(statistics, listener)
 
@@ -71,8 +79,10 @@ class Answering:
         if prompt is not None and (first is None or prompt.turn < first[0].turn):
             state.waiting.begin(prompt)
             return partial(self._answer, prompt)
-        if first is None:
-            return None
+        if prompt is None:  # else that would wait for a step too
+            step = self._surveying.next_step(is_frame_due=first is not None)
+            if first is None or step is not None:
+                return step
         if first is state.to_follow:
             return partial(self._follow, state.to_follow.popleft().frame)
         return partial(self._repeat, state.to_repeat.popleft().frame)
@@ -80,7 +90,12 @@ class Answering:
     def _answer(self, prompt: WaitingPrompt) -> None:
         """Answer a prompt on its frame, or refuse it."""
         try:
-            result, is_following = self._apply(prompt)
+            frame = prompt.frame()
+            asked = prompt.request.convert(self._segmenter.target(frame))
+            if isinstance(asked, EverythingIn):
+                self._surveying.begin(prompt, frame, asked)
+                return
+            result, is_following = self._apply(prompt, frame, asked)
         except Exception as error:  # noqa: BLE001 whatever it is, the prompt has no answer
             self._refuse_failed(prompt, error)
             return
@@ -99,16 +114,18 @@ class Answering:
         if is_following and result.outputs.candidates is not None:
             self._listener.on_candidates(result.outputs)
 
-    def _apply(self, prompt: WaitingPrompt) -> tuple[Segmented | None, bool]:
+    def _apply(
+        self, prompt: WaitingPrompt, frame: EmbeddedFrame, update: Update
+    ) -> tuple[Segmented | None, bool]:
         """The outcome of a prompt, None if it was taken back; and whether objects are followed."""
-        frame, convert, is_following = prompt.frame(), prompt.request.convert, False
+        is_following = False
 
         def compute(table: ObjectTable, settings: Settings) -> Segmented:
             nonlocal is_following
             is_following = settings.is_following
             return self._segmenter.prompted(
                 table,
-                convert(self._segmenter.target(frame)),
+                update,
                 frame,
                 settings,
                 follows=is_following,
@@ -160,16 +177,15 @@ class Answering:
             prompt: that is being answered, if it is one.
 
         Returns:
-            What was computed at last; None if the frame was forgotten or the prompt taken back.
+            What was computed at last; None if the frame was forgotten, the prompt taken back, or the engine
+            stopped.
         """
         while True:
             with self._state.changed:
                 before, settings = self._state.objects.table, self._state.settings
             result = compute(before, settings)
             with self._state.changed:
-                if self._state.frames.is_forgotten(frame.frame) or (
-                    prompt is not None and prompt.is_withdrawn
-                ):
+                if self._is_void(frame, prompt):
                     return None
                 undoable = result.change if prompt is not None and prompt.request.undoable else None
                 if self._state.objects.replace(before, result.table, undoable):
@@ -177,6 +193,14 @@ class Answering:
                         self._state.answered_on = frame
                     self._state.waiting.end()  # from here on undo takes a prompt back from the history
                     return result
+
+    def _is_void(self, frame: EmbeddedFrame, prompt: WaitingPrompt | None) -> bool:
+        """Whether an answer counts no more. The lock is held.
+
+        Stopping does not wait for ever, and another engine may be at work by then.
+        """
+        is_withdrawn = prompt is not None and prompt.is_withdrawn
+        return self._state.stopping or is_withdrawn or self._state.frames.is_forgotten(frame.frame)
 
     def _refuse_failed(self, prompt: WaitingPrompt, error: Exception) -> None:
         """Refuse a prompt that could not be answered, unless it was taken back; report what is no refusal."""

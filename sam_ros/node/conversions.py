@@ -16,6 +16,7 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.grid import logits_from_mask
 from sam_ros.core.objects import (
     Box,
@@ -36,6 +37,7 @@ from sam_ros.node.images import GREY_ENCODINGS, grey_from_msg
 from sam_ros.prompt import BACKGROUND, FOREGROUND
 
 BACKGROUND_CLASS = "background"  # a point of this class in ~/prompts is a background point
+AREA_CLASS = "area"  # of the result in ~/everything/segments that has the area instead of a score
 POINT_SLACK_PX = 1.0  # rqt_image_view rounds a click at the edge to one pixel outside
 
 
@@ -75,6 +77,17 @@ def box_from_roi(msg: RegionOfInterest, target: Target, prompt_hw: tuple[int, in
         )
     x, y = msg.x_offset, msg.y_offset
     return Box(_clipped_box((x, y, x + msg.width, y + msg.height), target, prompt_hw))
+
+
+def everything_from_roi(msg: RegionOfInterest, target: Target, prompt_hw: tuple[int, int]) -> EverythingIn:
+    """A region as ``box_from_roi`` reads it; one of no size is the whole image.
+
+    Raises:
+        InvalidPromptError: a width or a height alone is 0, it is outside the image, or do_rectify is set.
+    """
+    if msg.width == msg.height == 0 and not msg.do_rectify:
+        return EverythingIn(None)
+    return EverythingIn(box_from_roi(msg, target, prompt_hw).box_xyxy)
 
 
 def mask_prompt_from_msg(msg: Image, target: Target, prompt_hw: tuple[int, int]) -> MaskPrompt:
@@ -268,6 +281,17 @@ def segments_to_msg(objects: Sequence[tuple[SegmentedObject, Masks]], header: He
     """Every object's id, tight box and scores, in the given order."""
     detections = [_detection(segmented, masks, header) for segmented, masks in objects]
     return Detection2DArray(header=copied(header), detections=detections)
+
+
+def everything_to_msg(objects: Sequence[tuple[SegmentedObject, Masks]], header: Header) -> Detection2DArray:
+    """As ``segments_to_msg``; a second result of class ``area`` has the pixels of the mask for a score."""
+    msg = segments_to_msg(objects, header)
+    for detection, (_, masks) in zip(msg.detections, objects, strict=True):
+        area = ObjectHypothesisWithPose()
+        area.hypothesis.class_id = AREA_CLASS
+        area.hypothesis.score = float(np.count_nonzero(masks.masks[0]))
+        detection.results = [*detection.results, area]
+    return msg
 
 
 def _detection(segmented: SegmentedObject, masks: Masks, header: Header) -> Detection2D:

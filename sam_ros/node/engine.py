@@ -21,6 +21,7 @@ from sam_ros.node.listener import Listener
 from sam_ros.node.settings import Settings
 from sam_ros.node.state import EngineState
 from sam_ros.node.statistics import Statistics
+from sam_ros.node.surveying import Surveying, keep_everything
 from sam_ros.node.tally import Tally
 from sam_ros.node.waiting import PromptRequest, WaitingPrompts
 
@@ -60,7 +61,8 @@ class Engine:
         self._segmenter = Segmenter(model, statistics.event)
         self._state = EngineState(settings, waiting or WaitingPrompts())
         encoding = Encoding(self._state, model, read_image, read_size, self._segmenter, listener, statistics)
-        answering = Answering(self._state, self._segmenter, listener, statistics)
+        surveying = Surveying(self._state, model, listener, statistics)
+        answering = Answering(self._state, self._segmenter, surveying, listener, statistics)
         self._threads = [
             threading.Thread(target=encoding.run, name="encode", daemon=True),
             threading.Thread(target=answering.run, name="decode", daemon=True),
@@ -143,7 +145,7 @@ class Engine:
             self._tally.refused(dropped, "queue full", reason)
 
     def clear(self) -> None:
-        """Forget all objects, and the prompts that still wait.
+        """Forget all objects, and the prompts that still wait; give up segmenting everything.
 
         Publishes an empty set if there is a frame, unless the next one is answered anyway.
         """
@@ -195,6 +197,11 @@ class Engine:
             after = before.without(before.with_id(id))
             self._state.objects.replace(before, after, difference(before, after))
             self._state.repeat_answers()
+
+    def keep_everything(self) -> tuple[bool, str]:
+        """Make objects of all that was found last; whether it was done, and what to tell the caller."""
+        with self._state.changed:
+            return keep_everything(self._state)
 
     @contextmanager
     def _refusing_edit(self, topic: str, id: str) -> Iterator[None]:

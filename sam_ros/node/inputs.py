@@ -22,10 +22,12 @@ from std_msgs.msg import Header, String, UInt8
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.objects import Joining, Point, Target, Update
 from sam_ros.errors import InvalidImageError, SamRosError
 from sam_ros.node.conversions import (
     box_from_roi,
+    everything_from_roi,
     mask_prompt_from_msg,
     point_from_msg,
     program_prompts_from_msg,
@@ -58,14 +60,15 @@ class PromptInput:
         qos: of the subscription; can be overridden by parameters.
         convert: what a message asks for on a frame, given the (H, W) of the image that its coordinates refer
             to; (0, 0) is the frame's own. Raises InvalidPromptError.
-        is_of_program: whether a message is a program's, which ``~/undo`` does not take back.
+        is_of_program: whether a message is a program's, which ``~/undo`` does not take back; so is what
+            changes no object.
         is_complete_set: whether each message lists all objects of a program.
     """
 
     topic: str
     message_type: Any
     qos: QoSProfile
-    convert: Callable[[Any, Target, tuple[int, int]], Update]
+    convert: Callable[[Any, Target, tuple[int, int]], Update | EverythingIn]
     is_of_program: Callable[[Any], bool] = lambda _msg: False
     is_complete_set: bool = False
 
@@ -114,6 +117,9 @@ PROMPT_INPUTS = (
         is_complete_set=True,
     ),
     PromptInput("~/prompt", Detection2D, CLICK_QOS, prompt_from_msg, is_of_program=lambda msg: bool(msg.id)),
+    PromptInput(
+        "~/everything", RegionOfInterest, CLICK_QOS, everything_from_roi, is_of_program=lambda _msg: True
+    ),
 )
 
 
@@ -145,25 +151,40 @@ class TriggerInput:
 
     Attributes:
         name: of the service, relative to the node.
-        call: does it; returns whether it was done, and what to tell the caller.
+        call: does it; returns whether it was done, and what to tell the caller. It is given the full name of
+            the service, for messages to the user.
     """
 
     name: str
-    call: Callable[[Engine], tuple[bool, str]]
+    call: Callable[[Engine, str], tuple[bool, str]]
 
 
-def _clear(engine: Engine) -> tuple[bool, str]:
+def _clear(engine: Engine, _name: str) -> tuple[bool, str]:
     engine.clear()
     return True, "all objects are forgotten"
 
 
-def _undo(engine: Engine) -> tuple[bool, str]:
+def _undo(engine: Engine, _name: str) -> tuple[bool, str]:
     if engine.undo():
         return True, "the last prompt is undone"
     return False, "there is nothing to undo"
 
 
-TRIGGER_INPUTS = (TriggerInput("~/clear", _clear), TriggerInput("~/undo", _undo))
+def _segment_everything(engine: Engine, name: str) -> tuple[bool, str]:
+    engine.submit(PromptRequest(name, 0, "", lambda _target: EverythingIn(None), undoable=False))
+    return True, "the answer comes on ~/everything/segments and ~/everything/labels"
+
+
+def _keep_everything(engine: Engine, _name: str) -> tuple[bool, str]:
+    return engine.keep_everything()
+
+
+TRIGGER_INPUTS = (
+    TriggerInput("~/clear", _clear),
+    TriggerInput("~/undo", _undo),
+    TriggerInput("~/segment_everything", _segment_everything),
+    TriggerInput("~/keep_everything", _keep_everything),
+)
 
 
 @dataclass(frozen=True)

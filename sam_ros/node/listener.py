@@ -27,6 +27,9 @@ class Listener(Protocol):
     def on_candidates(self, outputs: Outputs) -> None:
         """A prompt has candidates, but its object appears only in a set to come: publish just these."""
 
+    def on_everything(self, topic: str, outputs: Outputs) -> None:
+        """Everything on a frame was segmented, asked for by this topic or service."""
+
     def on_refusal(self, refusal: Refusal) -> None:
         """A prompt was refused, already counted."""
 

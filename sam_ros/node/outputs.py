@@ -14,22 +14,26 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from sam_ros.core.objects import SegmentedObject
-from sam_ros.core.overlay import draw_overlay
+from sam_ros.core.overlay import draw_everything, draw_overlay
 from sam_ros.core.segmenter import Outputs
 from sam_ros.masks import BoolMask, Masks, draw_labels, draw_union
-from sam_ros.node.conversions import segments_to_msg
+from sam_ros.node.conversions import everything_to_msg, segments_to_msg
 from sam_ros.node.headers import header_of
 from sam_ros.node.images import ImageBuffer
 
 # Reliable, since an answer is not repeated; two, so that a slow subscriber holds little memory.
 OUTPUT_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+# The last answer, also for who subscribes later: it took long, and stays true of its frame.
+EVERYTHING_QOS = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
 
 
 @dataclass(frozen=True)
@@ -90,15 +94,19 @@ class Output:
         new_converter: called once for each publisher; returns the function that makes a message of an
             answer. So the memory that is used again from message to message belongs to one publisher.
         qos: of the publisher; can be overridden by parameters.
+        for_late_subscribers: made even while nobody has subscribed.
     """
 
     topic: str
     message_type: Any
     new_converter: Callable[[], Converter]
     qos: QoSProfile
+    for_late_subscribers: bool = False
 
 
-def image_output(topic: str, encoding: str, draw: Draw, qos: QoSProfile = OUTPUT_QOS) -> Output:
+def image_output(
+    topic: str, encoding: str, draw: Draw, qos: QoSProfile = OUTPUT_QOS, for_late_subscribers: bool = False
+) -> Output:
     """A topic of images: ``draw`` sets every pixel of an array (H, W) or (H, W, C) as the encoding says."""
 
     def convert(buffer: ImageBuffer, answer: Answer) -> Image:
@@ -106,7 +114,7 @@ def image_output(topic: str, encoding: str, draw: Draw, qos: QoSProfile = OUTPUT
         draw(answer, pixels)
         return msg
 
-    return Output(topic, Image, lambda: partial(convert, ImageBuffer(encoding)), qos)
+    return Output(topic, Image, lambda: partial(convert, ImageBuffer(encoding)), qos, for_late_subscribers)
 
 
 def draw_candidates(masks: Masks, image: npt.NDArray[np.uint8]) -> None:
@@ -125,6 +133,20 @@ def _draw_overlay(answer: Answer, image: npt.NDArray[np.uint8]) -> None:
     np.copyto(image, draw_overlay(answer.read_image(frame.data), answer.objects, frame.sequence))
 
 
+def _everything(answer: Answer) -> Detection2DArray:
+    return everything_to_msg(answer.objects, answer.header)
+
+
+def _draw_everything(answer: Answer, image: npt.NDArray[np.uint16]) -> None:
+    """Label an (H, W) image: what is smaller lies on what is larger."""
+    draw_labels(answer.masks, [-np.count_nonzero(mask) for mask in answer.masks], image)
+
+
+def _draw_everything_overlay(answer: Answer, image: npt.NDArray[np.uint8]) -> None:
+    """Fill an (H, W, 3) RGB image with the frame's own and everything on it."""
+    np.copyto(image, draw_everything(answer.read_image(answer.outputs.frame.data), answer.masks))
+
+
 # Of every answered frame.
 FRAME_OUTPUTS = (
     image_output("~/mask", "mono8", lambda answer, image: draw_union(answer.masks, image)),
@@ -135,6 +157,20 @@ FRAME_OUTPUTS = (
 # Of a single-point prompt, on the frame that it was given on.
 CANDIDATE_OUTPUTS = (
     image_output("~/candidates", "8UC3", lambda answer, image: draw_candidates(answer.candidates, image)),
+)
+
+
+# Of everything that was asked for, on its frame.
+EVERYTHING_OUTPUTS = (
+    image_output("~/everything/labels", "16UC1", _draw_everything, EVERYTHING_QOS, for_late_subscribers=True),
+    Output(
+        "~/everything/segments",
+        Detection2DArray,
+        lambda: _everything,
+        EVERYTHING_QOS,
+        for_late_subscribers=True,
+    ),
+    image_output("~/everything/overlay", "rgb8", _draw_everything_overlay, EVERYTHING_QOS),
 )
 
 
@@ -149,28 +185,28 @@ class OutputPublishers:
     def __init__(self, node: LifecycleNode, rows: Sequence[Output]) -> None:
         self._node = node
         self._rows = rows
-        self._publishers: list[tuple[Any, Converter]] = []
+        self._publishers: list[tuple[Output, Any, Converter]] = []
 
     def open(self) -> None:
         """Announce the topics."""
         for row in self._rows:
-            self._publishers.append((_create_publisher(self._node, row), row.new_converter()))
+            self._publishers.append((row, _create_publisher(self._node, row), row.new_converter()))
 
     def close(self) -> None:
         """Take the topics back."""
-        for publisher, _ in self._publishers:
+        for _, publisher, _ in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
 
     @property
     def are_wanted(self) -> bool:
         """Whether anybody has subscribed to one of them."""
-        return any(_is_wanted(publisher) for publisher, _ in self._publishers)
+        return any(_is_wanted(publisher) for _, publisher, _ in self._publishers)
 
     def publish(self, answer: Answer) -> None:
-        """Make and publish the messages that somebody has subscribed to."""
-        for publisher, convert in self._publishers:
-            if _is_wanted(publisher):
+        """Make and publish the messages that somebody has subscribed to, or may yet."""
+        for row, publisher, convert in self._publishers:
+            if row.for_late_subscribers or _is_wanted(publisher):
                 publisher.publish(convert(answer))
 
 

@@ -141,6 +141,30 @@ class Parameters:
         [0, 0], "width and height of the image that prompts are given on; [0, 0] is the camera image's"
     )
 
+    everything_points_per_side: int = _parameter(
+        16,
+        "of ~/segment_everything and ~/everything: a grid of so many points a side is asked for",
+        range=(1, 64),
+    )
+    everything_min_predicted_iou: float = _parameter(
+        0.8, "of everything, what has a lower predicted IoU is left out", range=(0.0, 1.0)
+    )
+    everything_min_stability_score: float = _parameter(
+        0.9, "of everything, what has a lower stability score is left out", range=(0.0, 1.0)
+    )
+    everything_nms_iou: float = _parameter(
+        0.7,
+        "of everything, what has a box whose IoU with that of a better mask is higher is left out as a "
+        "duplicate",
+        range=(0.0, 1.0),
+    )
+    everything_min_area: int = _parameter(
+        100,
+        "of everything, what has fewer pixels is left out, smaller holes in masks are filled, and smaller "
+        "islands removed",
+        range=(0, INT64_MAX),
+    )
+
     def __post_init__(self) -> None:
         for parameter in fields(self):
             _check(parameter, getattr(self, parameter.name))

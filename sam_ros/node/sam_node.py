@@ -22,8 +22,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 
+from sam_ros.core.catalogue import MODELS
+from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DEVICE_FAILED_EXIT, DeviceError, InvalidParameterError, SamRosError, shortened
 from sam_ros.node import diagnostics
@@ -40,7 +41,13 @@ from sam_ros.node.inputs import (
     subscribe_to_camera,
 )
 from sam_ros.node.loading import load_warm_predictor
-from sam_ros.node.outputs import CANDIDATE_OUTPUTS, FRAME_OUTPUTS, Answer, OutputPublishers
+from sam_ros.node.outputs import (
+    CANDIDATE_OUTPUTS,
+    EVERYTHING_OUTPUTS,
+    FRAME_OUTPUTS,
+    Answer,
+    OutputPublishers,
+)
 from sam_ros.node.parameters import (
     FIXED_NAMES,
     QOS_PREFIX,
@@ -51,6 +58,7 @@ from sam_ros.node.parameters import (
 )
 from sam_ros.node.reporting import Reporter
 from sam_ros.node.settings import Settings
+from sam_ros.node.startup import init_rclpy
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.node.watching import CameraWatch
@@ -60,6 +68,7 @@ from sam_ros.signals import event_set_by_signals
 DIAGNOSTICS_PERIOD_SEC = 1.0
 INACTIVE = "inactive"  # the kind of a prompt that is refused for the state of the node
 WHY_INACTIVE = "the node is inactive: activate it first"
+EVERYTHING_BATCH = 16  # points: prompts and followed frames wait for one batch at most
 OBJECTS_SHOWN = 3  # of those that a prompt touched, in the log
 
 
@@ -97,6 +106,7 @@ class SamNode(LifecycleNode):
         )
         self._frame_outputs = OutputPublishers(self, FRAME_OUTPUTS)
         self._candidates = OutputPublishers(self, CANDIDATE_OUTPUTS)
+        self._everything = OutputPublishers(self, EVERYTHING_OUTPUTS)
         self.device_failed = False
         """Whether the device failed so that the node has to end, for another process to take its place."""
         self._statistics = Statistics()
@@ -118,15 +128,12 @@ class SamNode(LifecycleNode):
             self._predictor = load_warm_predictor(
                 self._load, self.parameters, self._terminate.is_set, self.get_logger()
             )
-        except SamRosError as error:
-            self.device_failed = isinstance(error, DeviceError)
-            self.get_logger().error(f"cannot configure: {error}")
-            return TransitionCallbackReturn.FAILURE
+            for topics in (self._frame_outputs, self._candidates, self._everything, self._prompts):
+                topics.open()
         except Exception as error:  # noqa: BLE001 rclpy would swallow it without a word
-            self.get_logger().error("cannot configure:\n" + "".join(traceback.format_exception(error)))
+            self._tell_failure("configure", error)
+            self._release()
             return TransitionCallbackReturn.FAILURE
-        for topics in (self._frame_outputs, self._candidates, self._prompts):
-            topics.open()
         self._state = "inactive"
         return super().on_configure(state)
 
@@ -137,7 +144,7 @@ class SamNode(LifecycleNode):
         try:
             self._start_engine(self._predictor)
         except Exception as error:  # noqa: BLE001 rclpy would only say that the transition failed
-            self.get_logger().error("cannot activate:\n" + "".join(traceback.format_exception(error)))
+            self._tell_failure("activate", error)
             self._stop_engine()
             return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)
@@ -146,6 +153,13 @@ class SamNode(LifecycleNode):
         self._warn_of_following(self.parameters)
         self._num_images_before = self._num_images
         return result
+
+    def _tell_failure(self, transition: str, error: Exception) -> None:
+        """Say why a transition is not possible; with a traceback, unless the message says what to mend."""
+        self.device_failed = isinstance(error, DeviceError)
+        is_clear = isinstance(error, (SamRosError, ParameterException))
+        why = f" {error}" if is_clear else "\n" + "".join(traceback.format_exception(error))
+        self.get_logger().error(f"cannot {transition}:{why}")
 
     @property
     def _num_images(self) -> int:
@@ -215,7 +229,7 @@ class SamNode(LifecycleNode):
         return engine is None or engine.stop()
 
     def _release(self) -> None:
-        for topics in (self._prompts, self._frame_outputs, self._candidates):
+        for topics in (self._prompts, self._frame_outputs, self._candidates, self._everything):
             topics.close()
         self._predictor = None
         gc.collect()  # CUDA graphs hold a model in cycles of references: its memory is wanted now
@@ -253,7 +267,9 @@ class SamNode(LifecycleNode):
         self.on_refusal(Refusal(topic, stamp_ns, "", error.kind, str(error)))
 
     def _serve(self, service: TriggerInput) -> tuple[bool, str]:
-        return (False, WHY_INACTIVE) if self._engine is None else service.call(self._engine)
+        if self._engine is None:
+            return False, WHY_INACTIVE
+        return service.call(self._engine, self.resolve_service_name(service.name))
 
     def _read_image(self, serialized: bytes) -> npt.NDArray[np.uint8]:
         camera = CAMERAS[self.parameters.image_transport]
@@ -308,6 +324,14 @@ class SamNode(LifecycleNode):
             scores = [float(score) for score in outputs.candidates.predicted_iou]
             self._reporter.candidates(outputs.frame.stamp_ns, scores)
             self._candidates.publish(Answer(outputs, self._read_image))
+
+    def on_everything(self, topic: str, outputs: Outputs) -> None:
+        """Publish everything that was found on a frame, and say how much that is."""
+        if self._state == "active":
+            self._everything.publish(Answer(outputs, self._read_image))
+            age_sec = time.monotonic() - outputs.frame.arrived_sec
+            found = len(outputs.objects)
+            self._reporter.answer(topic, f"{topic}: found {found}, on a frame that came {age_sec:.2f} s ago")
 
     def on_refusal(self, refusal: Refusal) -> None:
         """Report a refused prompt at once."""
@@ -393,15 +417,30 @@ def _settings(parameters: Parameters) -> Settings:
         max_objects=parameters.max_objects,
         min_predicted_iou=parameters.min_predicted_iou,
         min_stability_score=parameters.min_stability_score,
+        everything=_everything_options(parameters),
+    )
+
+
+def _everything_options(parameters: Parameters) -> EverythingOptions:
+    """The thresholds are on the scale of SAM's own weights: one pair serves all models."""
+    model = MODELS[parameters.model_type]
+    return EverythingOptions(
+        points_per_side=parameters.everything_points_per_side,
+        points_per_batch=EVERYTHING_BATCH,
+        pred_iou_thresh=parameters.everything_min_predicted_iou * model.confidence,
+        stability_score_thresh=parameters.everything_min_stability_score,
+        stability_score_offset=model.stability_offset,
+        box_nms_thresh=parameters.everything_nms_iou,
+        min_mask_region_area=parameters.everything_min_area,
+        min_area=parameters.everything_min_area,
+        skip_covered=True,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``sam_node`` executable; returns the exit code."""
     terminate = event_set_by_signals()
-    # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
-    # (https://github.com/ros2/rclpy/issues/1166).
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    init_rclpy(argv)
     try:
         node = SamNode(terminate)
     except ParameterException as error:

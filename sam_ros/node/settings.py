@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.follower import VIEWS_KEPT
 from sam_ros.core.segmenter import Options
 
@@ -19,6 +20,7 @@ class Settings(Options):
             with on_prompt.
         max_rate_hz: encode at most so often without being asked; 0 is unlimited.
         images_kept, embeddings_kept, stamp_tolerance_ns: see ``FrameStore``.
+        everything: how to segment everything; a request says in which region.
     """
 
     encode: str = "always"
@@ -27,6 +29,7 @@ class Settings(Options):
     images_kept: int = 30
     embeddings_kept: int = 8
     stamp_tolerance_ns: int = 50_000_000
+    everything: EverythingOptions = field(default_factory=EverythingOptions)
 
     @property
     def is_following(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from sam_ros.core.frames import EmbeddedFrame, FrameStore, UnencodedFrame
 from sam_ros.core.history import ObjectHistory
+from sam_ros.node.everything import EverythingState
 from sam_ros.node.settings import Settings
 from sam_ros.node.waiting import PromptRequest, WaitingPrompts
 
@@ -38,6 +39,7 @@ class EngineState:
         waiting: prompts that wait for their frame or their turn.
         to_follow: frames to which objects are to be followed, oldest first.
         to_repeat: embedded frames on which the objects are to be published again.
+        everything: the request for everything that is worked on, and the last answer.
         objects: as they are, and what undo can restore.
         answered_on: the frame on which objects were answered last.
         last_encode_start: when the last frame was taken to be encoded or passed over, by ``time.monotonic``.
@@ -51,6 +53,7 @@ class EngineState:
         self.waiting = waiting
         self.to_follow: deque[Due[EmbeddedFrame | UnencodedFrame]] = deque()
         self.to_repeat: deque[Due[EmbeddedFrame]] = deque()
+        self.everything = EverythingState()
         self.objects = ObjectHistory()
         self.answered_on: EmbeddedFrame | None = None
         self.last_encode_start = float("-inf")
@@ -92,14 +95,19 @@ class EngineState:
         self.changed.notify_all()
 
     def forget_objects(self) -> list[PromptRequest]:
-        """Forget objects, their history, and the waiting prompts, which are returned."""
+        """Forget objects, their history, and the waiting prompts, which are returned.
+
+        Everything is not segmented any further; the last answer stays.
+        """
         self.objects.clear()
         self.to_repeat.clear()
+        self.everything.cancel()
         return self.waiting.withdraw_all()
 
     def flush(self) -> list[PromptRequest]:
         """Forget frames, objects and waiting prompts, which are returned."""
         withdrawn = self.forget_objects()
+        self.everything.forget()
         self.frames.clear()
         self.to_follow.clear()
         self.answered_on = None

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore, UnencodedFrame
 from sam_ros.core.objects import Target, Update
 from sam_ros.errors import SamRosError, shortened
@@ -24,7 +25,8 @@ class PromptRequest:
         topic: where it came from, for messages to the user.
         stamp_ns: of the frame that it was given on; 0 means the newest.
         frame_id: of the message; '' fits every frame.
-        convert: makes an update of it once the frame is known; raises InvalidPromptError.
+        convert: makes an update of it once the frame is known, or what is asked of everything there; raises
+            InvalidPromptError.
         undoable: whether ``undo`` takes it back.
         is_complete_set: whether it lists all objects of a program, so that the next one of its topic makes
             it superfluous.
@@ -33,7 +35,7 @@ class PromptRequest:
     topic: str
     stamp_ns: int
     frame_id: str
-    convert: Callable[[Target], Update]
+    convert: Callable[[Target], Update | EverythingIn]
     undoable: bool = True
     is_complete_set: bool = False
 

@@ -1,0 +1,44 @@
+"""How the engine works, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from sam_ros.core.follower import VIEWS_KEPT
+from sam_ros.core.segmenter import Options
+from sam_ros.node.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("follow", "encode", "expected"),
+    [
+        (True, "always", True),
+        (True, "with_objects", True),
+        (True, "on_prompt", False),
+        (False, "always", False),
+        (False, "with_objects", False),
+    ],
+)
+def test_objects_are_followed_but_where_only_prompted_frames_are_encoded(
+    follow: bool, encode: str, expected: bool
+) -> None:
+    assert Settings(follow=follow, encode=encode).is_following is expected
+
+
+def test_views_reach_as_far_back_as_a_prompt_may() -> None:
+    assert Settings().views_kept == VIEWS_KEPT
+    far_back = Settings(images_kept=300, embeddings_kept=256)
+    assert far_back.views_kept == 556 > VIEWS_KEPT
+
+
+def test_settings_are_replaced_as_a_whole() -> None:
+    before = Settings()
+    with pytest.raises(FrozenInstanceError):
+        before.follow = True  # type: ignore[misc]
+    assert replace(before, follow=True) != before
+
+
+def test_the_segmenter_gets_its_options_from_them() -> None:
+    assert isinstance(Settings(), Options)
