@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.follower import VIEWS_KEPT
 from sam_ros.core.frames import EmbeddedFrame
 from sam_ros.core.objects import ObjectTable, by_kind
 from sam_ros.core.protocol import PromptableModel
-from sam_ros.core.segmenter import Options, Outputs, Segmenter
-from sam_ros.errors import DeviceError, DeviceMemoryError, SamRosError
+from sam_ros.core.segmenter import Options, Outputs, Segmented, Segmenter
+from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidPromptError, SamRosError
 from sam_ros.node.waiting import PromptRequest, WaitingPrompt
 from sam_ros.tools.bag.plan import Plan
 from sam_ros.tools.bag.preparing import Prepared
@@ -89,17 +90,8 @@ class Following:
 
     def _apply(self, table: ObjectTable, request: PromptRequest, frame: EmbeddedFrame) -> ObjectTable:
         """The objects after a prompt; the same ones where it is refused, as the node does."""
-        waiting = WaitingPrompt(request, turn=0, deadline=0.0)
-        waiting.embedded = frame
         try:
-            result = self._segmenter.prompted(
-                table,
-                request.convert(self._segmenter.target(waiting.frame())),
-                frame,
-                self._options,
-                follows=True,
-                wants_candidates=lambda: False,
-            )
+            result = self._prompted(table, request, frame)
         except (DeviceError, DeviceMemoryError):
             raise
         except SamRosError as error:
@@ -108,6 +100,16 @@ class Following:
         for refused, count in by_kind(result.refused):
             self._refuse(request, refused.reason + (f" (and {count - 1} more objects)" if count > 1 else ""))
         return result.table
+
+    def _prompted(self, table: ObjectTable, request: PromptRequest, frame: EmbeddedFrame) -> Segmented:
+        waiting = WaitingPrompt(request, turn=0, deadline=0.0)
+        waiting.embedded = frame
+        asked = request.convert(self._segmenter.target(waiting.frame()))
+        if isinstance(asked, EverythingIn):
+            raise InvalidPromptError("everything can be asked of the node only", kind="everything")
+        return self._segmenter.prompted(
+            table, asked, frame, self._options, follows=True, wants_candidates=lambda: False
+        )
 
     def _refuse_all(self, requests: list[PromptRequest], reason: str) -> None:
         for request in requests:
