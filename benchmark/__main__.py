@@ -35,7 +35,12 @@ MODEL_PARTS = {
     "preprocess": preprocess,
     "breakdown": breakdown,
 }
-ROS_PARTS = ("messages", "node", "jitter")  # imported only if wanted: a machine without ROS measures the rest
+ROS_PARTS = (
+    "messages",
+    "node",
+    "idle",
+    "jitter",
+)  # imported only if wanted: others need no ROS
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -83,6 +88,10 @@ def measured(arguments: argparse.Namespace, options: Options, machine: dict[str,
                 say(f"node, {model_type}")
                 weights = find_weights(model_type, Path(folder))
                 yield Step("node", import_module("benchmark.node").measure(model_type, weights, options))
+        if "idle" in arguments.parts:
+            say("idle, sam_tiny")
+            weights = find_weights("sam_tiny", Path(folder))
+            yield Step("idle", import_module("benchmark.idle").measure("sam_tiny", weights, options))
         if "jitter" in arguments.parts:
             say("jitter")
             weights = find_weights("sam_tiny", Path(folder))

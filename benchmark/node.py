@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ STOP_SEC = 10.0
 DURATION = " (ms)"  # how the names of durations end in the node's reports
 SETTLE_SEC = 2.0  # of the camera before anything is counted
 LONGEST_PAUSE_SEC = 0.1  # between clicks, random, so that they do not fall in step with the camera
-FASTDDS = Path(__file__).parents[1] / "standalone" / "fastdds.xml"
+FASTDDS = Path(__file__).parents[1] / "config" / "fastdds.xml"
 
 
 class NodeError(Exception):
@@ -108,7 +109,14 @@ def frame_figures(first: Status, last: Status, published: int) -> dict[str, floa
 class Rig:
     """A node in a process of its own, and a camera and a person in this one."""
 
-    def __init__(self, context: Context, process: subprocess.Popen[bytes], log: Path, image: Image) -> None:
+    def __init__(
+        self,
+        context: Context,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        image: Image,
+        outputs: Mapping[str, Any],
+    ) -> None:
         self._process, self._log, self._image = process, log, image
         self._node = Node("benchmark", context=context)
         self._executor = SingleThreadedExecutor(context=context)
@@ -116,7 +124,8 @@ class Rig:
         self._camera = self._node.create_publisher(Image, "image", CAMERA_QOS)
         self._click = self._node.create_publisher(PointStamped, "sam/point", 10)
         self._received: dict[str, float] = {}
-        for name, kind in OUTPUTS.items():
+        self._num_received = 0
+        for name, kind in outputs.items():
             self._node.create_subscription(kind, f"sam/{name}", partial(self._take, name), 10)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)
         self._timer = self._node.create_timer(1 / CAMERA_HZ, self._publish_image)
@@ -128,16 +137,26 @@ class Rig:
         self._executor.shutdown()
         self._node.destroy_node()
 
-    def wait_until_ready(self) -> None:
-        """Until both sides know of each other, and the node has encoded an image."""
+    @property
+    def process_id(self) -> int:
+        """Of the node."""
+        return self._process.pid
+
+    @property
+    def num_received(self) -> int:
+        """How many masks have come."""
+        return self._num_received
+
+    def wait_until_ready(self, event: str = "encode") -> None:
+        """Until both sides know of each other, and something has happened in the node."""
         topics = [f"sam/{name}" for name in OUTPUTS]
         self.wait(
             lambda: (
                 self._click.get_subscription_count()
                 and all(self._node.count_publishers(topic) for topic in topics)
-                and any(status.count("encode") for status, _ in self.statuses)
+                and any(status.count(event) for status, _ in self.statuses)
             ),
-            "the node to encode an image",
+            f"the first {event} of the node",
             START_SEC,
         )
 
@@ -182,6 +201,7 @@ class Rig:
 
     def _take(self, name: str, _: Any) -> None:
         self._received.setdefault(name, time.perf_counter())
+        self._num_received += name == "mask"
 
     def _take_diagnostics(self, message: DiagnosticArray) -> None:
         status = status_of(message)
@@ -263,10 +283,18 @@ def click_figures(to_mask_sec: Sequence[float], to_last_sec: Sequence[float]) ->
 
 
 @contextmanager
-def running_rig(parameters: Mapping[str, str], image: Image) -> Iterator[Rig]:
-    """The node, and a camera and a person for it."""
+def running_rig(
+    parameters: Mapping[str, str], image: Image, outputs: Mapping[str, Any] = MappingProxyType(OUTPUTS)
+) -> Iterator[Rig]:
+    """The node, and a camera and a person for it.
+
+    Args:
+        parameters: of the node.
+        image: that the camera shows.
+        outputs: which of the node's outputs are subscribed to, with their types.
+    """
     with running_node(parameters) as running:
-        rig = Rig(running.context, running.process, running.log, image)
+        rig = Rig(running.context, running.process, running.log, image, outputs)
         yield rig
         rig.close()
 

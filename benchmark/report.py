@@ -69,6 +69,11 @@ PARTS = {
         "A process of its own, over DDS. The times are from a click to its mask in the process that clicks; "
         "the stages are medians of what the node reports on /diagnostics.",
     ),
+    "idle": (
+        "At rest",
+        "The node as a process of its own with a camera of 1280 x 720 and 30 Hz, before anybody has clicked: "
+        "its processor time, and the memory that it holds, torch included.",
+    ),
     "jitter": (
         "Jitter",
         "How late each message of a publisher of 500 Hz is that shares the processor with the node, by the "

@@ -1,5 +1,6 @@
 """The package's exceptions: one root, one class for each thing that a caller can mend."""
 
+DEVICE_FAILED_EXIT = 75  # of a process whose device failed: EX_TEMPFAIL of sysexits.h, "try again"
 SHOWN_OF_NAME = 40  # characters of an id in a message to the user
 
 

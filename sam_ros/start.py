@@ -7,6 +7,20 @@ import sys
 
 from sam_ros.signals import exit_on_signals
 
+OF_ROS = "source the ROS installation, and sudo apt install "
+OF_PIP = "activate the virtual environment that it was installed into, or pip install "
+# What a first start may lack, and what to do about it.
+PACKAGES = {
+    "aiohttp": "sudo apt install python3-aiohttp",
+    "cv2": "sudo apt install python3-opencv",
+    "cv_bridge": f"{OF_ROS}ros-$ROS_DISTRO-cv-bridge",
+    "rclpy": f"{OF_ROS}ros-$ROS_DISTRO-rclpy",
+    "safetensors": f"{OF_PIP}safetensors",
+    "segment_anything": f"{OF_PIP}segment-anything",
+    "torch": f'{OF_PIP}"torch>=2.10"',
+    "torchvision": f"{OF_PIP}torchvision",
+    "vision_msgs": f"{OF_ROS}ros-$ROS_DISTRO-vision-msgs",
+}
 OF_BAG = ("rosbags", "tqdm")  # which nothing else needs, and apt has not on every distribution
 
 
@@ -14,10 +28,19 @@ def run(module: str) -> int:
     """Import a module and run its ``main``; returns the exit code.
 
     SIGINT and SIGTERM end the process quietly, with exit code 0, until ``main`` handles them itself: torch
-    and rclpy take seconds to import, and there is nothing to clean up yet.
+    and rclpy take seconds to import, and there is nothing to clean up yet. Where a package is missing, that
+    is said with what to do about it.
     """
     exit_on_signals()
-    return int(importlib.import_module(module).main())
+    try:
+        main = importlib.import_module(module).main
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in PACKAGES:
+            raise
+        sys.stderr.write(f"[FATAL] [sam_ros]: {sys.executable} has no {package}: {PACKAGES[package]}\n")
+        return 1
+    return int(main())
 
 
 def sam_node() -> int:

@@ -43,6 +43,8 @@ from vision_msgs.msg import (
     Pose2D,
 )
 
+from sam_ros.tools.middleware import profile_environment
+
 Picture = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
@@ -62,6 +64,8 @@ EXECUTABLES = {
 }
 DEPTH_DEMO = Path(__file__).with_name("demo_depth.py")
 COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"
+
+FASTDDS_PROFILE = Path(__file__).parents[1] / "config" / "fastdds.xml"
 
 BRIDGE = CvBridge()
 
@@ -395,7 +399,7 @@ def isolate() -> None:
     """Keep the demo's topics apart from whatever else runs on this machine, and give them enough memory."""
     os.environ["ROS_DOMAIN_ID"] = str(os.getpid() % 101 + 1)  # higher ones meet the system's own ports
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(Path(__file__).with_name("fastdds.xml"))
+    os.environ.update(profile_environment(FASTDDS_PROFILE, os.environ))
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from demo_client import START_SEC, DemoError, check_running, isolate, log_path, program
 
 LOOK_SEC = 0.2
+IMAGES_KEPT = 300  # half a minute: a person who has paused the page looks before clicking
 ADDRESS = re.compile(r"open (http://\S+) in a browser")
 
 
@@ -30,7 +31,7 @@ def run(folder: Path, source: str, page: Sequence[str], parameters: Sequence[str
         print("demo: starting the camera, the node and the page; Ctrl-C ends them", flush=True)
         programs = {
             "camera": program("camera", folder, f"source:={source}", "rate:=10.0", "pan:=20"),
-            "sam_node": program("sam_node", folder, *parameters),
+            "sam_node": program("sam_node", folder, f"images_kept:={IMAGES_KEPT}", *parameters),
             "web": program("web", folder, *page),
         }
         processes = {name: stack.enter_context(each) for name, each in programs.items()}

@@ -72,6 +72,10 @@ def image_msg(pixels: npt.NDArray[np.uint8], encoding: str, stamp_ns: int) -> Im
     return message
 
 
+def rgb_msg(image_rgb: npt.NDArray[np.uint8], stamp_ns: int) -> Image:
+    return image_msg(image_rgb, "rgb8", stamp_ns)
+
+
 def compressed_msg(image_rgb: npt.NDArray[np.uint8], suffix: str, stamp_ns: int) -> CompressedImage:
     success, data = cv2.imencode(suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))
     assert success
@@ -220,11 +224,16 @@ class NodeRig:
                 return refusal
         raise AssertionError(f"{TRIES} images in a row were lost:\n{self.process.output()}")
 
-    def next_set(self, image_rgb: npt.NDArray[np.uint8], stamp: int | None = None) -> OutputSet:
+    def next_set(
+        self,
+        image_rgb: npt.NDArray[np.uint8],
+        stamp: int | None = None,
+        made: Callable[..., Any] = rgb_msg,
+    ) -> OutputSet:
         """While the node follows: show an image with a new stamp and return the set of outputs on it."""
         stamp = self.next_stamp_ns() if stamp is None else stamp
         for _ in range(TRIES):  # images are best effort, and some are lost
-            self.send_image(image_msg(image_rgb, "rgb8", stamp))
+            self.send_image(made(image_rgb, stamp))
             if self.comes_true(lambda: all(self._of(name, stamp) for name in ALWAYS_PUBLISHED)):
                 return OutputSet({name: self._of(name, stamp)[0] for name in ALWAYS_PUBLISHED})
         raise AssertionError(f"no outputs of {TRIES} images:\n{self.process.output()}")
@@ -277,8 +286,12 @@ class NodeRig:
         return self.next_refusal()
 
     def next_refusal(self) -> dict[str, str]:
-        self.wait_until(lambda: self._statuses("prompt refused"), "a refusal")
-        return {pair.key: pair.value for pair in self._statuses("prompt refused")[0].values}
+        return self.next_report("prompt refused")
+
+    def next_report(self, kind: str) -> dict[str, str]:
+        """Wait for an immediate report on /diagnostics; its values by key."""
+        self.wait_until(lambda: self._statuses(kind), f"a report: {kind}")
+        return {pair.key: pair.value for pair in self._statuses(kind)[0].values}
 
     def status(self, key: str) -> str:
         """A value of the newest periodic diagnostics; '' if it is not there."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from benchmark.idle import processor_sec
 from benchmark.node import Status, click_figures, frame_figures, ros_environment, stage_figures, status_of
 
 
@@ -61,4 +65,11 @@ def test_the_node_is_kept_apart_and_gets_room_in_shared_memory() -> None:
     environment = ros_environment(42)
     assert environment["ROS_DOMAIN_ID"] == "42"
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("standalone/fastdds.xml")
+    assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"].endswith("config/fastdds.xml")
+
+
+def test_processor_time_is_that_of_the_whole_process() -> None:
+    before, own = processor_sec(os.getpid()), time.process_time()
+    while time.process_time() - own < 0.3:
+        pass
+    assert abs(processor_sec(os.getpid()) - before - (time.process_time() - own)) < 0.05

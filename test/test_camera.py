@@ -18,17 +18,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from sam_ros.core.tabletop import THINGS, render, tilted_view
-from sam_ros.tools.camera import (
-    SCENE_DISTANCE_M,
-    SourceError,
-    calibration_from_url,
-    encoded_depth,
-    frames,
-    pan_offset,
-    panned,
-    pinhole,
-)
+from sam_ros.tools.calibration import calibration_from_url, pinhole
+from sam_ros.tools.camera import SCENE_DISTANCE_M, encoded_depth, pan_offset, panned
 from sam_ros.tools.conversions_3d import depth_from_msg, pinhole_from_msg
+from sam_ros.tools.sources import SourceError, frames
 
 RED_TO_BLUE = np.zeros((40, 60, 3), np.uint8)  # RGB: left half red, right half blue, a green stripe on top
 RED_TO_BLUE[:, :30] = (255, 0, 0)
@@ -235,7 +228,15 @@ def test_repeated_signals_do_not_kill_a_camera_that_is_ending(ros: RosSession, p
         ),
         ({"source": "x", "pan": -1}, "pan must not be negative"),
         ({"source": "x", "size": "[0, 4]"}, "size must be"),
-        ({"source": "x", "rate": 10}, "'rate'"),
+        ({"source": "x", "rate": "fast"}, "parameter rate must be a number, got 'fast'"),
+        ({"source": "x", "rate": 10}, "source 'x' does not exist"),  # a whole number is taken for a float
+        ({"source": 9876}, "source '9876': there is no /dev/video9876"),
+        ({"source": "/dev/video9876"}, "there is no /dev/video9876; cameras of this machine: "),
+        (
+            {"source": "rtsp://me:secret@127.0.0.1:9/1"},
+            "source 'rtsp://me:***@127.0.0.1:9/1' cannot be opened",
+        ),
+        ({"source": "/dev/video0", "depth": "16UC1"}, "parameter depth must be '' with a live camera"),
     ],
 )
 def test_a_bad_setting_ends_the_camera_with_the_reason(

@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sam_ros.node.diagnostics import (
     STALE_SEC,
     USELESS_SEC,
+    candidates_msg,
     error_msg,
     host_memory_mb,
     refusal_msg,
@@ -154,3 +155,10 @@ def test_a_failure_is_an_error_with_its_reason() -> None:
 def test_reported_memory_is_that_of_this_process() -> None:
     memory = host_memory_mb()
     assert 1 < int(memory["memory (MB)"]) <= int(memory["peak memory (MB)"]) + 1
+
+
+def test_candidates_are_told_with_their_frame() -> None:
+    status = only_status(candidates_msg("sam", NOW, 7_000_000_008, [0.91, 0.5, -0.01]))
+    assert (status.name, status.level) == ("sam: candidates", DiagnosticStatus.OK)
+    expected = {"stamp": "7.000000008", "IoU 1": "0.9100", "IoU 2": "0.5000", "IoU 3": "-0.0100"}
+    assert values_of(status) == expected

@@ -96,7 +96,9 @@ class Rig:
         self.statistics = Statistics()
         self.waiting = waiting
         self.num_read = 0
-        self.engine = Engine(self.predictor, self.read_image, self.heard, settings, self.statistics, waiting)
+        self.engine = Engine(
+            self.predictor, self.read_image, self.read_size, self.heard, settings, self.statistics, waiting
+        )
         self.engine.start()
 
     def read_image(self, data: bytes) -> npt.NDArray[np.uint8]:
@@ -106,6 +108,12 @@ class Rig:
             raise InvalidImageError("no data", kind="short data")
         size_hw = SIZE_HW if len(data) == 1 else (12, 4)
         return np.full((*size_hw, 3), data[0], np.uint8)
+
+    def read_size(self, data: bytes) -> tuple[int, int]:
+        """Of an image of one byte; none has another size or is broken unless it is encoded."""
+        if not data:
+            raise InvalidImageError("no data", kind="short data")
+        return SIZE_HW
 
     def image(self, number: int, stamp_ns: int | None = None, data: bytes | None = None) -> None:
         """An image with that number in its pixels and, unless said otherwise, that many seconds as stamp."""
@@ -345,7 +353,7 @@ def test_only_the_newest_of_a_flood_is_encoded(rig: Rig) -> None:
 
 
 def test_on_prompt_encodes_nothing_unasked(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(encode_always=False)
+    rig = make_rig(encode="on_prompt")
     rig.image(1)
     rig.image(2)
     rig.click()
@@ -1138,9 +1146,95 @@ def test_stamps_do_not_go_back_where_following_is_switched_on(make_rig: Callable
 
 
 def test_where_frames_are_encoded_on_prompt_each_prompt_is_answered(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(follow=True, encode_always=False)
+    rig = make_rig(follow=True, encode="on_prompt")
     rig.image(1)
     rig.click()
     rig.outputs(1)
     rig.click(label=0)
     assert seconds(rig.outputs(2)) == [1, 1]
+
+
+# Encoding only while there are objects.
+
+
+def test_without_objects_frames_are_answered_by_empty_sets_unencoded(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    for number in (1, 2, 3):
+        rig.image(number)
+        sets = rig.outputs(number)
+    assert seconds(sets) == [1, 2, 3]
+    assert [(outputs.size_hw, outputs.objects) for outputs in sets] == [(SIZE_HW, ())] * 3
+    assert rig.predictor.encoded == []
+
+
+def test_a_prompt_wakes_the_encoder_and_forgetting_its_object_lets_it_rest(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    rig.image(1)
+    rig.outputs(1)
+    rig.click()
+    wait_until(lambda: len(rig.heard.answers) == 1, "the answer on the newest image")
+    assert rig.predictor.encoded == [1]
+    rig.embed(2)
+    assert [len(outputs.objects) for outputs in rig.outputs(2)] == [0, 1]
+    rig.engine.clear()
+    rig.image(3)
+    assert [len(outputs.objects) for outputs in rig.outputs(3)] == [0, 1, 0]
+    assert rig.predictor.encoded == [1, 2]
+    assert rig.engine.undo() is False  # clear forgets for good
+
+
+def test_undo_of_a_removal_wakes_the_encoder_again(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    rig.image(1)
+    rig.click()
+    wait_until(lambda: len(rig.heard.answers) == 1, "the answer")
+    rig.engine.remove("~/remove", "")
+    rig.image(2)
+    wait_until(lambda: 2 in seconds(rig.heard.outputs), "the set of image 2")
+    assert 2 not in rig.predictor.encoded
+    assert rig.engine.undo()
+    rig.embed(3)
+    wait_until(lambda: 3 in seconds(rig.heard.outputs), "the set of image 3")
+    assert len(rig.heard.outputs[-1].objects) == 1
+
+
+def test_a_click_on_a_frame_that_was_passed_over_is_answered_on_it(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    for number in (1, 2, 3):
+        rig.image(number)
+        rig.outputs(number)
+    rig.click(at=2)
+    wait_until(lambda: len(rig.heard.answers) == 1, "the answer on image 2")
+    assert rig.predictor.encoded == [2]
+    rig.embed(4)
+    assert seconds(rig.outputs(4)) == [1, 2, 3, 4]  # strictly increasing: the old frame is not repeated
+    assert len(rig.heard.outputs[-1].objects) == 1
+
+
+def test_resting_keeps_to_max_rate(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode="with_objects", max_rate_hz=0.001)
+    rig.image(1)
+    rig.outputs(1)
+    rig.image(2)
+    rig.click()
+    wait_until(lambda: len(rig.heard.answers) == 1, "the answer: prompts do not wait for it")
+    assert seconds(rig.outputs(1)) == [1]
+
+
+def test_without_following_resting_answers_only_prompts(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(encode="with_objects")
+    rig.image(1)
+    rig.image(2)
+    rig.click()
+    assert seconds(rig.outputs(1)) == [2]
+    assert rig.predictor.encoded == [2]
+
+
+def test_a_broken_image_is_dropped_though_it_would_not_be_encoded(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    rig.image(1, data=b"")
+    wait_until(lambda: bool(rig.heard.drops), "the drop")
+    rig.image(2)
+    assert seconds(rig.outputs(1)) == [2]

@@ -16,7 +16,8 @@ from std_msgs.msg import Header
 
 from sam_ros.core.box3d import Box3D
 from sam_ros.core.tabletop import THINGS, tilted_view
-from sam_ros.tools.camera import SCENE_DISTANCE_M, SCENE_SIZE_WH, pinhole
+from sam_ros.tools.calibration import pinhole
+from sam_ros.tools.camera import SCENE_DISTANCE_M, SCENE_SIZE_WH
 from sam_ros.tools.conversions_3d import pinhole_from_msg
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "pick.py"

@@ -31,7 +31,7 @@ def with_embeddings(*stamps_ns: int, embeddings_kept: int = 3) -> FrameStore:
     """A store with one embedded frame for each stamp, numbered from 1."""
     frames = store(embeddings_kept=embeddings_kept)
     for sequence, stamp_ns in enumerate(stamps_ns, 1):
-        frames.add_embedding(embedded(sequence, stamp_ns))
+        frames.finish(embedded(sequence, stamp_ns))
     return frames
 
 
@@ -89,8 +89,8 @@ def test_of_equally_near_ones_the_later_frame_is_taken() -> None:
     frames = with_embeddings(1000, 1040)
     assert sequence_of(frames.find_embedding(1020)) == 2
     frames = store()
-    frames.add_embedding(embedded(2, 1040))
-    frames.add_embedding(embedded(1, 1000))  # an old frame, embedded on demand
+    frames.finish(embedded(2, 1040))
+    frames.finish(embedded(1, 1000))  # an old frame, embedded on demand
     assert sequence_of(frames.find_embedding(1020)) == 2
 
 
@@ -124,9 +124,9 @@ def test_embeddings_beyond_the_limit_are_forgotten_oldest_first() -> None:
 
 def test_the_newest_embedding_is_the_newest_frames() -> None:
     frames = with_embeddings(1000, 2000)
-    frames.add_embedding(embedded(0, 500))
+    frames.finish(embedded(0, 500))
     assert sequence_of(frames.newest_embedding) == 2
-    frames.add_embedding(embedded(7, 100))  # a later frame, whatever its stamp
+    frames.finish(embedded(7, 100))  # a later frame, whatever its stamp
     assert sequence_of(frames.newest_embedding) == 7
 
 
@@ -134,9 +134,9 @@ def test_the_newest_embedding_is_the_newest_frames() -> None:
 def test_old_frames_embedded_on_demand_never_push_out_the_newest(embeddings_kept: int) -> None:
     """Else a prompt for the newest embedding would land on a frame long gone."""
     frames = store(embeddings_kept=embeddings_kept)
-    frames.add_embedding(embedded(9, 9000))
+    frames.finish(embedded(9, 9000))
     for sequence in (1, 2, 3, 4):
-        frames.add_embedding(embedded(sequence, 1000 * sequence))
+        frames.finish(embedded(sequence, 1000 * sequence))
     assert sequence_of(frames.newest_embedding) == 9
     kept = [s for s in (1, 2, 3, 4) if frames.find_embedding(1000 * s) is not None]
     assert kept == [1, 2, 3, 4][5 - embeddings_kept :]
@@ -151,7 +151,7 @@ def test_smaller_limits_forget_at_once_and_larger_ones_keep_more() -> None:
     frames.configure(images_kept=3, embeddings_kept=3, stamp_tolerance_ns=TOLERANCE_NS)
     for sequence in (4, 5):
         add_images(frames, 1000 * sequence)
-        frames.add_embedding(embedded(sequence, 1000 * sequence))
+        frames.finish(embedded(sequence, 1000 * sequence))
     for stamp_ns in (3000, 4000, 5000):
         assert frames.find_image(stamp_ns) is not None
         assert frames.find_embedding(stamp_ns) is not None
@@ -168,7 +168,7 @@ def test_the_tolerance_changes_at_once() -> None:
 def test_the_embedding_of_a_frame_is_found_by_the_frame_not_its_stamp() -> None:
     frames = store()
     first, second = frame(1, 1000), frame(2, 1000)
-    frames.add_embedding(EmbeddedFrame(first, EMBEDDING))
+    frames.finish(EmbeddedFrame(first, EMBEDDING))
     assert sequence_of(frames.embedding_of(first)) == 1
     assert frames.embedding_of(second) is None
 
@@ -197,7 +197,7 @@ def test_each_image_is_to_be_tried_once() -> None:
     assert sequence_of(frames.newest_untried) == 2
     frames.begin_encoding(second)
     assert sequence_of(frames.newest_untried) is None and sequence_of(frames.encoding) == 2
-    frames.add_embedding(EmbeddedFrame(second, EMBEDDING))
+    frames.finish(EmbeddedFrame(second, EMBEDDING))
     assert sequence_of(frames.encoding) is None
     frames.begin_encoding(first)  # for a prompt
     (third,) = add_images(frames, 3000)
@@ -212,7 +212,7 @@ def test_a_frame_forgotten_while_it_is_encoded_is_not_kept() -> None:
     frames.begin_encoding(old)
     frames.clear()
     assert frames.encoding is None
-    assert frames.add_embedding(EmbeddedFrame(old, EMBEDDING)) is Order.FORGOTTEN
+    assert frames.finish(EmbeddedFrame(old, EMBEDDING)) is Order.FORGOTTEN
     assert frames.newest_embedding is None
 
 
@@ -229,21 +229,21 @@ def test_a_frame_forgotten_while_it_is_encoded_is_not_kept() -> None:
 def test_the_order_of_embedded_frames(stamps_ns: list[int], expected: list[Order]) -> None:
     frames = store()
     images = add_images(frames, *stamps_ns)
-    assert [frames.add_embedding(EmbeddedFrame(image, EMBEDDING)) for image in images] == expected
+    assert [frames.finish(EmbeddedFrame(image, EMBEDDING)) for image in images] == expected
 
 
 def test_an_older_frame_embedded_for_a_prompt_is_earlier() -> None:
     frames = store()
     first, second = add_images(frames, 1000, 2000)
-    assert frames.add_embedding(EmbeddedFrame(second, EMBEDDING)) is Order.NEXT
-    assert frames.add_embedding(EmbeddedFrame(first, EMBEDDING)) is Order.EARLIER
+    assert frames.finish(EmbeddedFrame(second, EMBEDDING)) is Order.NEXT
+    assert frames.finish(EmbeddedFrame(first, EMBEDDING)) is Order.EARLIER
 
 
 def test_a_stamp_means_an_embedding_before_an_image() -> None:
     frames = store()
     first, second = add_images(frames, 1000, 2000)
     assert frames.find(1000, encode_always=True) == (None, first)
-    frames.add_embedding(embedded := EmbeddedFrame(first, EMBEDDING))
+    frames.finish(embedded := EmbeddedFrame(first, EMBEDDING))
     assert frames.find(1000, encode_always=True) == (embedded, None)
     assert frames.find(2000, encode_always=True) == (None, second)
     assert frames.find(9000, encode_always=True) == (None, None)
@@ -262,7 +262,7 @@ def test_stamp_zero_is_the_newest_embedding_or_on_prompt_the_newest_image() -> N
     assert frames.find(0, encode_always=True) == (None, None)
     first, second = add_images(frames, 1000, 2000)
     assert frames.find(0, encode_always=True) == (None, second)
-    frames.add_embedding(embedded := EmbeddedFrame(first, EMBEDDING))
+    frames.finish(embedded := EmbeddedFrame(first, EMBEDDING))
     assert frames.find(0, encode_always=True) == (embedded, None)
     assert frames.find(0, encode_always=False) == (None, second)
 

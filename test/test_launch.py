@@ -1,14 +1,22 @@
 """The launch files: their arguments, and both run for real by launch itself."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
 from geometry_msgs.msg import Point, PointStamped
 from processes import RosSession, RunningProcess, ros_session
+from rcl_interfaces.srv import GetParameters
+from rclpy.parameter import parameter_value_to_python
 from sensor_msgs.msg import Image
+
+from sam_ros.errors import DEVICE_FAILED_EXIT
+from sam_ros.node.parameters import Parameters
 
 pytest.importorskip("launch.launch_service", reason="launch is not installed")
 pytest.importorskip("launch_ros.actions", reason="launch_ros is not installed")
@@ -64,7 +72,39 @@ def start_launch(ros: RosSession, prefix: Path, file_name: str, *arguments: str)
     path = prefix / "share/sam_ros/launch" / file_name
     prefixes = os.pathsep.join([str(prefix), os.environ.get("AMENT_PREFIX_PATH", "")])
     command = [sys.executable, "-c", LAUNCH, str(path), *arguments]
-    return ros.start_command("launch", command, {"AMENT_PREFIX_PATH": prefixes})
+    # Weights that this machine may have must not count.
+    environment = {"AMENT_PREFIX_PATH": prefixes, "SAM_ROS_CACHE": str(prefix / "no_weights")}
+    return ros.start_command("launch", command, environment)
+
+
+def replace_executable(prefix: Path, name: str, script: str) -> None:
+    """Let an executable of the installation be another program."""
+    (prefix / "lib/sam_ros" / name).write_text(f"#!/bin/sh\n{script}\n")
+
+
+def parameters_of(ros: RosSession, *names: str) -> list[object]:
+    """What the node /sam has."""
+    client = ros.node.create_client(GetParameters, "/sam/get_parameters")
+    ros.wait_until(client.service_is_ready, "the node's parameters", 90)
+    future = client.call_async(GetParameters.Request(names=list(names)))
+    ros.wait_until(future.done, "their values")
+    answer = future.result()
+    assert answer is not None
+    return [parameter_value_to_python(value) for value in answer.values]
+
+
+def ctrl_c(launch: RunningProcess) -> int:
+    """As a terminal does: the signal comes to launch and to all that it started; returns the exit code."""
+    os.killpg(launch.popen.pid, signal.SIGINT)
+    return launch.wait()
+
+
+def is_subscribed(ros: RosSession, topic: str) -> bool:
+    return ros.node.count_subscribers(topic) == 1
+
+
+def last_line(launch: RunningProcess) -> str:
+    return launch.output().strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -73,11 +113,13 @@ def start_launch(ros: RosSession, prefix: Path, file_name: str, *arguments: str)
         (
             "sam.launch.py",
             [
-                *("params_file", "namespace", "image", "click", "depth", "camera_info", "target_frame"),
-                *("log_level", "web", "web_host", "web_port"),
+                *("params_file", "namespace", "image", "click", "prompts", "box"),
+                *("depth", "camera_info", "target_frame", "log_level", "web", "web_host", "web_port"),
+                *("fastdds_profile", "required"),
+                *(field.name for field in fields(Parameters)),
             ],
         ),
-        ("demo.launch.py", ["source", "view", "web"]),
+        ("demo.launch.py", ["source", "rate", "pan", "view", "web", "click"]),
     ],
 )
 def test_arguments_are_declared_with_defaults(file_name: str, arguments: list[str]) -> None:
@@ -98,7 +140,7 @@ def test_the_node_takes_its_names_from_the_arguments(ros: RosSession, prefix: Pa
         lambda: ros.node.count_subscribers("/front/clicks") == 1, "the node on its topic of clicks"
     )
     ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/mask") == 1, "the node in its namespace")
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
     assert "process has finished cleanly" in launch.output()
 
 
@@ -117,7 +159,7 @@ def test_a_topic_of_depth_starts_objects_3d(ros: RosSession, prefix: Path) -> No
     ros.wait_until(
         lambda: ros.node.count_publishers("/robot/objects_3d/detections") == 1, "objects_3d in its namespace"
     )
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
 
 
 def test_the_page_comes_on_request(ros: RosSession, prefix: Path) -> None:
@@ -125,7 +167,7 @@ def test_the_page_comes_on_request(ros: RosSession, prefix: Path) -> None:
     launch = start_launch(ros, prefix, "sam.launch.py", *arguments)
     ros.wait_until(lambda: "it shows /front/image_raw" in launch.output(), "the page")
     ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/point") == 1, "its clicks for the node")
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
 
 
 def test_the_demo_answers_a_click(ros: RosSession, prefix: Path) -> None:
@@ -146,4 +188,125 @@ def test_the_demo_answers_a_click(ros: RosSession, prefix: Path) -> None:
         assert set(mask.data) <= {0, 255}
         assert mask.header in [image.header for image in images]
     assert ros.node.count_subscribers("/image_mouse_left") == 1
-    assert launch.stop() == 0
+    assert ctrl_c(launch) == 0
+
+
+# Arguments.
+
+
+def test_arguments_win_over_the_file_and_the_file_over_the_defaults(
+    ros: RosSession, prefix: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("/**:\n  ros__parameters:\n    max_objects: 3\n    click_mode: add\n    max_rate: 2.0\n")
+    given = ["click_mode:=join", "max_rate:=5", "encode:=on_prompt", "follow:=false", "device:=cpu"]
+    topics = ["prompts:=/detector/boxes", "box:=/person/box"]
+    launch = start_launch(ros, prefix, "sam.launch.py", f"params_file:={path}", *given, *topics)
+    names = ("max_objects", "click_mode", "max_rate", "encode", "follow", "device", "images_kept")
+    assert parameters_of(ros, *names) == [3, "join", 5.0, "on_prompt", False, "cpu", 30]
+    for topic in ("/detector/boxes", "/person/box"):
+        ros.wait_until(partial(is_subscribed, ros, topic), f"the node on {topic}")
+    assert ctrl_c(launch) == 0
+
+
+def test_for_the_page_more_images_are_kept_unless_a_person_has_said_how_many(
+    ros: RosSession, prefix: Path
+) -> None:
+    launch = start_launch(ros, prefix, "sam.launch.py", "web:=true", "web_port:=0")
+    assert parameters_of(ros, "images_kept") == [120]
+    assert ctrl_c(launch) == 0
+    ros.processes.remove(launch)
+    ros.wait_until(lambda: "sam" not in ros.node.get_node_names(), "the node to be gone")
+    start_launch(ros, prefix, "sam.launch.py", "web:=true", "web_port:=0", "images_kept:=7")
+    assert parameters_of(ros, "images_kept") == [7]
+
+
+@pytest.mark.parametrize(
+    ("file_name", "argument", "reason"),
+    [
+        ("sam.launch.py", "imge:=/front", "sam.launch.py has no argument 'imge' (did you mean image?)"),
+        ("sam.launch.py", "qqqq:=1", "sam.launch.py has no argument 'qqqq'; --show-args lists all"),
+        ("demo.launch.py", "sorce:=x", "demo.launch.py has no argument 'sorce' (did you mean source?)"),
+        ("demo.launch.py", "model_typ:=x", "no argument 'model_typ' (did you mean model_type?)"),
+        ("sam.launch.py", "device:=tpu", "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
+        ("sam.launch.py", "max_rate:=fast", "max_rate must be of type float, got 'fast'"),
+        ("sam.launch.py", "params_file:=/no/such.yaml", "params_file: there is no file '/no/such.yaml'"),
+        ("demo.launch.py", "view:=true", "view:=true needs rqt_image_view: sudo apt install ros-"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_starts(
+    ros: RosSession, prefix: Path, file_name: str, argument: str, reason: str
+) -> None:
+    launch = start_launch(ros, prefix, file_name, argument)
+    assert launch.wait(60) == 1
+    assert reason in last_line(launch)
+    assert "process started" not in launch.output()
+
+
+# How a launch ends.
+
+
+@pytest.mark.parametrize("file_name", ["sam.launch.py", "demo.launch.py"])
+def test_missing_weights_end_the_launch_with_the_reason_last(
+    ros: RosSession, prefix: Path, file_name: str
+) -> None:
+    launch = start_launch(ros, prefix, file_name, "model_type:=vit_b", "web:=true", "web_port:=0")
+    assert launch.wait(120) == 1
+    assert "sam_node ended with code 1: cannot configure: " in last_line(launch)
+    assert "ros2 run sam_ros weights vit_b" in last_line(launch)
+    assert launch.output().count("process started") == (3 if file_name == "demo.launch.py" else 2)
+    assert not ros.node.count_publishers("/image")
+
+
+def test_a_source_that_cannot_be_opened_ends_the_demo(ros: RosSession, prefix: Path) -> None:
+    launch = start_launch(ros, prefix, "demo.launch.py", "source:=/dev/video9876")
+    assert launch.wait(120) == 1
+    assert "camera ended with code 1: source '/dev/video9876': there is no" in last_line(launch)
+
+
+def test_with_required_false_only_the_program_ends(ros: RosSession, prefix: Path) -> None:
+    replace_executable(prefix, "sam_node", "echo '[ERROR] [sam]: cannot configure: bad' >&2; exit 1")
+    launch = start_launch(ros, prefix, "sam.launch.py", "required:=false", "web:=true", "web_port:=0")
+    ros.wait_until(lambda: "process has died" in launch.output(), "the end of the node")
+    ros.wait_until(lambda: "in a browser" in launch.output(), "the page, which lives on", 60)
+    assert launch.output().count("cannot configure") == 1
+    assert ctrl_c(launch) == 0
+
+
+def test_only_a_node_whose_device_failed_is_started_anew(
+    ros: RosSession, prefix: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    script = f"[ -e {first} ] && exit 1; touch {first}; echo '[FATAL] [sam]: the device failed' >&2; exit "
+    replace_executable(prefix, "sam_node", f"{script}{DEVICE_FAILED_EXIT}")
+    launch = start_launch(ros, prefix, "sam.launch.py")
+    assert launch.wait(60) == 1
+    assert launch.output().count("process started") == 2
+    assert "sam_node ended with code 1: it has said above why" in last_line(launch)
+
+
+def test_a_node_that_was_ended_is_not_started_anew(ros: RosSession, prefix: Path) -> None:
+    replace_executable(prefix, "sam_node", "exit 0")
+    launch = start_launch(ros, prefix, "sam.launch.py")
+    assert launch.wait(60) == 0
+    assert launch.output().count("process started") == 1
+
+
+@pytest.mark.parametrize(("argument", "is_set"), [(None, True), ("fastdds_profile:=", False)])
+def test_fast_dds_gets_its_profile_unless_it_is_to_be_left_alone(
+    ros: RosSession,
+    prefix: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    argument: str | None,
+    is_set: bool,
+) -> None:
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    replace_executable(prefix, "sam_node", f"env > {tmp_path}/environment")
+    launch = start_launch(ros, prefix, "sam.launch.py", *filter(None, [argument]))
+    assert launch.wait(60) == 0
+    environment = (tmp_path / "environment").read_text()
+    profile = prefix / "share/sam_ros/config/fastdds.xml"
+    assert (f"FASTRTPS_DEFAULT_PROFILES_FILE={profile}\n" in environment) == is_set
+    assert ("FASTDDS_DEFAULT_PROFILES_FILE" in environment) == is_set

@@ -80,7 +80,7 @@ CHOICES = {
     "model_type": ("sam_tiny", "vit_b", "vit_l", "vit_h", "mobile_sam"),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "image_transport": ("raw", "compressed"),
-    "encode": ("always", "on_prompt"),
+    "encode": ("always", "with_objects", "on_prompt"),
     "image_durability": ("volatile", "transient_local"),
     "click_mode": ("replace", "add", "join"),
 }

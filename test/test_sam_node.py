@@ -45,7 +45,7 @@ from std_msgs.msg import String, UInt8
 from vision_msgs.msg import BoundingBox2D, Detection2D
 
 from sam_ros.core.grid import logits_from_mask
-from sam_ros.errors import DeviceError
+from sam_ros.errors import DEVICE_FAILED_EXIT, DeviceError
 from sam_ros.masks import Masks, tight_box_xyxy
 from sam_ros.node.sam_node import SamNode
 from sam_ros.predictor import Predictor, load_predictor
@@ -153,6 +153,10 @@ def test_a_click_is_answered_with_the_best_mask_and_its_candidates(rig: NodeRig,
     candidates = pixels_of(outputs["candidates"])
     assert outputs["candidates"].encoding == "8UC3"
     np.testing.assert_array_equal(candidates, np.moveaxis(expected[0].masks, 0, -1) * np.uint8(255))
+    told = rig.next_report("candidates")
+    assert told["stamp"] == f"{stamp // SECOND}.000000000"
+    ious = [float(told[f"IoU {number}"]) for number in (1, 2, 3)]
+    np.testing.assert_allclose(ious, expected[0].predicted_iou, atol=1e-2)
 
 
 def test_all_scores_are_told_where_nobody_takes_candidates(
@@ -470,11 +474,22 @@ def test_the_node_says_what_it_waits_for_and_what_comes(ros: RosSession, checkpo
 
     def comes() -> bool:
         front.publish(image_msg(scene(), "rgb8", rig.next_stamp_ns()))
-        return "images come on /front/image" in said()
+        return "images come on /front/image: " in said()
 
     rig.wait_until(comes, "the first image")
+    height, width = scene().shape[:2]
+    assert f"images come on /front/image: {width} x {height}, rgb8, " in said()
     rig.send("point", point(35, 45))
     rig.wait_until(lambda: "/sam/point: object _1 with an IoU of" in said(), "the answer")
+    rig.wait_until(lambda: "the first mask is out on /sam/mask: object _1, " in said(), "the first mask")
+
+
+def test_following_that_has_no_effect_is_said(ros: RosSession, checkpoint: Path) -> None:
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}", "-p", "encode:=on_prompt")  # and follow: false
+    said = "follow has no effect with encode: on_prompt"
+    assert said not in rig.process.output()
+    assert rig.set_parameter("follow", True) == (True, "")
+    rig.wait_until(lambda: said in rig.process.output(), said)
 
 
 # What edits objects.
@@ -733,7 +748,7 @@ def test_a_device_that_fails_ends_the_node(ros: RosSession, checkpoint: Path) ->
     while process.popen.poll() is None and time.monotonic() < deadline:  # the first image may find nobody
         images.publish(image_msg(scene(), "rgb8", SECOND))
         time.sleep(0.1)
-    assert process.wait() == 1
+    assert process.wait() == DEVICE_FAILED_EXIT
     assert "cpu failed: an illegal memory access" in process.output()
     assert "the device failed" in process.output()
 

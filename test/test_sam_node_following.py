@@ -9,8 +9,21 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from node_rig import SECOND, NodeRig, OutputSet, detection, detections, image_msg, pixels_of, point, stamp_ns
+from node_rig import (
+    SECOND,
+    NodeRig,
+    OutputSet,
+    compressed_msg,
+    detection,
+    detections,
+    image_msg,
+    pixels_of,
+    point,
+    stamp_ns,
+)
 from processes import ros_session
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMsg
 
 H, W = 240, 320
 RADIUS = 36
@@ -179,3 +192,32 @@ def test_images_that_are_stamped_out_of_order_are_reported(rig: NodeRig) -> None
         )
 
     rig.wait_until(reported, "the report")
+
+
+@pytest.mark.parametrize("transport", ["raw", "compressed"])
+def test_the_node_rests_without_objects_and_answers_every_frame_all_the_same(
+    tmp_path_factory: pytest.TempPathFactory, transport: str
+) -> None:
+    topic, kind = {"raw": ("/image", ImageMsg), "compressed": ("/image/compressed", CompressedImage)}[
+        transport
+    ]
+    settings = ("-p", "encode:=with_objects", "-p", f"image_transport:={transport}")
+    with ros_session(tmp_path_factory.mktemp("node")) as ros:
+        rig = NodeRig(ros, *settings, follow=True, image_topic=topic, image_type=kind)
+
+        def shown(frame: int) -> OutputSet:
+            if transport == "raw":
+                return rig.next_set(scene(frame))
+            return rig.next_set(scene(frame), made=lambda image, stamp: compressed_msg(image, ".png", stamp))
+
+        for frame in (0, 1):
+            resting = shown(frame)
+            assert mask_of(resting).shape == (H, W) and not mask_of(resting).any() and not ids(resting)
+        rig.wait_for_status("passed over count", lambda count: int(count) >= 2)
+        assert rig.status("encode count") in ("", "0")
+        rig.send("point", point(*place(1)))
+        rig.wait_until(lambda: "object _1 with an IoU" in rig.process.output(), "the answer to the click")
+        followed = shown(2)
+        assert iou(mask_of(followed), truth(2)) > 0.7
+        assert rig.trigger("clear").success
+        assert not mask_of(shown(3)).any()

@@ -16,9 +16,10 @@ from sam_ros.node.settings import Settings
     [
         ({}, "newest", None),
         ({"wanted": True}, "wanted", None),
-        ({"wanted": True, "is_behind": True, "encode_always": False}, "wanted", None),
+        ({"wanted": True, "is_behind": True, "encode": "on_prompt"}, "wanted", None),
         ({"is_behind": True}, None, None),
-        ({"encode_always": False}, None, None),
+        ({"encode": "on_prompt"}, None, None),
+        ({"encode": "with_objects"}, "newest", None),
         ({"newest": False}, None, None),
         ({"max_rate_hz": 2.0, "idle_sec": 0.5}, "newest", None),
         ({"max_rate_hz": 2.0, "idle_sec": 0.2}, None, 0.3),
@@ -31,7 +32,7 @@ def test_which_frame_is_encoded_next(
     frame, wait = frame_to_encode(
         frames["wanted"] if case.get("wanted") else None,
         frames["newest"] if case.get("newest", True) else None,
-        Settings(encode_always=case.get("encode_always", True), max_rate_hz=case.get("max_rate_hz", 0.0)),
+        Settings(encode=case.get("encode", "always"), max_rate_hz=case.get("max_rate_hz", 0.0)),
         is_behind=case.get("is_behind", False),
         idle_sec=case.get("idle_sec", 0.0),
     )

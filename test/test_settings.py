@@ -12,13 +12,19 @@ from sam_ros.node.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("follow", "encode_always", "expected"),
-    [(True, True, True), (True, False, False), (False, True, False), (False, False, False)],
+    ("follow", "encode", "expected"),
+    [
+        (True, "always", True),
+        (True, "with_objects", True),
+        (True, "on_prompt", False),
+        (False, "always", False),
+        (False, "with_objects", False),
+    ],
 )
-def test_objects_are_followed_only_where_every_frame_is_encoded(
-    follow: bool, encode_always: bool, expected: bool
+def test_objects_are_followed_but_where_only_prompted_frames_are_encoded(
+    follow: bool, encode: str, expected: bool
 ) -> None:
-    assert Settings(follow=follow, encode_always=encode_always).is_following is expected
+    assert Settings(follow=follow, encode=encode).is_following is expected
 
 
 def test_views_reach_as_far_back_as_a_prompt_may() -> None:

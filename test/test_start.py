@@ -62,5 +62,32 @@ def test_what_only_bag_needs_is_named_where_it_is_missing() -> None:
 
 def test_every_executable_starts_this_way() -> None:
     scripts = (Path(__file__).parents[1] / "setup.py").read_text()
-    for name in ("sam_node", "camera", "objects_3d", "bag"):
+    for name in ("sam_node", "camera", "objects_3d", "web", "click", "bag"):
         assert f'"{name} = sam_ros.start:{name}"' in scripts and callable(getattr(start, name))
+
+
+@pytest.mark.parametrize(
+    ("missing", "advice"),
+    [("aiohttp", "sudo apt install python3-aiohttp"), ("torch", "activate the virtual environment")],
+)
+def test_a_missing_package_is_said_with_what_to_do(tmp_path: Path, missing: str, advice: str) -> None:
+    (tmp_path / "slow_to_import.py").write_text(f"import {missing}.part\n")
+    program = f"import sys; sys.modules[{missing!r}] = None; {PROGRAM}"
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 1
+    assert f"[FATAL] [sam_ros]: {sys.executable} has no {missing}: " in done.stderr
+    assert advice in done.stderr and "Traceback" not in done.stderr
+
+
+def test_another_missing_module_is_an_error_of_the_program(tmp_path: Path) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import no_such_module_anywhere\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 1 and "ModuleNotFoundError: No module named 'no_such" in done.stderr

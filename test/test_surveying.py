@@ -146,7 +146,7 @@ def test_a_request_without_an_image_is_refused(make_rig: Callable[..., Rig]) -> 
 
 
 def test_an_image_is_encoded_for_it(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(encode_always=False)
+    rig = make_rig(encode="on_prompt")
     rig.image(1)
     let_steps_go(rig)
     ask(rig)

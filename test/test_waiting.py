@@ -29,7 +29,7 @@ def store(*stamps_sec: int, embedded: int = 0) -> FrameStore:
     frames = FrameStore(images_kept=30, embeddings_kept=8, stamp_tolerance_ns=0)
     images = [frames.add_image(stamp * SECOND, "camera", b"") for stamp in stamps_sec]
     for image in images[:embedded]:
-        frames.add_embedding(EmbeddedFrame(image, fake_embedding()))
+        frames.finish(EmbeddedFrame(image, fake_embedding()))
     return frames
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from processes import ros_session
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
-from sam_ros.node.watching import Offer, offers_on, topics_with_publishers, why_no_images
+from sam_ros.node.watching import CameraWatch, Offer, offers_on, topics_with_publishers, why_no_images
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -74,3 +75,54 @@ def test_the_graph_tells_what_publishers_offer(tmp_path: Path) -> None:
         assert offer.qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
         topics = topics_with_publishers(ros.node)
         assert topics["/image"] == [IMAGE] and topics["/other"] == [COMPRESSED] and "/nobody" not in topics
+
+
+def image(encoding: str = "bgr8") -> bytes:
+    msg = Image(height=3, width=5, step=15, encoding=encoding)
+    return bytes(serialize_message(msg))
+
+
+class Clock:
+    """Seconds that go on only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Notes:
+    """Keeps what would be said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, kind: str, text: str) -> None:
+        self.said.append(f"{kind}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("num_images", "expected"),
+    [(46, "images come on /image: 5 x 3, bgr8, 22.5 Hz"), (1, "images come on /image: 5 x 3, bgr8")],
+    ids=["a camera", "a still"],
+)
+def test_what_comes_is_told_once_with_size_encoding_and_rate(
+    tmp_path: Path, num_images: int, expected: str
+) -> None:
+    clock, notes = Clock(), Notes()
+    with ros_session(tmp_path) as ros:
+        subscription = ros.node.create_subscription(Image, "/image", lambda _: None, 1)
+        watch = CameraWatch(ros.node, subscription, notes, clock)
+        watch.look(0)
+        watch.saw(image())
+        watch.saw(image("mono8"))  # the first one is described
+        watch.look(1)
+        assert notes.said == ["active, waiting for images on /image (sensor_msgs/msg/Image)"]
+        clock.now += 2.0
+        watch.look(num_images)
+        watch.look(num_images + 30)
+        assert notes.said[1:] == [expected]

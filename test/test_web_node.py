@@ -189,13 +189,23 @@ def test_candidates_are_passed_on(web: Web) -> None:
     np.testing.assert_array_equal(decoded(png), candidates)
 
 
+def test_the_ious_of_candidates_are_passed_on_with_the_stamp_of_their_frame(web: Web) -> None:
+    web.sam.report("sam: candidates", "", {"stamp": "soon", "IoU 1": "1"})  # nothing that the node would say
+    report = {"stamp": "7.000000008", "IoU 1": "0.9100", "IoU 2": "0.5200", "IoU 3": "0.3100"}
+    web.sam.report("sam: candidates", "masks to choose from", report)
+    web.wait_until(lambda: web.page.of_type("candidate_iou"), "the IoUs")
+    assert web.page.of_type("candidate_iou") == [
+        {"type": "candidate_iou", "sec": 7, "nanosec": 8, "iou": [0.91, 0.52, 0.31]}
+    ]
+
+
 def test_a_refusal_is_told_in_the_node_s_words_and_only_its_own(web: Web) -> None:
     refusal = {"topic": "/sam/point", "id": "", "kind": "stale", "reason": "too old by 3 s"}
     web.sam.report("other: prompt refused", "not of interest", refusal)
     web.sam.report("sam: prompt refused", refusal["reason"], refusal, DiagnosticStatus.WARN)
     web.wait_until(lambda: web.page.of_type("refused"), "the refusal")
     assert web.page.of_type("refused") == [
-        {"type": "refused", "topic": "/sam/point", "id": "", "reason": "too old by 3 s"}
+        {"type": "refused", "topic": "/sam/point", "id": "", "kind": "stale", "reason": "too old by 3 s"}
     ]
 
 

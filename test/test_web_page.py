@@ -234,9 +234,13 @@ def test_candidates_are_shown_with_their_iou_and_chosen(scene: Scene) -> None:
     candidates = np.zeros((H, W, 3), np.uint8)
     for channel, x1 in enumerate((120, 160, 200)):
         candidates[60:140, 80:x1, channel] = 255
-    stamp = scene.show(picture(), labels(BOX), scored("_1", BOX, 0.91, 0.62, 0.3))
+    stamp = scene.show(picture(), labels(BOX), scored("_1", BOX, 0.9))  # as followed: one IoU
     scene.sam.offer(candidates, stamp)
     scene.wait_until(lambda: scene.tab.page.locator("#candidate-list canvas").count() == 3, "thumbnails")
+    report = {"stamp": f"{stamp // SECOND}.000000000", "IoU 1": "0.91", "IoU 2": "0.62", "IoU 3": "0.3"}
+    scene.sam.report("sam: candidates", "masks to choose from", {**report, "stamp": "1.000000000"})
+    scene.sam.report("sam: candidates", "masks to choose from", report)
+    scene.wait_until(lambda: "IoU" in scene.tab.text("#candidate-list"), "their IoUs")
     assert scene.tab.text("#candidate-list").split() == [
         "1",
         "IoU",
@@ -338,6 +342,18 @@ def test_an_answer_to_the_paused_frame_is_drawn_on_it(scene: Scene) -> None:
     scene.sam.answer(labels(BOX), stamp, scored("_1", BOX, 0.9))
     scene.wait_until(lambda: scene.tab.object_ids() == ["_1"], "the answer")
     np.testing.assert_allclose(scene.tab.rgb(120, 100), seen(swatch(scene.tab, "_1")), atol=6)
+
+
+def test_a_paused_picture_that_the_node_no_longer_has_is_said_to_be_stale(scene: Scene) -> None:
+    scene.show(picture())
+    scene.tab.page.keyboard.press("Space")
+    scene.tab.click(120, 100)
+    values = {"topic": "/sam/point", "id": "", "kind": "stale", "reason": "its frame is no longer kept"}
+    scene.sam.report("sam: prompt refused", values["reason"], values)
+    said = "This picture is stale: the node has dropped it, so resume"
+    scene.wait_until(lambda: said in scene.tab.text("#state"), "the state")
+    scene.tab.page.keyboard.press("Space")
+    scene.wait_until(lambda: "stale" not in scene.tab.text("#state"), "the live state")
 
 
 def test_refusals_and_answers_of_services_are_said_in_words(scene: Scene) -> None:

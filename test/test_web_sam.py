@@ -215,6 +215,7 @@ def test_while_the_node_follows_each_picture_has_its_masks(tmp_path: Path, brows
         tab.click(*SQUARE)
         robot.wait_until(lambda: len(tab.object_ids()) == 2, "the second object")
         robot.wait_until(lambda: tab.page.locator("#candidate-list canvas").count() == 3, "thumbnails")
+        robot.wait_until(lambda: tab.text("#candidate-list").count("IoU 0.") == 3, "their IoUs")
         x, y = SQUARE[0] + 14, SQUARE[1] + 14
         assert np.abs(tab.rgb(x, y) - scene_rgb()[y, x]).max() > 20  # the best candidate is drawn there
         tab.page.keyboard.press("Space")

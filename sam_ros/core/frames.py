@@ -51,6 +51,19 @@ class EmbeddedFrame:
         return self.frame.sequence
 
 
+@dataclass(frozen=True, eq=False)
+class UnencodedFrame:
+    """A frame that is answered without being encoded, and the (H, W) of its image."""
+
+    frame: Frame
+    size_hw: tuple[int, int]
+
+    @property
+    def sequence(self) -> int:
+        """The frame's sequence."""
+        return self.frame.sequence
+
+
 class Arrival(Enum):
     """How an image comes after those that came before, by its header."""
 
@@ -104,7 +117,7 @@ class FrameStore:
         self._embeddings: deque[EmbeddedFrame] = deque()
         self._errors: WeakKeyDictionary[Frame, SamRosError] = WeakKeyDictionary()  # live as long as frames
         self._encoding: Frame | None = None
-        self._newest_in_order: Frame | None = None  # of those embedded
+        self._newest_in_order: Frame | None = None  # of those embedded or passed over
         self._late_in_order: list[int] = []  # stamps of the last images, if all of them were late
         self._last_stamps: dict[str, int] = {}  # of each camera that was taken, by frame_id
         self._rival = ""  # frame_id of a camera whose images come between those of the one that is taken
@@ -191,20 +204,22 @@ class FrameStore:
         frame = self._encoding
         return None if frame is None or self.is_forgotten(frame) else frame
 
-    def add_embedding(self, embedded: EmbeddedFrame) -> Order:
-        """Remember an embedding, forgetting the one computed longest ago beyond ``embeddings_kept``.
+    def finish(self, done: EmbeddedFrame | UnencodedFrame) -> Order:
+        """Say what became of the frame that was being encoded.
 
-        The newest frame's always stays, however many old frames are embedded after it. One of before the last
+        An embedding is remembered, the one computed longest ago beyond ``embeddings_kept`` forgotten; the
+        newest frame's always stays, however many old frames are embedded after it. One of before the last
         ``clear`` is not kept.
         """
         self._encoding = None
-        if self.is_forgotten(embedded.frame):
+        if self.is_forgotten(done.frame):
             return Order.FORGOTTEN
-        self._embeddings.append(embedded)
-        self._forget_embeddings()
-        order = self._order(embedded.frame)
+        if isinstance(done, EmbeddedFrame):
+            self._embeddings.append(done)
+            self._forget_embeddings()
+        order = self._order(done.frame)
         if order is Order.NEXT:
-            self._newest_in_order = embedded.frame
+            self._newest_in_order = done.frame
         return order
 
     def _order(self, frame: Frame) -> Order:

@@ -149,7 +149,7 @@ class Segmenter:
         start = self._with_clicked_object_on(table, target) if follows and _is_of_person(update) else table
         applied, refused = self._apply(start, update, frame, options)
         if applied is start:
-            return Segmented(table, empty_outputs(frame), refused)
+            return Segmented(table, empty_outputs(frame.frame, frame.embedding.grid.original_hw), refused)
         prompted = _changed(start, applied)
         if follows:  # what was only moved to this frame stays where it is by now
             applied = applied.with_objects(o for o in table.objects if o.created not in prompted)
@@ -296,9 +296,9 @@ def _changed(before: ObjectTable, after: ObjectTable) -> set[int]:
     return {o.created for o in after.objects if id(o) not in untouched}
 
 
-def empty_outputs(frame: EmbeddedFrame) -> Outputs:
-    """The set of answers of a frame without objects."""
-    return Outputs(frame.frame, frame.embedding.grid.original_hw, ())
+def empty_outputs(frame: Frame, size_hw: tuple[int, int]) -> Outputs:
+    """The set of answers of a frame without objects, whose image has (H, W) pixels."""
+    return Outputs(frame, size_hw, ())
 
 
 def _outputs(frame: EmbeddedFrame, answers: Sequence[Answered], options: Options) -> Outputs:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sam_ros.core.everything import EverythingIn
-from sam_ros.core.frames import EmbeddedFrame
+from sam_ros.core.frames import EmbeddedFrame, Frame, UnencodedFrame
 from sam_ros.core.objects import ObjectTable, Update, by_kind
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
 from sam_ros.errors import DeviceError, SamRosError
@@ -58,7 +58,7 @@ class Answering:
         state = self._state
         with state.changed:
             while not state.stopping:
-                if state.waiting.look_for_frames(state.frames, state.settings.encode_always):
+                if state.waiting.look_for_frames(state.frames, state.embeds_newest):
                     state.changed.notify_all()  # the encode thread
                 for _ in range(state.waiting.drop_superseded(state.frames.encoding)):
                     self._statistics.event("superseded")
@@ -83,9 +83,9 @@ class Answering:
             step = self._surveying.next_step(is_frame_due=first is not None)
             if first is None or step is not None:
                 return step
-        assert first is not None  # the prompt waits for it
-        answer = self._follow if first is state.to_follow else self._repeat
-        return partial(answer, first.popleft().frame)
+        if first is state.to_follow:
+            return partial(self._follow, state.to_follow.popleft().frame)
+        return partial(self._repeat, state.to_repeat.popleft().frame)
 
     def _answer(self, prompt: WaitingPrompt) -> None:
         """Answer a prompt on its frame, or refuse it."""
@@ -134,18 +134,25 @@ class Answering:
 
         return self._commit(frame, compute, prompt), is_following
 
-    def _follow(self, frame: EmbeddedFrame) -> None:
+    def _follow(self, frame: EmbeddedFrame | UnencodedFrame) -> None:
         """Follow all objects to a frame, and publish the set of that frame."""
+        if isinstance(frame, UnencodedFrame):
+            self._leave_empty(frame.frame, frame.size_hw)
+            return
         try:
             result = self._commit(frame, partial(self._segmenter.followed, frame=frame))
         except Exception:
-            with self._state.changed:
-                is_forgotten = self._state.frames.is_forgotten(frame.frame)
-            if not is_forgotten:  # who synchronises outputs with images must not stall
-                self._listener.on_outputs(empty_outputs(frame))
+            self._leave_empty(frame.frame, frame.embedding.grid.original_hw)
             raise
         if result is not None:
             self._listener.on_outputs(result.outputs)
+
+    def _leave_empty(self, frame: Frame, size_hw: tuple[int, int]) -> None:
+        """Publish an empty set, for who synchronises outputs with images must not stall."""
+        with self._state.changed:
+            is_forgotten = self._state.frames.is_forgotten(frame)
+        if not is_forgotten:
+            self._listener.on_outputs(empty_outputs(frame, size_hw))
 
     def _repeat(self, frame: EmbeddedFrame) -> None:
         """Publish the objects as they are, on a frame that was answered before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from builtin_interfaces.msg import Time
@@ -42,16 +42,22 @@ def status_msg(
 
 def refusal_msg(name: str, stamp: Time, refusal: Refusal) -> DiagnosticArray:
     """The immediate report of a refused prompt."""
-    seconds, nanoseconds = divmod(refusal.stamp_ns, 1_000_000_000)
     values = {
         "topic": refusal.topic,
-        "stamp": f"{seconds}.{nanoseconds:09d}",
+        "stamp": _seconds(refusal.stamp_ns),
         "id": refusal.id,
         "kind": refusal.kind,
         "reason": refusal.reason,
     }
     level = DiagnosticStatus.ERROR if refusal.kind in REFUSAL_IS_AN_ERROR else DiagnosticStatus.WARN
     return _array(f"{name}: prompt refused", stamp, level, refusal.reason, values)
+
+
+def candidates_msg(name: str, stamp: Time, frame_stamp_ns: int, scores: Sequence[float]) -> DiagnosticArray:
+    """What ``~/candidates`` has no room for: the predicted IoU of each of its masks, and their frame."""
+    values = {"stamp": _seconds(frame_stamp_ns)}
+    values |= {f"IoU {number}": f"{score:.4f}" for number, score in enumerate(scores, 1)}
+    return _array(f"{name}: candidates", stamp, DiagnosticStatus.OK, "masks to choose from", values)
 
 
 def error_msg(name: str, stamp: Time, reason: str) -> DiagnosticArray:
@@ -65,6 +71,11 @@ def host_memory_mb() -> dict[str, str]:
     now_mb = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return {"memory (MB)": f"{now_mb:.0f}", "peak memory (MB)": f"{peak_mb:.0f}"}
+
+
+def _seconds(stamp_ns: int) -> str:
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    return f"{seconds}.{nanoseconds:09d}"
 
 
 def _judge(state: str, snapshot: Snapshot) -> tuple[bytes, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from sam_ros.core.frames import EmbeddedFrame, Frame, Order
+from sam_ros.core.frames import EmbeddedFrame, Frame, Order, UnencodedFrame
 from sam_ros.core.protocol import PromptableModel
 from sam_ros.core.segmenter import Segmenter
 from sam_ros.errors import EncodeCancelledError, InvalidImageError, SamRosError
@@ -26,12 +26,13 @@ class Encoding:
     """Encodes the frame that a prompt waits for, else the newest.
 
     While following, the next frame is encoded while one is answered, but the one after that only if a prompt
-    waits for it.
+    waits for it. Frames that there is nothing to encode for are passed over.
 
     Args:
         state: what it takes frames from, and stores embeddings in.
         model: encodes images.
         read_image: makes an (H, W, 3) uint8 RGB image of a serialized one; raises InvalidImageError.
+        read_size: (H, W) of a serialized image; raises InvalidImageError.
         segmenter: is shown every image that objects may be followed to.
         listener: is told what happens.
         statistics: count what happens.
@@ -42,19 +43,22 @@ class Encoding:
         state: EngineState,
         model: PromptableModel,
         read_image: Callable[[bytes], npt.NDArray[np.uint8]],
+        read_size: Callable[[bytes], tuple[int, int]],
         segmenter: Segmenter,
         listener: Listener,
         statistics: Statistics,
     ) -> None:
-        self._state, self._model, self._read_image = state, model, read_image
+        self._state, self._model = state, model
+        self._read_image, self._read_size = read_image, read_size
         self._segmenter, self._listener, self._statistics = segmenter, listener, statistics
         self._tally = Tally(statistics, listener)
 
     def run(self) -> None:
         """Encode until the engine stops."""
-        while (frame := self._next_to_encode()) is not None:
+        while (taken := self._next_frame()) is not None:
+            frame, handle = taken
             try:
-                self._encode(frame)
+                handle(frame)
             except EncodeCancelledError:
                 return
             except InvalidImageError as error:
@@ -66,14 +70,15 @@ class Encoding:
                 self._listener.on_failure(f"encoding the image of stamp {frame.stamp_ns} ns", error)
                 self._give_up(frame, SamRosError(f"its image could not be encoded: {error}", kind))
 
-    def _next_to_encode(self) -> Frame | None:
-        """Wait for a frame to encode: one that a prompt waits for, else the newest; None to stop."""
+    def _next_frame(self) -> tuple[Frame, Callable[[Frame], None]] | None:
+        """Wait for a frame: one that a prompt waits for, else the newest, and what to do; None to stop."""
         state = self._state
         with state.changed:
             while not state.stopping:
+                wanted, newest = state.waiting.wanted_frame, state.frames.newest_untried
                 frame, wait_sec = frame_to_encode(
-                    state.waiting.wanted_frame,
-                    state.frames.newest_untried,
+                    wanted,
+                    newest if state.settings.is_following or not state.is_resting else None,
                     state.settings,
                     is_behind=bool(state.to_follow),
                     idle_sec=time.monotonic() - state.last_encode_start,
@@ -81,9 +86,15 @@ class Encoding:
                 if frame is not None:
                     state.frames.begin_encoding(frame)
                     state.last_encode_start = time.monotonic()
-                    return frame
+                    is_enough = wanted is None and state.is_resting
+                    return frame, self._pass_over if is_enough else self._encode
                 state.changed.wait(wait_sec)
             return None
+
+    def _pass_over(self, frame: Frame) -> None:
+        """Have a frame answered by an empty set: there is nothing to encode it for."""
+        self._finish(UnencodedFrame(frame, self._read_size(frame.data)), is_following=True)
+        self._statistics.event("passed over")
 
     def _encode(self, frame: Frame) -> None:
         start = time.monotonic()
@@ -94,27 +105,29 @@ class Encoding:
         settings = self._state.settings
         if settings.is_following:
             self._segmenter.see(frame.sequence, image_rgb, settings.views_kept)
-        if self._store(EmbeddedFrame(frame, embedding), settings.is_following):
+        if self._finish(EmbeddedFrame(frame, embedding), is_following=settings.is_following):
             self._statistics.event("read", read - start)
             self._statistics.event(ENCODE, encoded - read)
-        else:
-            self._tally.dropped(OUT_OF_ORDER, "its stamp is not later than that of the image before")
 
-    def _store(self, embedded: EmbeddedFrame, is_following: bool) -> bool:
-        """Store an embedding and, while following, queue its frame to be answered.
+    def _finish(self, done: EmbeddedFrame | UnencodedFrame, *, is_following: bool) -> bool:
+        """Store what became of a frame and, while following, queue it to be answered.
 
         Returns:
-            False if its stamp is not later than the last one's while following: sets of answers have stamps
-            that increase strictly.
+            False if it is dropped, since its stamp is not later than the last one's while following: sets of
+            answers have stamps that increase strictly.
         """
         state = self._state
         with state.changed:
-            order = state.frames.add_embedding(embedded)
+            order = state.frames.finish(done)
             if is_following and order is Order.NEXT:
-                state.to_follow.append(Due(embedded, state.next_turn()))
-            state.waiting.frame_embedded(embedded)
+                state.to_follow.append(Due(done, state.next_turn()))
+            if isinstance(done, EmbeddedFrame):
+                state.waiting.frame_embedded(done)
             state.changed.notify_all()
-        return not is_following or order is not Order.OUT_OF_ORDER
+        is_dropped = is_following and order is Order.OUT_OF_ORDER
+        if is_dropped:
+            self._tally.dropped(OUT_OF_ORDER, "its stamp is not later than that of the image before")
+        return not is_dropped
 
     def _give_up(self, frame: Frame, error: SamRosError) -> None:
         with self._state.changed:

@@ -39,6 +39,7 @@ class Engine:
     Args:
         model: encodes images and decodes prompts.
         read_image: makes an (H, W, 3) uint8 RGB image of a serialized one; raises InvalidImageError.
+        read_size: (H, W) of a serialized image, for frames that are not encoded; raises InvalidImageError.
         listener: is told what happens.
         settings: how to work.
         statistics: count what happens.
@@ -49,6 +50,7 @@ class Engine:
         self,
         model: PromptableModel,
         read_image: Callable[[bytes], npt.NDArray[np.uint8]],
+        read_size: Callable[[bytes], tuple[int, int]],
         listener: Listener,
         settings: Settings,
         statistics: Statistics,
@@ -58,7 +60,7 @@ class Engine:
         self._listener = listener
         self._segmenter = Segmenter(model, statistics.event)
         self._state = EngineState(settings, waiting or WaitingPrompts())
-        encoding = Encoding(self._state, model, read_image, self._segmenter, listener, statistics)
+        encoding = Encoding(self._state, model, read_image, read_size, self._segmenter, listener, statistics)
         surveying = Surveying(self._state, model, listener, statistics)
         answering = Answering(self._state, self._segmenter, surveying, listener, statistics)
         self._threads = [

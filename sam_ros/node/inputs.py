@@ -36,6 +36,7 @@ from sam_ros.node.conversions import (
 from sam_ros.node.engine import Engine
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream, image_from_compressed_msg, image_from_msg
+from sam_ros.node.sizes import size_of_compressed, size_of_image
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.prompt import BACKGROUND, FOREGROUND
 
@@ -195,11 +196,13 @@ class CameraInput:
         suffix: what is added to the resolved name of the topic ``image``.
         convert: makes an (H, W, 3) uint8 RGB image of a message of at most so many pixels, which is one of a
             stream. Raises InvalidImageError.
+        size: (H, W) of a serialized message of at most so many pixels. Raises InvalidImageError.
     """
 
     message_type: Any
     suffix: str
     convert: Callable[[Any, int, CameraStream], npt.NDArray[np.uint8]]
+    size: Callable[[bytes, int], tuple[int, int]]
 
     def read(self, serialized: bytes, max_pixels: int, stream: CameraStream) -> npt.NDArray[np.uint8]:
         """An (H, W, 3) uint8 RGB image of a serialized message of a stream.
@@ -215,8 +218,8 @@ class CameraInput:
 
 
 CAMERAS = {  # by the parameter image_transport
-    "raw": CameraInput(Image, "", image_from_msg),
-    "compressed": CameraInput(CompressedImage, "/compressed", image_from_compressed_msg),
+    "raw": CameraInput(Image, "", image_from_msg, size_of_image),
+    "compressed": CameraInput(CompressedImage, "/compressed", image_from_compressed_msg, size_of_compressed),
 }
 
 

@@ -82,8 +82,9 @@ class Parameters:
     )
     encode: str = _parameter(
         "always",
-        "which frames to encode: always (as many as there is time for) or on_prompt (those prompted on)",
-        choices=("always", "on_prompt"),
+        "which frames to encode: always (as many as there is time for), with_objects (only while there are "
+        "objects or prompts) or on_prompt (those prompted on)",
+        choices=("always", "with_objects", "on_prompt"),
         fixed=True,
     )
     max_rate: float = _parameter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -67,6 +67,10 @@ class Reporter:
     def status(self, state: str, snapshot: Snapshot, facts: Mapping[str, str]) -> None:
         """Publish the periodic report."""
         self._publisher.publish(diagnostics.status_msg(self._name, self._now(), state, snapshot, facts))
+
+    def candidates(self, frame_stamp_ns: int, scores: Sequence[float]) -> None:
+        """Publish the predicted IoUs of the masks on ``~/candidates``."""
+        self._publisher.publish(diagnostics.candidates_msg(self._name, self._now(), frame_stamp_ns, scores))
 
     def refusal(self, refusal: Refusal) -> None:
         """Tell that a prompt was refused."""

@@ -26,7 +26,7 @@ from rclpy.parameter import Parameter
 from sam_ros.core.catalogue import MODELS
 from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.segmenter import Outputs
-from sam_ros.errors import DeviceError, InvalidParameterError, SamRosError, shortened
+from sam_ros.errors import DEVICE_FAILED_EXIT, DeviceError, InvalidParameterError, SamRosError, shortened
 from sam_ros.node import diagnostics
 from sam_ros.node.engine import Engine
 from sam_ros.node.guards import guarded
@@ -150,8 +150,8 @@ class SamNode(LifecycleNode):
         result = super().on_activate(state)
         self._state = "active"
         self._warn_of_unknown_parameters(of_qos=True)
+        self._warn_of_following(self.parameters)
         self._num_images_before = self._num_images
-        self._watch = CameraWatch(self, self._camera, self._reporter)
         return result
 
     def _tell_failure(self, transition: str, error: Exception) -> None:
@@ -169,7 +169,7 @@ class SamNode(LifecycleNode):
     def _start_engine(self, predictor: Predictor) -> None:
         settings = _settings(self.parameters)
         self._stream = CameraStream(self._reporter.note)
-        self._engine = Engine(predictor, self._read_image, self, settings, self._statistics)
+        self._engine = Engine(predictor, self._read_image, self._read_size, self, settings, self._statistics)
         self._engine.start()
         self._camera = subscribe_to_camera(
             self,
@@ -177,6 +177,8 @@ class SamNode(LifecycleNode):
             partial(self._take_image, self._engine),
             self.parameters.image_durability,
         )
+        self._watch = CameraWatch(self, self._camera, self._reporter)
+        self._has_shown = False
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop; drop objects, images and embeddings; keep the model."""
@@ -244,6 +246,7 @@ class SamNode(LifecycleNode):
             self._statistics.dropped(error.kind)
             self.on_drop(error.kind, str(error))
             return
+        self._watch.saw(serialized)
         engine.add_image(stamp_ns, header.frame_id, serialized)
         self._statistics.event("take", time.monotonic() - start)
 
@@ -272,6 +275,10 @@ class SamNode(LifecycleNode):
         camera = CAMERAS[self.parameters.image_transport]
         return camera.read(serialized, self.parameters.max_image_pixels, self._stream)
 
+    def _read_size(self, serialized: bytes) -> tuple[int, int]:
+        camera = CAMERAS[self.parameters.image_transport]
+        return camera.size(serialized, self.parameters.max_image_pixels)
+
     # The engine's listener.
 
     def wants_candidates(self) -> bool:
@@ -283,8 +290,21 @@ class SamNode(LifecycleNode):
         if self._state == "active":
             start = time.monotonic()
             self._frame_outputs.publish(Answer(outputs, self._read_image))
+            self._tell_first_mask(outputs)
             self.on_candidates(outputs)
             self._statistics.event("publish", time.monotonic() - start)
+
+    def _tell_first_mask(self, outputs: Outputs) -> None:
+        if self._has_shown or not outputs.objects:
+            return
+        self._has_shown = True
+        one, masks = outputs.objects[0]
+        height, width = outputs.size_hw
+        self._reporter.note(
+            f"the first mask is out on {self.resolve_topic_name('~/mask')}: object {shortened(one.id)}, "
+            f"{np.count_nonzero(masks.masks[0])} of {width} x {height} pixels, IoU "
+            f"{masks.predicted_iou[0]:.2f}"
+        )
 
     def on_answered(self, topic: str, outputs: Outputs, touched: Collection[int]) -> None:
         """Say which objects a prompt made or changed, and how old its frame was."""
@@ -299,8 +319,10 @@ class SamNode(LifecycleNode):
         self._reporter.answer(topic, f"{topic}: {shown}{more}, on a frame that came {age_sec:.2f} s ago")
 
     def on_candidates(self, outputs: Outputs) -> None:
-        """Publish the candidates, if there are any."""
+        """Publish the candidates, if there are any, and their IoUs, which an image has no room for."""
         if self._state == "active" and outputs.candidates is not None:
+            scores = [float(score) for score in outputs.candidates.predicted_iou]
+            self._reporter.candidates(outputs.frame.stamp_ns, scores)
             self._candidates.publish(Answer(outputs, self._read_image))
 
     def on_everything(self, topic: str, outputs: Outputs) -> None:
@@ -350,10 +372,20 @@ class SamNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    def _take_parameters(self, _: list[Parameter]) -> None:
+    def _take_parameters(self, changes: list[Parameter]) -> None:
         self.parameters = read_parameters(self)
+        if any(change.name == "follow" for change in changes):
+            self._warn_of_following(self.parameters)
         if self._engine is not None:
             self._engine.configure(_settings(self.parameters))
+
+    def _warn_of_following(self, parameters: Parameters) -> None:
+        """Say that it has no effect where it has none."""
+        if parameters.follow and parameters.encode == "on_prompt":
+            self.get_logger().warning(
+                "follow has no effect with encode: on_prompt: each prompt is answered once, on its frame; "
+                "encode: with_objects follows, and rests while there are no objects"
+            )
 
     def _warn_of_unknown_parameters(self, of_qos: bool) -> None:
         """Those of QoS are known only once all topics are there."""
@@ -374,7 +406,7 @@ def _facts_of(predictor: Predictor) -> dict[str, str]:
 
 def _settings(parameters: Parameters) -> Settings:
     return Settings(
-        encode_always=parameters.encode == "always",
+        encode=parameters.encode,
         follow=parameters.follow,
         max_rate_hz=parameters.max_rate,
         images_kept=parameters.images_kept,
@@ -429,7 +461,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _spin(node: SamNode, executor: SingleThreadedExecutor, terminate: threading.Event) -> int:
     """Until a signal comes or the device fails; the exit code."""
     if node.get_parameter("autostart").value and not _autostart(node) and not terminate.is_set():
-        return 1
+        return DEVICE_FAILED_EXIT if node.device_failed else 1
     while not terminate.is_set() and rclpy.ok():
         try:
             executor.spin_once(timeout_sec=0.1)
@@ -437,7 +469,7 @@ def _spin(node: SamNode, executor: SingleThreadedExecutor, terminate: threading.
             node.on_failure("a callback", error)
         if node.device_failed:
             node.get_logger().fatal("the device failed: this process ends, for another to take its place")
-            return 1
+            return DEVICE_FAILED_EXIT
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Which frame is encoded next, and when."""
+"""Which frame is looked at next, and when."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from sam_ros.node.settings import Settings
 def frame_to_encode(
     wanted: Frame | None, newest: Frame | None, settings: Settings, *, is_behind: bool, idle_sec: float
 ) -> tuple[Frame | None, float | None]:
-    """The frame to encode now, or None and how many seconds to wait for something new at most.
+    """The frame to look at now, or None and how many seconds to wait for something new at most.
 
     Args:
         wanted: what a prompt waits for; comes before all else.
         newest: the newest image, if it was not tried yet.
-        settings: whether to encode unasked, and how often.
+        settings: whether to look at frames unasked, and how often.
         is_behind: whether a frame that is encoded already still waits for its set of answers: encoding yet
             another would only make the answers older.
-        idle_sec: since the last encode began.
+        idle_sec: since the last frame was looked at.
     """
     if wanted is not None:
         return wanted, None
-    if newest is None or not settings.encode_always or is_behind:
+    if newest is None or settings.encode == "on_prompt" or is_behind:
         return None, None
     period_sec = 1 / settings.max_rate_hz if settings.max_rate_hz else 0.0
     return (newest, None) if idle_sec >= period_sec else (None, period_sec - idle_sec)

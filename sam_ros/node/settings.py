@@ -14,15 +14,16 @@ class Settings(Options):
     """How the engine works, and the segmenter for it; may change while it runs.
 
     Attributes:
-        encode_always: encode every frame that there is time for, not just those that are prompted on.
-        follow: answer on every frame that is encoded, the objects moved along; else once for each prompt, on
-            its frame. Only where every frame is encoded.
+        encode: which frames to encode: always as many as there is time for, with_objects only while there are
+            objects or prompts, on_prompt those that are prompted on.
+        follow: answer on every frame, the objects moved along; else once for each prompt, on its frame. Not
+            with on_prompt.
         max_rate_hz: encode at most so often without being asked; 0 is unlimited.
         images_kept, embeddings_kept, stamp_tolerance_ns: see ``FrameStore``.
         everything: how to segment everything; a request says in which region.
     """
 
-    encode_always: bool = True
+    encode: str = "always"
     follow: bool = False
     max_rate_hz: float = 0.0
     images_kept: int = 30
@@ -33,7 +34,7 @@ class Settings(Options):
     @property
     def is_following(self) -> bool:
         """Whether objects are followed from frame to frame."""
-        return self.follow and self.encode_always
+        return self.follow and self.encode != "on_prompt"
 
     @property
     def views_kept(self) -> int:

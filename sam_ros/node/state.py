@@ -6,19 +6,22 @@ import itertools
 import threading
 from collections import deque
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from sam_ros.core.frames import EmbeddedFrame, FrameStore
+from sam_ros.core.frames import EmbeddedFrame, FrameStore, UnencodedFrame
 from sam_ros.core.history import ObjectHistory
 from sam_ros.node.everything import EverythingState
 from sam_ros.node.settings import Settings
 from sam_ros.node.waiting import PromptRequest, WaitingPrompts
 
+AnyFrame = TypeVar("AnyFrame", bound=EmbeddedFrame | UnencodedFrame)
+
 
 @dataclass(frozen=True, eq=False)
-class Due:
-    """An embedded frame on which a set of answers is due, and its turn among all that is to be answered."""
+class Due(Generic[AnyFrame]):
+    """A frame on which a set of answers is due, and its turn among all that is to be answered."""
 
-    frame: EmbeddedFrame
+    frame: AnyFrame
     turn: int
 
 
@@ -34,12 +37,12 @@ class EngineState:
         settings: how to work; frozen and replaced as a whole, so that it may be read without the lock.
         frames: images and embeddings.
         waiting: prompts that wait for their frame or their turn.
-        to_follow: embedded frames to which objects are to be followed, oldest first.
+        to_follow: frames to which objects are to be followed, oldest first.
         to_repeat: embedded frames on which the objects are to be published again.
         everything: the request for everything that is worked on, and the last answer.
         objects: as they are, and what undo can restore.
         answered_on: the frame on which objects were answered last.
-        last_encode_start: when the last encode began, by ``time.monotonic``.
+        last_encode_start: when the last frame was taken to be encoded or passed over, by ``time.monotonic``.
         stopping: whether the threads are to end.
     """
 
@@ -48,14 +51,30 @@ class EngineState:
         self.settings = settings
         self.frames = FrameStore(settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns)
         self.waiting = waiting
-        self.to_follow: deque[Due] = deque()
-        self.to_repeat: deque[Due] = deque()
+        self.to_follow: deque[Due[EmbeddedFrame | UnencodedFrame]] = deque()
+        self.to_repeat: deque[Due[EmbeddedFrame]] = deque()
         self.everything = EverythingState()
         self.objects = ObjectHistory()
         self.answered_on: EmbeddedFrame | None = None
         self.last_encode_start = float("-inf")
         self.stopping = False
         self._turns = itertools.count()
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether objects are alive, shown or not."""
+        return bool(self.objects.table.objects)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether there is nothing that the newest frame would be encoded for."""
+        return self.settings.encode == "with_objects" and not self.has_objects and self.waiting.is_empty
+
+    @property
+    def embeds_newest(self) -> bool:
+        """Whether the newest embedding is that of a frame of now, as long as nobody asks for a frame."""
+        encode = self.settings.encode
+        return encode == "always" or (encode == "with_objects" and self.has_objects)
 
     def next_turn(self) -> int:
         """The turn of what is to be answered after all that came before."""

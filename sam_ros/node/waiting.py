@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sam_ros.core.everything import EverythingIn
-from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore
+from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore, UnencodedFrame
 from sam_ros.core.objects import Target, Update
 from sam_ros.errors import SamRosError, shortened
 
@@ -193,7 +193,7 @@ class WaitingPrompts:
         self._waiting = kept
         return num_dropped
 
-    def first_ready(self, until: EmbeddedFrame | None) -> WaitingPrompt | None:
+    def first_ready(self, until: EmbeddedFrame | UnencodedFrame | None) -> WaitingPrompt | None:
         """The first prompt that can be answered or refused.
 
         Args:
@@ -209,6 +209,11 @@ class WaitingPrompts:
     def end(self) -> None:
         """Say that the prompt which is being answered has changed the objects, or was refused."""
         self._running = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no prompt waits or is being answered."""
+        return not self._waiting and self._running is None
 
     @property
     def wanted_frame(self) -> Frame | None:
@@ -255,6 +260,6 @@ class WaitingPrompts:
         return [prompt for prompt in self._waiting if prompt.wanted is frame]
 
 
-def _is_its_turn(prompt: WaitingPrompt, until: EmbeddedFrame | None) -> bool:
+def _is_its_turn(prompt: WaitingPrompt, until: EmbeddedFrame | UnencodedFrame | None) -> bool:
     """Whether no frame before that of a prompt has still to be answered; a refusal need not wait."""
     return until is None or prompt.embedded is None or prompt.embedded.sequence <= until.sequence

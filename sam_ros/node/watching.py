@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image
 
-from sam_ros.node.reporting import Reporter
+from sam_ros.errors import shortened
 
+RATE_SEC = 1.5  # of images, after which their rate is told
 WAIT_SEC = 5.0  # without an image, after which the cause is said
 TOPICS_SHOWN = 5  # of other image topics
 
@@ -84,6 +87,16 @@ def _elsewhere(topic: str, message_type: str, topics: Mapping[str, Sequence[str]
     return f"topics of that type are {', '.join(others[:TOPICS_SHOWN])}{more}: remap image to one of them"
 
 
+class Notes(Protocol):
+    """What says things to people, as ``Reporter`` does."""
+
+    def note(self, text: str) -> None:
+        """Say what a person should know."""
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warn of something, each kind once in a while."""
+
+
 class CameraWatch:
     """Says once when images come, and after a while without any why none do.
 
@@ -95,19 +108,40 @@ class CameraWatch:
     """
 
     def __init__(
-        self, node: Node, subscription: Any, reporter: Reporter, clock: Callable[[], float] = time.monotonic
+        self, node: Node, subscription: Any, reporter: Notes, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._node, self._subscription, self._reporter, self._clock = node, subscription, reporter, clock
-        self._since, self._has_come = clock(), False
+        self._since = clock()
+        self._first: tuple[bytes, float] | None = None  # serialized, and when it came
+        self._is_told = False
         reporter.note(f"active, waiting for images on {subscription.topic_name} ({self._message_type})")
+
+    def saw(self, serialized: bytes) -> None:
+        """To be called with every image that comes."""
+        if self._first is None:
+            self._first = serialized, self._clock()
 
     def look(self, num_images: int) -> None:
         """To be called now and then, with the number of images that came since the watch began."""
-        if num_images and not self._has_come:
-            self._has_come = True
-            self._reporter.note(f"images come on {self._subscription.topic_name}")
         if not num_images and self._clock() - self._since > WAIT_SEC:
             self._reporter.warn("no images", self._why())
+        if self._first is None or self._is_told:
+            return
+        serialized, came_sec = self._first
+        watched_sec = self._clock() - came_sec
+        if watched_sec > RATE_SEC:
+            self._is_told, self._first = True, (b"", came_sec)
+            rate = f", {(num_images - 1) / watched_sec:.1f} Hz" if num_images > 1 else ""
+            self._reporter.note(
+                f"images come on {self._subscription.topic_name}: {self._described(serialized)}{rate}"
+            )
+
+    def _described(self, serialized: bytes) -> str:
+        """Size and encoding of an image, as far as its message tells."""
+        msg = deserialize_message(serialized, self._subscription.msg_type)
+        if isinstance(msg, Image):
+            return f"{msg.width} x {msg.height}, {shortened(msg.encoding)}"
+        return f"{shortened(msg.format)}, {len(msg.data) / 1000:.0f} kB"
 
     def _why(self) -> str:
         topic = self._subscription.topic_name

@@ -1,15 +1,13 @@
-"""A camera made of files: publishes a picture, a folder, a video or a rendered scene as a driver would."""
+"""A camera: publishes a file, a folder, a video, a device, a stream or a rendered scene as a driver would."""
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import math
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, fields
 from threading import Event
 from typing import Any
 
@@ -17,9 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import rclpy
-import yaml
+from builtin_interfaces.msg import Time
 from cv_bridge import CvBridge
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -28,14 +25,15 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from sam_ros.core.tabletop import Rendering, render, sensed, tilted_view
-from sam_ros.errors import InvalidCameraError, SamRosError
+from sam_ros.errors import InvalidCameraError, InvalidParameterError
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
+from sam_ros.tools.calibration import calibration_from_url, pinhole
+from sam_ros.tools.capture import LiveCamera, Shot, is_live, open_capture, without_password
 from sam_ros.tools.conversions_3d import pinhole_from_msg
+from sam_ros.tools.declaring import declared
+from sam_ros.tools.sources import ImageRgb, SourceError, frames
 
-ImageRgb = npt.NDArray[np.uint8]  # (H, W, 3)
-
-PHOTOGRAPH_SCHEME = "photograph:"
 SCENE = "scene:tabletop"
 SCENE_SIZE_WH = (640, 480)
 SCENE_DISTANCE_M = 0.9  # from the middle of its table
@@ -43,8 +41,8 @@ SCENE_NOISE_M = 0.002  # of its depth, at one metre
 SCENE_HOLES = 0.02
 PRINT_M = 1.0  # any other source is a print that stands so far ahead of the camera
 DEPTH_ENCODINGS = ("", "16UC1", "32FC1")
-FILE_SCHEME = "file://"
 PAN_PERIOD_SEC = 10.0
+FIRST_PICTURE_SEC = 15.0  # a live camera that gives none in this time is given up
 ENCODINGS = ("rgb8", "bgr8")
 
 # Reliable: such a publisher matches best-effort and reliable subscribers alike. The small depth bounds what a
@@ -57,42 +55,67 @@ IMAGE_QOS = {  # by the parameter image_durability
 }
 
 
-class SourceError(SamRosError):
-    """A parameter or a file from which no pictures can be made; the message says what would do."""
+def _setting(default: Any, description: str) -> Any:
+    """A parameter: a field that carries its own description."""
+    metadata = {"description": description}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The camera's parameters."""
+    """The camera's parameters.
 
-    source: str
-    rate: float
-    encoding: str
-    pan: int
-    size_wh: tuple[int, int]
-    frame_id: str
-    loop: bool
-    depth: str
-    camera_info_url: str
-    image_durability: str
+    Raises:
+        SourceError: a value that cannot be used.
+    """
+
+    source: str = _setting(
+        "",
+        "Picture, folder, video, /dev/videoN or its number, rtsp:// or another stream, photograph:NAME of "
+        f"scikit-image, or {SCENE}, which is rendered.",
+    )
+    rate: float = _setting(
+        10.0,
+        "Pictures in a second, of a live camera the most; 0 publishes a single one, with image_durability "
+        "transient_local.",
+    )
+    encoding: str = _setting("rgb8", "Of the images: rgb8 or bgr8.")
+    pan: int = _setting(
+        0,
+        "Pixels by which the view of a file swings to and fro in ten seconds; 0 is a still view, as a live "
+        "camera's always is.",
+    )
+    size: list[int] = _setting(  # noqa: RUF009 it is a dataclass field
+        [0, 0], "Width and height to resize to, and to ask a live camera for; [0, 0] keeps the source's."
+    )
+    frame_id: str = _setting("camera", "Frame id of every header.")
+    loop: bool = _setting(True, "Whether a folder or a video begins again at its end; else the camera ends.")
+    depth: str = _setting(
+        "",
+        f"Encoding of a depth image beside each picture, 16UC1 or 32FC1: the true one of {SCENE}, of any "
+        f"other source that of a print {PRINT_M:g} m ahead. Empty for none.",
+    )
+    camera_info_url: str = _setting(
+        "", "File of a calibration, as camera_calibration writes it; empty for a plain pinhole."
+    )
+    image_durability: str = _setting(
+        "volatile",
+        "volatile, or transient_local: who subscribes later, and asks for it, gets the newest image too.",
+    )
 
     def __post_init__(self) -> None:
         if not self.source:
             raise SourceError(
-                "parameter source is empty: give a picture, a folder, a video or photograph:NAME, "
-                "for example --ros-args -p source:=photograph:astronaut"
+                "parameter source is empty: give a picture, a folder, a video, /dev/videoN, rtsp://... or "
+                "photograph:NAME, for example --ros-args -p source:=photograph:astronaut"
             )
         if self.encoding not in ENCODINGS:
             raise SourceError(f"parameter encoding must be {' or '.join(ENCODINGS)}, got {self.encoding!r}")
         self._check_rate()
-        if self.pan < 0:
-            raise SourceError(f"parameter pan must not be negative, got {self.pan}")
-        if self.pan and self.source == SCENE:
-            raise SourceError(f"parameter pan must be 0 with {SCENE}: it is rendered from one place")
-        if self.depth not in DEPTH_ENCODINGS:
-            raise SourceError(f"parameter depth must be '', 16UC1 or 32FC1, got {self.depth!r}")
-        if self.size_wh != (0, 0) and min(self.size_wh) < 1:
-            raise SourceError(f"parameter size must be [width, height] or [0, 0], got {list(self.size_wh)}")
+        self._check_view()
+        self._check_depth()
 
     def _check_rate(self) -> None:
         if self.image_durability not in IMAGE_QOS:
@@ -110,38 +133,119 @@ class Settings:
         """Whether who subscribes later gets the newest image too."""
         return self.image_durability == "transient_local"
 
+    def _check_view(self) -> None:
+        if self.pan < 0:
+            raise SourceError(f"parameter pan must not be negative, got {self.pan}")
+        if self.pan and self.source == SCENE:
+            raise SourceError(f"parameter pan must be 0 with {SCENE}: it is rendered from one place")
+        if len(self.size) != 2 or (self.size_wh != (0, 0) and min(self.size) < 1):
+            raise SourceError(f"parameter size must be [width, height] or [0, 0], got {list(self.size)}")
+
+    def _check_depth(self) -> None:
+        if self.depth not in DEPTH_ENCODINGS:
+            raise SourceError(f"parameter depth must be '', 16UC1 or 32FC1, got {self.depth!r}")
+        if self.depth and self.is_live:
+            raise SourceError("parameter depth must be '' with a live camera, whose depth is not known")
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height; (0, 0) keeps the source's."""
+        return self.size[0], self.size[1]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether pictures come by themselves."""
+        return is_live(self.source)
+
+
+def declare_settings(node: Node) -> Settings:
+    """Declare every parameter on a node and read it.
+
+    Raises:
+        SourceError, InvalidParameterError: see ``Settings`` and ``declared``.
+        rclpy.exceptions.ParameterException: a value of another type.
+    """
+    defaults = Settings(source=SCENE)
+    values = {
+        one.name: declared(
+            node,
+            one.name,
+            "" if one.name == "source" else getattr(defaults, one.name),
+            one.metadata["description"],
+        )
+        for one in fields(Settings)
+    }
+    return Settings(**{**values, "size": list(values["size"])})
+
 
 class Camera(Node):
-    """Publishes one frame of its source at each tick; ``finished`` once the source has ended."""
+    """Publishes one picture of its source at each tick, if there is a new one.
+
+    ``finished`` is true once the source has ended.
+
+    Raises:
+        SourceError: there is nothing to show.
+    """
 
     def __init__(self) -> None:
         super().__init__("camera")
         self.finished = False
-        self._settings = _declare_settings(self)
+        self._settings = declare_settings(self)
         self._bridge = CvBridge()
         self._calibration = calibration_from_url(self._settings.camera_info_url)
         self._rendering = _rendering(self._settings, self._calibration)
-        self._frames = _prepared_frames(self._settings, self._rendering)
-        self._next_frame: ImageRgb | None = next(self._frames)  # here, so that a bad source ends the start-up
+        self._live = self._opened() if self._settings.is_live else None
+        shots = self._file_shots() if self._live is None else self._live_shots(self._live)
+        first = next(shots)  # here, so that a bad source ends the start-up
+        self._shots = itertools.chain([first], shots)
         image_topic = self.resolve_topic_name("image")  # as image_transport: beside the image, wherever it is
         qos = IMAGE_QOS[self._settings.image_durability]
         self._image = self.create_publisher(Image, image_topic, qos)
         self._compressed = self.create_publisher(CompressedImage, f"{image_topic}/compressed", qos)
         self._camera_info = self.create_publisher(CameraInfo, "camera_info", qos)
-        self._depth_image = self._made_depth(self._next_frame)
+        self._depth_image = self._made_depth(first.image_rgb if first else None)
         self._depth = self.create_publisher(Image, "depth", qos) if self._settings.depth else None
         if self._settings.keeps_newest:
             self._publish_next()
         if self._settings.rate > 0:
             self.create_timer(1.0 / self._settings.rate, self._publish_next)
 
+    def _file_shots(self) -> Iterator[Shot[Time] | None]:
+        """Its pictures, each as if it was taken when it is asked for."""
+        for image_rgb in _prepared_frames(self._settings, self._rendering):
+            yield Shot(image_rgb, self._time())
+
+    def _opened(self) -> LiveCamera[Time]:
+        return LiveCamera(open_capture(self._settings.source, self._settings.size_wh), self._time)
+
+    def stop(self) -> None:
+        """Before the node is destroyed."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _live_shots(self, live: LiveCamera[Time]) -> Iterator[Shot[Time] | None]:
+        """The newest picture each time, or None if there is no new one."""
+        size_wh = self._settings.size_wh
+        shot = live.take(FIRST_PICTURE_SEC)
+        if shot is None:
+            shown = without_password(self._settings.source)
+            raise SourceError(f"source {shown!r} has given no picture in {FIRST_PICTURE_SEC:g} s")
+        while True:
+            yield shot and Shot(_resized(shot.image_rgb, size_wh), shot.moment)
+            shot = live.take()
+
+    def _time(self) -> Time:
+        return self.get_clock().now().to_msg()
+
     def _publish_next(self) -> None:
-        if self._next_frame is None:
+        try:
+            shot = next(self._shots)
+        except StopIteration:  # a file has been shown to its end
             self.finished = True
             return
-        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._settings.frame_id)
-        self._publish(self._next_frame, header)
-        self._next_frame = next(self._frames, None)
+        if shot is not None:
+            header = Header(stamp=shot.moment, frame_id=self._settings.frame_id)
+            self._publish(shot.image_rgb, header)
 
     def _publish(self, image_rgb: ImageRgb, header: Header) -> None:
         encoding = self._settings.encoding
@@ -205,76 +309,6 @@ def panned(image_rgb: ImageRgb, time_sec: float, pan: int) -> ImageRgb:
     return image_rgb[y : y + height, x : x + width]
 
 
-def frames(source: str, *, loop: bool) -> Iterator[ImageRgb]:
-    """The pictures of a source in order; a single picture for ever, the others again and again with ``loop``.
-
-    Raises:
-        SourceError: there is nothing to show; raised when the frame in question is asked for.
-    """
-    if source.startswith(PHOTOGRAPH_SCHEME):
-        yield from itertools.repeat(_photograph(source.removeprefix(PHOTOGRAPH_SCHEME)))
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise SourceError(f"source {source!r} does not exist")
-    if path.is_file() and cv2.haveImageReader(str(path)):
-        yield from itertools.repeat(_picture(path))
-    one_pass = _folder_frames if path.is_dir() else _video_frames
-    yield from one_pass(path)
-    while loop:
-        yield from one_pass(path)
-
-
-def pinhole(size_hw: tuple[int, int], header: Header) -> CameraInfo:
-    """The calibration of a camera without distortion whose focal length is the image's longer side."""
-    height, width = size_hw
-    focal, center_x, center_y = float(max(size_hw)), (width - 1) / 2, (height - 1) / 2
-    return CameraInfo(
-        header=header,
-        height=height,
-        width=width,
-        distortion_model="plumb_bob",
-        d=[0.0] * 5,
-        k=[focal, 0.0, center_x, 0.0, focal, center_y, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[focal, 0.0, center_x, 0.0, 0.0, focal, center_y, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
-
-
-def calibration_from_url(url: str) -> CameraInfo | None:
-    """The calibration in a file as camera_calibration writes it; None for an empty URL.
-
-    Raises:
-        SourceError: there is no such file, or it holds no calibration.
-    """
-    if not url:
-        return None
-    path = Path(url.removeprefix(FILE_SCHEME)).expanduser()
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return CameraInfo(
-            height=values["image_height"],
-            width=values["image_width"],
-            distortion_model=values["distortion_model"],
-            d=[float(value) for value in values["distortion_coefficients"]["data"]],
-            k=_matrix(values["camera_matrix"], 9),
-            r=_matrix(values["rectification_matrix"], 9),
-            p=_matrix(values["projection_matrix"], 12),
-        )
-    except OSError as error:
-        raise SourceError(f"camera_info_url {url!r} cannot be read: {error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, AssertionError, KeyError, TypeError, ValueError) as error:
-        raise SourceError(
-            f"camera_info_url {url!r} holds no calibration as camera_calibration writes it: {error!r}"
-        ) from error
-
-
-def _matrix(value: dict[str, Any], length: int) -> list[float]:
-    data = [float(one) for one in value["data"]]
-    if len(data) != length:
-        raise ValueError(f"a matrix of {length} values has {len(data)}")
-    return data
-
-
 def jpeg(image_rgb: ImageRgb, header: Header) -> CompressedImage:
     """A JPEG of the image, its format as compressed_image_transport writes it."""
     encoded = cv2.imencode(".jpg", cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))[1]
@@ -291,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     init_rclpy(argv)
     try:
         _run(stop)
-    except (SourceError, ParameterException) as error:
+    except (SourceError, InvalidParameterError, ParameterException) as error:
         rclpy.logging.get_logger("camera").fatal(str(error))
         return 1
     finally:
@@ -305,52 +339,9 @@ def _run(stop: Event) -> None:
     executor.add_node(camera)
     while not (stop.is_set() or camera.finished):
         executor.spin_once(timeout_sec=0.1)
+    camera.stop()
     executor.shutdown()
     camera.destroy_node()
-
-
-def _declare_settings(node: Node) -> Settings:
-    def declared(name: str, default: Any, description: str) -> Any:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        return node.declare_parameter(name, default, descriptor).value
-
-    return Settings(
-        source=declared(
-            "source",
-            "",
-            f"Picture, folder, video, photograph:NAME of scikit-image, or {SCENE}, which is rendered.",
-        ),
-        rate=declared(
-            "rate",
-            10.0,
-            "Frames per second; 0 publishes a single one, with image_durability transient_local.",
-        ),
-        encoding=declared("encoding", "rgb8", "Of the images: rgb8 or bgr8."),
-        pan=declared(
-            "pan", 0, "Pixels by which the view swings to and fro in ten seconds; 0 is a still view."
-        ),
-        size_wh=tuple(declared("size", [0, 0], "Width and height to resize to; [0, 0] keeps the source's.")),
-        frame_id=declared("frame_id", "camera", "Frame id of every header."),
-        loop=declared(
-            "loop", True, "Whether a folder or a video begins again at its end; else the camera ends."
-        ),
-        depth=declared(
-            "depth",
-            "",
-            f"Encoding of a depth image beside each picture, 16UC1 or 32FC1: the true one of {SCENE}, of any "
-            f"other source that of a print {PRINT_M:g} m ahead. Empty for none.",
-        ),
-        camera_info_url=declared(
-            "camera_info_url",
-            "",
-            "File of a calibration, as camera_calibration writes it; empty for a plain pinhole.",
-        ),
-        image_durability=declared(
-            "image_durability",
-            "volatile",
-            "volatile, or transient_local: who subscribes later, and asks for it, gets the newest image too.",
-        ),
-    )
 
 
 def _rendering(settings: Settings, calibration: CameraInfo | None) -> Rendering | None:
@@ -371,53 +362,14 @@ def _prepared_frames(settings: Settings, rendering: Rendering | None) -> Iterato
         yield from itertools.repeat(rendering.image_rgb)
     for index, image_rgb in enumerate(frames(settings.source, loop=settings.loop)):
         window = panned(image_rgb, index / settings.rate if settings.rate else 0.0, settings.pan)
-        if settings.size_wh != (0, 0):
-            window = cv2.resize(window, settings.size_wh, interpolation=cv2.INTER_AREA)
-        yield np.ascontiguousarray(window)
+        yield np.ascontiguousarray(_resized(window, settings.size_wh))
 
 
-def _photograph(name: str) -> ImageRgb:
-    try:
-        photographs = importlib.import_module("skimage.data")  # only this source needs scikit-image
-        image = getattr(photographs, name)()
-    except ImportError as error:
-        raise SourceError("photograph:NAME needs scikit-image: pip install scikit-image") from error
-    except (AttributeError, TypeError, OSError) as error:
-        raise SourceError(
-            f"scikit-image has no photograph {name!r} here; try astronaut, coffee or rocket"
-        ) from error
-    if not isinstance(image, np.ndarray):
-        raise SourceError(f"{name!r} of scikit-image is no photograph; try astronaut, coffee or rocket")
-    if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    return image[..., :3]
-
-
-def _picture(path: Path) -> ImageRgb:
-    image_bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image_bgr is None:
-        raise SourceError(f"{path} looks like a picture but cannot be decoded")
-    return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
-
-
-def _folder_frames(path: Path) -> Iterator[ImageRgb]:
-    pictures = [
-        child for child in sorted(path.iterdir()) if child.is_file() and cv2.haveImageReader(str(child))
-    ]
-    if not pictures:
-        raise SourceError(f"folder {path} holds no picture that OpenCV reads")
-    yield from map(_picture, pictures)
-
-
-def _video_frames(path: Path) -> Iterator[ImageRgb]:
-    capture = cv2.VideoCapture(str(path))
-    success, image_bgr = capture.read()
-    if not success:
-        raise SourceError(f"{path} is neither a picture nor a video that OpenCV reads")
-    while success:
-        yield cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
-        success, image_bgr = capture.read()
-    capture.release()
+def _resized(image_rgb: ImageRgb, size_wh: tuple[int, int]) -> ImageRgb:
+    """The picture in this size, (0, 0) being its own."""
+    if size_wh in ((0, 0), image_rgb.shape[1::-1]):
+        return image_rgb
+    return cv2.resize(image_rgb, size_wh, interpolation=cv2.INTER_AREA)
 
 
 if __name__ == "__main__":

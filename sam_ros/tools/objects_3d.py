@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
@@ -37,6 +36,7 @@ from sam_ros.node.images import image_from_msg
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools import conversions_3d
+from sam_ros.tools.declaring import declared
 from sam_ros.tools.matching import Match, Matcher
 from sam_ros.tools.transforms import OpenTransforms, open_transforms
 
@@ -337,43 +337,27 @@ def _check_frame_ids(labels: str, depth: str) -> None:
         )
 
 
+LIFTING = LiftingSettings()
+SETTINGS: dict[str, tuple[Any, str]] = {  # by name: the default, and what it means
+    "target_frame": ("", "Frame of all outputs, with z up; empty for the camera's own. Needs tf2_ros."),
+    "rectified": (False, "Whether image and depth were rectified: then P holds, else K and D."),
+    "max_stamp_difference": (0.05, "How far the depth's stamp may be from the image's, in seconds."),
+    "messages_kept": (30, "Depth images to keep until the masks of their frame come."),
+    "min_depth": (LIFTING.min_depth_m, "Nearer pixels are holes, in metres."),
+    "max_depth": (LIFTING.max_depth_m, "Further pixels are holes, in metres."),
+    "depth_gap": (LIFTING.depth_gap_m, "A gap in depth that ends an object, in metres."),
+    "erosion": (LIFTING.erosion_px, "Rim of a mask whose depth is not trusted, pixels."),
+    "max_points": (LIFTING.max_points, "Of an object; larger ones are thinned."),
+    "boxes": (LIFTING.boxes, "oriented: along the object's faces; aligned: along the frame's axes."),
+}
+
+
 def _declare_settings(node: Node) -> Settings:
-    defaults = LiftingSettings()
-
-    def declared(name: str, default: Any, description: str) -> Any:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        return node.declare_parameter(name, default, descriptor).value
-
-    return Settings(
-        target_frame=declared(
-            "target_frame", "", "Frame of all outputs, with z up; empty for the camera's own. Needs tf2_ros."
-        ),
-        rectified=declared(
-            "rectified", False, "Whether image and depth were rectified: then P holds, else K and D."
-        ),
-        max_stamp_difference=declared(
-            "max_stamp_difference", 0.05, "How far the depth's stamp may be from the image's, in seconds."
-        ),
-        messages_kept=declared(
-            "messages_kept", 30, "Depth images to keep until the masks of their frame come."
-        ),
-        lifting=LiftingSettings(
-            min_depth_m=declared("min_depth", defaults.min_depth_m, "Nearer pixels are holes, in metres."),
-            max_depth_m=declared("max_depth", defaults.max_depth_m, "Further pixels are holes, in metres."),
-            depth_gap_m=declared(
-                "depth_gap", defaults.depth_gap_m, "A gap in depth that ends an object, in metres."
-            ),
-            erosion_px=declared(
-                "erosion", defaults.erosion_px, "Rim of a mask whose depth is not trusted, pixels."
-            ),
-            max_points=declared("max_points", defaults.max_points, "Of an object; larger ones are thinned."),
-            boxes=declared(
-                "boxes",
-                defaults.boxes,
-                "oriented: along the object's faces; aligned: along the frame's axes.",
-            ),
-        ),
-    )
+    values = {name: declared(node, name, default, text) for name, (default, text) in SETTINGS.items()}
+    names = {"min_depth": "min_depth_m", "max_depth": "max_depth_m", "depth_gap": "depth_gap_m"}
+    names |= {"erosion": "erosion_px", "max_points": "max_points", "boxes": "boxes"}
+    lifting = LiftingSettings(**{field: values.pop(name) for name, field in names.items()})
+    return Settings(**values, lifting=lifting)
 
 
 def _qos_overrides() -> QoSOverridingOptions:

@@ -107,6 +107,17 @@ def status_values(status: DiagnosticStatus) -> dict[str, Any]:
     return {"level": LEVELS.get(status.level, "unknown"), "message": status.message, "values": values}
 
 
+def candidate_values(values: Mapping[str, str]) -> dict[str, Any]:
+    """Stamp and predicted IoUs of the candidates, best first, as the node reports them.
+
+    Raises:
+        ValueError: they are no numbers.
+    """
+    sec, _, nanosec = values.get("stamp", "0.0").partition(".")
+    iou = [float(value) for name, value in values.items() if name.startswith("IoU ")]
+    return {"sec": int(sec), "nanosec": int(nanosec or 0), "iou": iou}
+
+
 def _box_xyxy(bbox: BoundingBox2D) -> tuple[float, float, float, float]:
     x, y, half_w, half_h = bbox.center.position.x, bbox.center.position.y, bbox.size_x / 2, bbox.size_y / 2
     return x - half_w, y - half_h, x + half_w, y + half_h

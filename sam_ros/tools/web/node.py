@@ -194,8 +194,12 @@ class SamWeb(Node):
         if what == "segmentation":
             self._node_status, self._node_status_sec = values, time.monotonic()
         elif what == "prompt refused":
-            told = {key: values["values"].get(key, "") for key in ("topic", "id", "reason")}
+            told = {key: values["values"].get(key, "") for key in ("topic", "id", "kind", "reason")}
             self._server.send({"type": "refused", **told})
+        elif what == "candidates":
+            with suppress(ValueError):  # no report of the node
+                iou = messages.candidate_values(values["values"])
+                self._server.send({"type": "candidate_iou", **iou})
         else:
             self._server.send({"type": "failed", "reason": status.message})
 

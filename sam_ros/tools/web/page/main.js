@@ -19,11 +19,13 @@ let waiting = null; // the newest message that was not looked at yet
 let later = null; // the newest message whose picture is to be shown once the present one may change
 let isShowing = false;
 let isPaused = false;
+let isStale = false; // the paused frame was clicked on, and the node no longer had it
 let isPressed = false; // a click or a box is being made: the picture stands still
 let tool = "foreground";
 let selectedId = "";
 let pointerPlace = null;
-let candidates = null; // { masks, width, height, header, canvases, iou, chosen }
+let candidateIou = null; // { sec, nanosec, iou }: of the candidates that come with it, or came before
+let candidates = null; // { masks, width, height, header, canvases, chosen }
 let clicked = null; // { header, picture }: the frame of the last click, for the thumbnails
 let asked = null; // { atMs, ids, header }: a prompt whose mask is awaited
 let clickToMaskMs;
@@ -40,6 +42,7 @@ const connection = new Connection(
   (header, parts) => {
     if (header.type === "frame") takeFrame({ header, parts });
     else if (header.type === "candidates") takeCandidates(header, parts);
+    else if (header.type === "candidate_iou") takeCandidateIou(header);
     else if (header.type === "status") takeStatus(header);
     else if (header.type === "refused") takeRefusal(header);
     else if (header.type === "failed") panel.toast(header.reason, "bad");
@@ -99,7 +102,6 @@ async function showMasks(header, [, png]) {
 function setMasks(labels, header) {
   view.masks = labels && new Masks(labels, header.objects);
   view.preview = null;
-  if (candidates && sameFrame(candidates.header, header)) learnIou(header.objects);
   showTooltip();
 }
 
@@ -114,22 +116,20 @@ async function takeCandidates(header, [png]) {
   const read = await readCandidates(png);
   const picture = clicked && sameFrame(clicked.header, header) ? clicked.picture : null;
   const canvases = [0, 1, 2].map((index) => thumbnail(read, index, picture));
-  candidates = { ...read, header, canvases, iou: [], chosen: 0 };
-  if (shown && sameFrame(shown, header)) learnIou(shown.objects);
+  candidates = { ...read, header, canvases, chosen: 0 };
   showChoice();
 }
 
-/** The answer on the frame of the candidates has three IoUs for their object. */
-function learnIou(answered) {
-  const offering = answered.filter((object) => object.iou.length === 3).at(-1);
-  if (!offering) return;
-  candidates.iou = offering.iou;
-  showChoice();
+/** An image has no room for them, so they come by themselves, before it or after. */
+function takeCandidateIou(message) {
+  candidateIou = message;
+  if (candidates) showChoice();
 }
 
 /** The thumbnails; where the frame of the click stands still without an answer, also the mask on it. */
 function showChoice() {
-  panel.showCandidates(candidates?.canvases ?? [], candidates?.iou ?? [], candidates?.chosen, choose);
+  const iou = candidates && sameFrame(candidates.header, candidateIou) ? candidateIou.iou : [];
+  panel.showCandidates(candidates?.canvases ?? [], iou, candidates?.chosen, choose);
   const isPreview = candidates && isPaused && sameFrame(candidates.header, shown);
   view.preview = isPreview ? previewOf(candidates, candidates.chosen) : null;
   view.redraw();
@@ -140,7 +140,7 @@ function takeStatus(header) {
   drawnTimesMs = drawnTimesMs.filter((atMs) => performance.now() - atMs < 3000);
   panel.showFigures(status, clickToMaskMs, (drawnTimesMs.length / 3).toFixed(0));
   const problem = panel.problemOf(status);
-  if (isPaused) panel.showState("paused", "Paused");
+  if (isPaused) showPaused();
   else panel.showState(problem ? "waiting" : "live", problem || "Live");
   document.getElementById("empty").textContent = problem;
 }
@@ -148,6 +148,12 @@ function takeStatus(header) {
 function takeRefusal(header) {
   asked = null;
   panel.logRefusal(header);
+  isStale = isPaused && header.kind === "stale";
+  if (isStale) showPaused();
+}
+
+function showPaused() {
+  panel.showState("paused", isStale ? "Paused. This picture is stale: the node has dropped it, so resume" : "Paused");
 }
 
 /** Measures from a prompt to the mask that it made: a new object, or a new answer on the prompt's frame. */
@@ -256,7 +262,9 @@ function pause() {
   document.getElementById("pause").setAttribute("aria-pressed", isPaused);
   document.getElementById("pause").textContent = isPaused ? "Resume" : "Pause";
   document.getElementById("frozen").hidden = !isPaused;
-  panel.showState(isPaused ? "paused" : "live", isPaused ? "Paused" : "Live");
+  isStale = false;
+  if (isPaused) showPaused();
+  else panel.showState("live", "Live");
   if (!isPaused) goOn();
 }
 

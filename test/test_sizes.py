@@ -1,0 +1,66 @@
+"""Sizes of serialized images, against whole images that rclpy serialized."""
+
+from __future__ import annotations
+
+import array
+
+import cv2
+import numpy as np
+import pytest
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from sam_ros.errors import InvalidImageError
+from sam_ros.node.sizes import size_of_compressed, size_of_image
+
+MAX_PIXELS = 1000
+
+
+def serialized(frame_id: str = "camera", encoding: str = "rgb8", **values: int) -> bytes:
+    fields = {"height": 3, "width": 5, "step": 15, "is_bigendian": 1, **values}
+    num_bytes = fields.pop("num_bytes", 45)
+    msg = Image(header=Header(frame_id=frame_id), encoding=encoding, **fields)
+    msg.data = array.array("B", bytes(num_bytes))
+    return bytes(serialize_message(msg))
+
+
+@pytest.mark.parametrize("frame_id", ["", "c", "ca", "cam", "came", "camera_optical"])
+@pytest.mark.parametrize("encoding", ["rgb8", "bgra8", "yuv422_yuy2", ""])
+def test_the_size_is_read_whatever_stands_before_it(frame_id: str, encoding: str) -> None:
+    assert size_of_image(serialized(frame_id, encoding), MAX_PIXELS) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        serialized(num_bytes=44),
+        serialized()[:-1],
+        serialized()[:30],
+        serialized()[:8],
+        serialized(height=0),
+        serialized(height=300, step=0),
+    ],
+    ids=["short data", "cut data", "cut fields", "cut header", "no pixels", "too many pixels"],
+)
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidImageError):
+        size_of_image(data, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_the_size_of_a_file_is_that_of_its_header(suffix: str) -> None:
+    data = cv2.imencode(suffix, np.zeros((3, 5, 3), np.uint8))[1].tobytes()
+    assert size_of_compressed(file_message(data), MAX_PIXELS) == (3, 5)
+    with pytest.raises(InvalidImageError):
+        size_of_compressed(file_message(data), 14)
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a"])
+def test_another_file_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidImageError):
+        size_of_compressed(file_message(data), MAX_PIXELS)
+
+
+def file_message(data: bytes) -> bytes:
+    return bytes(serialize_message(CompressedImage(data=array.array("B", data))))
