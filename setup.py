@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import setup
 
 PACKAGE = "sam_ros"
+FOLDERS = ("core", "fast", "node", "tools", "tools.bag", "tools.web")
 
 setup(
     name=PACKAGE,
@@ -13,7 +14,7 @@ setup(
     maintainer="sam_ros maintainers",
     maintainer_email="maintainers@users.noreply.example",
     license="Apache-2.0",
-    packages=[PACKAGE, *(f"{PACKAGE}.{folder}" for folder in ("core", "fast", "node", "tools", "tools.web"))],
+    packages=[PACKAGE, *(f"{PACKAGE}.{folder}" for folder in FOLDERS)],
     package_data={PACKAGE: ["py.typed", "*.safetensors"], f"{PACKAGE}.tools.web": ["page/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
@@ -23,6 +24,7 @@ setup(
     ],
     zip_safe=False,
     python_requires=">=3.10",
+    extras_require={"bag": ["rosbags>=0.11", "tqdm"]},
     entry_points={
         "console_scripts": [
             "sam_node = sam_ros.start:sam_node",
@@ -30,6 +32,7 @@ setup(
             "objects_3d = sam_ros.start:objects_3d",
             "web = sam_ros.start:web",
             "click = sam_ros.start:click",
+            "bag = sam_ros.start:bag",
             "weights = sam_ros.weights:main",
         ],
     },

@@ -35,7 +35,7 @@ MODEL_PARTS = {
     "preprocess": preprocess,
     "breakdown": breakdown,
 }
-ROS_PARTS = ("messages", "node")  # imported only if wanted: a machine without ROS can measure the others
+ROS_PARTS = ("messages", "node", "jitter")  # imported only if wanted: a machine without ROS measures the rest
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -83,6 +83,10 @@ def measured(arguments: argparse.Namespace, options: Options, machine: dict[str,
                 say(f"node, {model_type}")
                 weights = find_weights(model_type, Path(folder))
                 yield Step("node", import_module("benchmark.node").measure(model_type, weights, options))
+        if "jitter" in arguments.parts:
+            say("jitter")
+            weights = find_weights("sam_tiny", Path(folder))
+            yield Step("jitter", import_module("benchmark.jitter").measure(weights, options))
 
 
 def node_models(models: Sequence[str], device: torch.device) -> list[str]:

@@ -28,6 +28,7 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from benchmark.contest import Options, Weights
+from benchmark.domain import claimed_domain_id
 from benchmark.images import SIZES_HW, photograph
 from benchmark.messages import filled_image
 from benchmark.results import Result, spread
@@ -202,7 +203,7 @@ def _measure(model_type: str, weights: Weights, options: Options, size: str) -> 
         "compile": str(options.compile).lower(),
         "follow": "false",  # one set of answers for each click
     }
-    with _running_node(parameters, image) as rig:
+    with running_rig(parameters, image) as rig:
         rig.wait_until_ready()
         rig.spin(SETTLE_SEC)
         amount = AMOUNTS[options.quick]
@@ -262,23 +263,37 @@ def click_figures(to_mask_sec: Sequence[float], to_last_sec: Sequence[float]) ->
 
 
 @contextmanager
-def _running_node(parameters: Mapping[str, str], image: Image) -> Iterator[Rig]:
-    """The node in a process of its own, in a domain that nothing else is likely to use."""
-    domain_id = os.getpid() % 101 + 1  # higher ones meet the system's own ports
-    environment = ros_environment(domain_id)
-    os.environ.update(environment)
+def running_rig(parameters: Mapping[str, str], image: Image) -> Iterator[Rig]:
+    """The node, and a camera and a person for it."""
+    with running_node(parameters) as running:
+        rig = Rig(running.context, running.process, running.log, image)
+        yield rig
+        rig.close()
+
+
+@dataclass(frozen=True)
+class RunningNode:
+    """The node in a process of its own, what it writes, and a context in its domain."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    context: Context
+
+
+@contextmanager
+def running_node(parameters: Mapping[str, str]) -> Iterator[RunningNode]:
+    """The node in a domain that nothing else uses; it is ended on leaving, if it still runs."""
     context = Context()
-    with tempfile.TemporaryDirectory() as folder:
+    with claimed_domain_id() as domain_id, tempfile.TemporaryDirectory() as folder:
+        os.environ.update(ros_environment(domain_id))
         log = Path(folder) / "sam_node.log"
         process = _start_node(parameters, log)
         try:
             context.init(args=[], domain_id=domain_id)
-            rig = Rig(context, process, log, image)
-            yield rig
-            rig.close()
+            yield RunningNode(process, log, context)
         finally:
             context.try_shutdown()
-            _end(process)
+            end(process)
 
 
 def ros_environment(domain_id: int) -> dict[str, str]:
@@ -300,7 +315,8 @@ def _start_node(parameters: Mapping[str, str], log: Path) -> subprocess.Popen[by
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Let a process end, or kill it."""
     process.terminate()
     try:
         process.wait(STOP_SEC)

@@ -69,6 +69,11 @@ PARTS = {
         "A process of its own, over DDS. The times are from a click to its mask in the process that clicks; "
         "the stages are medians of what the node reports on /diagnostics.",
     ),
+    "jitter": (
+        "Jitter",
+        "How late each message of a publisher of 500 Hz is that shares the processor with the node, by the "
+        "parameter `threads` (0 is torch's choice), and how many frames the node encodes meanwhile.",
+    ),
 }
 """Title and explanation of each part, in the order to print."""
 

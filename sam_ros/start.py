@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 
 from sam_ros.signals import exit_on_signals
+
+OF_BAG = ("rosbags", "tqdm")  # which nothing else needs, and apt has not on every distribution
 
 
 def run(module: str) -> int:
@@ -40,3 +43,14 @@ def web() -> int:
 def click() -> int:
     """The ``click`` executable."""
     return run("sam_ros.tools.click")
+
+
+def bag() -> int:
+    """The ``bag`` executable."""
+    try:
+        return run("sam_ros.tools.bag.main")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in OF_BAG:
+            raise
+        sys.exit(f"error: bag needs {missing}: pip install {' '.join(OF_BAG)}")

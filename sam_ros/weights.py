@@ -19,6 +19,8 @@ from sam_ros.errors import WeightsError
 
 CHUNK_BYTES = 1 << 16  # what an interrupted download loses at most
 TIMEOUT_SEC = 30.0  # of silence, not of the whole download
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last is a limit on the size of files
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
 _logger = logging.getLogger(__name__)
 
@@ -67,7 +69,8 @@ def download(
         models: the known ones.
 
     Raises:
-        WeightsError: the model is unknown, the download failed, the disk is full or the digest is wrong.
+        WeightsError: the model is unknown, the download failed, the folder is full or not writable, or the
+            digest is wrong.
     """
     official = _official(model_type, models)
     path = (directory or cache_dir()) / official.file_name
@@ -222,9 +225,12 @@ def _size_bytes(path: Path) -> int:
 
 
 def _failure(error: OSError, official: OfficialCheckpoint, path: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        size = f"{official.size_bytes} bytes" if official.size_bytes else "it"
-        return f"no space left in {path.parent} for {size}: make room there, or give --directory elsewhere"
+    size = f"{official.size_bytes} bytes" if official.size_bytes else "it"
+    elsewhere = "give --directory elsewhere, or set SAM_ROS_CACHE, for the node too"
+    if error.errno in NO_SPACE:
+        return f"no space left in {path.parent} for {size}: make room there, or {elsewhere}"
+    if error.errno in NOT_WRITABLE:
+        return f"cannot write to {path.parent} ({error.strerror}): {elsewhere}"
     return (
         f"could not download {official.url} to {path}: {error}. Give the same command again: it goes on from "
         "what has arrived. On a machine without a network, copy the file to that place from another one"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,7 +131,10 @@ class OutputSet:
 
 
 class NodeRig:
-    """Starts the node with the given ROS arguments and waits until it takes images and prompts."""
+    """Starts the node with the given ROS arguments and waits until it takes images and prompts.
+
+    ``prefix`` comes before its command, ``environment`` is added to the test's own.
+    """
 
     def __init__(
         self,
@@ -139,20 +143,23 @@ class NodeRig:
         name: str = "/sam",
         image_topic: str = "/image",
         image_type: Any = Image,
+        image_qos: QoSProfile | int = 10,
         outputs: Sequence[str] = tuple(OUTPUT_TYPES),
         follow: bool = False,
         wait: bool = True,
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.ros = ros
         self.name = name
         following = ("-p", f"follow:={str(follow).lower()}")
-        self.process: RunningProcess = ros.start(
-            "sam_ros.node.sam_node", "--ros-args", *following, *arguments
-        )
+        module = "sam_ros.node.sam_node"
+        command = [*prefix, sys.executable, "-m", module, "--ros-args", *following, *arguments]
+        self.process: RunningProcess = ros.start_command(module, command, environment)
         self.received: dict[str, list[Any]] = {output: [] for output in OUTPUT_TYPES}
         self.diagnostics: list[DiagnosticStatus] = []
         node = ros.node
-        self._image = node.create_publisher(image_type, image_topic, 10)
+        self._image = node.create_publisher(image_type, image_topic, image_qos)
         self._inputs = {
             topic: node.create_publisher(kind, f"{name}/{topic}", 10) for topic, kind in INPUT_TYPES.items()
         }
@@ -213,9 +220,9 @@ class NodeRig:
                 return refusal
         raise AssertionError(f"{TRIES} images in a row were lost:\n{self.process.output()}")
 
-    def next_set(self, image_rgb: npt.NDArray[np.uint8]) -> OutputSet:
+    def next_set(self, image_rgb: npt.NDArray[np.uint8], stamp: int | None = None) -> OutputSet:
         """While the node follows: show an image with a new stamp and return the set of outputs on it."""
-        stamp = self.next_stamp_ns()
+        stamp = self.next_stamp_ns() if stamp is None else stamp
         for _ in range(TRIES):  # images are best effort, and some are lost
             self.send_image(image_msg(image_rgb, "rgb8", stamp))
             if self.comes_true(lambda: all(self._of(name, stamp) for name in ALWAYS_PUBLISHED)):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,23 +16,9 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-DOMAIN_IDS = range(1, 102)  # those whose UDP ports lie below Linux's ephemeral ones
+from benchmark.domain import claimed_domain_id
+
 STOP_SEC = 10.0  # a process has this long to end after a signal; the node promises 5 s
-
-
-@contextmanager
-def claimed_domain_id() -> Iterator[int]:
-    """A ROS domain id that no other test process on this machine holds; the lock dies with its holder."""
-    for domain_id in random.sample(DOMAIN_IDS, len(DOMAIN_IDS)):  # low ids are what others take by hand
-        path = Path(tempfile.gettempdir()) / f"sam_ros_domain_{domain_id}.lock"
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield domain_id
-            return
-    raise RuntimeError(f"all ROS domain ids in {DOMAIN_IDS} are taken by other tests")
 
 
 @dataclass(frozen=True)
@@ -97,7 +80,7 @@ class RosSession:
         log_path = self._log_dir / f"{len(self.processes)}_{name}.log"
         environment = {
             "PYTHONUNBUFFERED": "1",
-            **ros_environment(self.domain_id),
+            "ROS_DOMAIN_ID": str(self.domain_id),
             **(extra_environment or {}),
         }
         with log_path.open("wb") as log:
@@ -139,17 +122,18 @@ class RosSession:
         return "\n".join(f"--- {process.name}\n{process.output()}" for process in self.processes)
 
 
-def ros_environment(domain_id: int) -> dict[str, str]:
-    """The variables that keep a process inside the given domain and on this machine."""
-    return {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+def ros_environment(domain_id: int, discovery_range: str = "LOCALHOST") -> dict[str, str]:
+    """The variables that keep a process inside the given domain and, so far, on this machine."""
+    return {"ROS_DOMAIN_ID": str(domain_id), "ROS_AUTOMATIC_DISCOVERY_RANGE": discovery_range}
 
 
 @contextmanager
-def ros_session(log_dir: Path) -> Iterator[RosSession]:
+def ros_session(log_dir: Path, discovery_range: str = "LOCALHOST") -> Iterator[RosSession]:
     """A session in a domain of its own; ``log_dir`` (pytest's ``tmp_path``) keeps the processes' output."""
     with claimed_domain_id() as domain_id:
-        before = {name: os.environ.get(name) for name in ros_environment(domain_id)}
-        os.environ.update(ros_environment(domain_id))
+        environment = ros_environment(domain_id, discovery_range)
+        before = {name: os.environ.get(name) for name in environment}
+        os.environ.update(environment)
         session = RosSession(domain_id, log_dir)
         try:
             yield session

@@ -138,6 +138,6 @@ def test_everything_is_measured_by_default() -> None:
     arguments = parse([])
     assert arguments.parts == [
         *("encode", "click", "prompts", "everything", "following", "preprocess", "breakdown"),
-        *("lifting", "messages", "node"),
+        *("lifting", "messages", "node", "jitter"),
     ]
     assert arguments.models == ["sam_tiny", "vit_b"]

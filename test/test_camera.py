@@ -4,13 +4,16 @@ import itertools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from geometry_msgs.msg import Point, PointStamped
+from node_rig import NodeRig
 from processes import RosSession, RunningProcess, ros_session
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -222,6 +225,14 @@ def test_repeated_signals_do_not_kill_a_camera_that_is_ending(ros: RosSession, p
         ({"source": "/does/not/exist.png"}, "'/does/not/exist.png' does not exist"),
         ({"source": "x", "encoding": "mono8"}, "encoding must be rgb8 or bgr8, got 'mono8'"),
         ({"source": "x", "rate": 0.0}, "rate must be above 0 Hz"),
+        (
+            {"source": "x", "rate": -1.0, "image_durability": "transient_local"},
+            "or 0 for a single image with image_durability transient_local, got -1.0",
+        ),
+        (
+            {"source": "x", "image_durability": "eternal"},
+            "image_durability must be volatile or transient_local",
+        ),
         ({"source": "x", "pan": -1}, "pan must not be negative"),
         ({"source": "x", "size": "[0, 4]"}, "size must be"),
         ({"source": "x", "rate": 10}, "'rate'"),
@@ -286,6 +297,36 @@ def test_a_calibration_that_is_none_is_named(tmp_path: Path, text: str | None, r
         path.write_text(text)
     with pytest.raises(SourceError, match=f"lens.yaml'? {reason}"):
         calibration_from_url(str(path))
+
+
+@pytest.mark.parametrize(
+    ("transport", "topic", "kind"),
+    [("raw", "/image", Image), ("compressed", "/image/compressed", CompressedImage)],
+)
+def test_a_still_image_reaches_a_node_that_starts_after_it_was_published_once(
+    ros: RosSession, picture: Path, transport: str, topic: str, kind: Any
+) -> None:
+    camera = start_camera(ros, source=picture, rate=0.0, image_durability="transient_local")
+    ros.wait_until(lambda: ros.node.count_publishers(topic) == 1, "the camera, which publishes at once")
+    settings = ("-p", "image_durability:=transient_local", "-p", f"image_transport:={transport}")
+    kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    rig = NodeRig(ros, *settings, image_topic=topic, image_type=kind, image_qos=kept)
+    rig.wait_for_status("encode count", lambda count: count == "1")
+    mask = rig.outputs_for("point", PointStamped(point=Point(x=15.0, y=25.0)))["mask"]
+    shown = np.frombuffer(mask.data, np.uint8).reshape(40, 60)
+    assert shown[25, 15] == 255
+    assert rig.status("image count") == "1"
+    assert camera.stop() == 0
+
+
+def test_an_image_is_kept_for_who_subscribes_later(ros: RosSession, picture: Path) -> None:
+    images: list[Image] = []
+    start_camera(ros, source=picture, rate=0.0, image_durability="transient_local")
+    ros.wait_until(lambda: ros.node.count_publishers("/image") == 1, "the camera")
+    kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    ros.node.create_subscription(Image, "image", images.append, kept)
+    ros.wait_until(lambda: bool(images), "the image that was published before")
+    np.testing.assert_array_equal(pixels(images[0]), RED_TO_BLUE)
 
 
 class Recorder:

@@ -25,6 +25,7 @@ from sam_ros.core.objects import (
 )
 from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidImageError, InvalidPromptError
+from sam_ros.node import engine
 from sam_ros.node.engine import Engine
 from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import Refusal, Statistics
@@ -473,6 +474,22 @@ def test_stopping_cancels_an_encode(make_rig: Callable[..., Rig]) -> None:
     wait_until(lambda: rig.predictor.started == [1], "the encode")
     assert rig.engine.stop()
     assert rig.predictor.encoded == []
+
+
+def test_an_engine_that_was_stopped_answers_nothing_any_more(
+    make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where an answer took longer than stopping waits: another engine may be at work by then."""
+    monkeypatch.setattr(engine, "JOIN_SEC", 0.0)
+    rig = make_rig()
+    rig.embed(1)
+    rig.predictor.decode_gate.clear()
+    rig.prompt(Point(3.0, 1.0, 1))
+    assert rig.predictor.decoding.wait(DEADLINE_SEC)
+    assert not rig.engine.stop()
+    rig.predictor.decode_gate.set()
+    wait_until(rig.engine.stop, "the threads to end")
+    assert (rig.heard.outputs, rig.heard.candidates, rig.heard.answers) == ([], [], [])
 
 
 def test_stamps_that_jump_back_flush_everything(rig: Rig) -> None:

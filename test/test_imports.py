@@ -15,6 +15,7 @@ PATHS = sorted(PACKAGE_DIR.rglob("*.py"))
 MODULES = [".".join(path.relative_to(PACKAGE_DIR).with_suffix("").parts) for path in PATHS]
 EXECUTABLES = {
     "node.sam_node",
+    "tools.bag.main",
     "tools.camera",
     "tools.click",
     "tools.objects_3d",
@@ -36,6 +37,7 @@ MESSAGES = {
 }
 ROS = MESSAGES | {"ament_index_python", "launch", "launch_ros", "lifecycle_msgs", "rclpy"}
 DOWNLOAD = {"pooch", "requests"}
+BAGS = {"backports", "compression", "rosbags"}
 
 VALUES = {"numpy"}
 CORE = VALUES | TORCH | DOWNLOAD | {"PIL", "cv2"}
@@ -102,6 +104,7 @@ ALLOWED = {
     "node.listener": VALUES | {"cv2"},
     "node.guards": MESSAGES,
     "node.watching": ROS,
+    "node.startup": ROS,
     "node.waiting": VALUES | {"cv2"},
     "node.everything": VALUES | {"cv2"},
     "node.surveying": VALUES | {"cv2"},
@@ -130,6 +133,25 @@ ALLOWED = {
     "tools.markers": {"cv2", "numpy", "visualization_msgs"} | MESSAGES,
     "tools.transforms": {"cv2", "numpy", "rclpy"} | MESSAGES,
     "tools.objects_3d": EDGE | ROS,
+    "tools.bag.__init__": set[str](),
+    "tools.bag.ahead": set[str](),
+    "tools.bag.metadata": {"yaml"},
+    "tools.bag.definitions": {"ament_index_python"},
+    "tools.bag.prompts": VALUES | {"yaml"},
+    "tools.bag.records": VALUES | {"cv2"},
+    "tools.bag.source": BAGS,
+    "tools.bag.output": BAGS | {"ament_index_python", "yaml"},
+    "tools.bag.progress": BAGS | {"cv2", "numpy", "yaml"},
+    "tools.bag.requests": EDGE | ROS | {"yaml"},
+    "tools.bag.plan": EDGE | ROS | {"yaml"},
+    "tools.bag.arguments": ROS | {"numpy", "yaml"},
+    "tools.bag.arrivals": BAGS | EDGE | ROS,
+    "tools.bag.preparing": BAGS | EDGE | ROS,
+    "tools.bag.following": BAGS | EDGE | ROS | {"yaml"},
+    "tools.bag.answers": BAGS | EDGE | ROS | {"yaml"},
+    "tools.bag.video": BAGS | EDGE | ROS | {"yaml"},
+    "tools.bag.job": BAGS | CORE | EDGE | ROS | {"tqdm", "yaml"},
+    "tools.bag.main": BAGS | CORE | EDGE | ROS | {"tqdm", "yaml"},
     "tools.web.__init__": set[str](),
     "tools.web.gestures": set[str](),
     "tools.web.pairing": set[str](),

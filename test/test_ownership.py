@@ -147,6 +147,14 @@ def test_of_whom_little_is_left_is_lost() -> None:
     assert apart([red, green], [red, green], coloured((cells(22, 20), GREEN)), TARGET) == [None, green]
 
 
+def test_what_was_prompted_on_the_frame_keeps_its_mask_and_so_does_what_is_there_already() -> None:
+    followed = seen(cells(20, 20), 0, Look(only(RED), only(BLUE)))
+    prompted = replace(seen(cells(22, 20), 1, None), sequence=TARGET.sequence)
+    colours = coloured((cells(20, 20) | cells(22, 20), RED))
+    for pair in ([followed, prompted], [prompted, followed]):
+        assert apart(pair, pair, colours, TARGET) == pair
+
+
 @pytest.mark.parametrize("front", [0, 1])
 def test_of_two_that_look_alike_the_pixels_are_whose_points_are_found_there(front: int) -> None:
     places = [cells(20, 20), cells(26, 20)]

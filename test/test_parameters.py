@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from processes import claimed_domain_id
 from rclpy.context import Context
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from benchmark.domain import claimed_domain_id
 from sam_ros.errors import InvalidParameterError
 from sam_ros.node.parameters import (
     FIXED_NAMES,

@@ -669,6 +669,9 @@ def test_signals_end_the_node_cleanly(ros: RosSession, checkpoint: Path, number:
         (["-p", "model_type:=vit_x"], "model_type must be one of"),
         (["-p", "max_rate:=5000.0"], "max_rate"),
         (["-p", "device:=cuda:77"], "cuda:77"),
+        (["-p", "qos_overrides./sam/mask.publisher.depth:=abc"], "qos_overrides./sam/mask.publisher.depth"),
+        (["-r", "nonsense"], "cannot start: failed to initialize rcl: Couldn't parse remap rule"),
+        (["--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
     ],
 )
 def test_bad_configuration_exits_and_says_what_to_do(

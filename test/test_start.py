@@ -53,7 +53,14 @@ def test_without_a_signal_the_programs_exit_code_is_its_own(tmp_path: Path) -> N
     assert program.returncode == 3
 
 
+def test_what_only_bag_needs_is_named_where_it_is_missing() -> None:
+    program = "import sys; sys.modules['rosbags'] = None; from sam_ros.start import bag; sys.exit(bag())"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "error: bag needs rosbags: pip install rosbags tqdm\n"
+
+
 def test_every_executable_starts_this_way() -> None:
     scripts = (Path(__file__).parents[1] / "setup.py").read_text()
-    for name in ("sam_node", "camera", "objects_3d"):
+    for name in ("sam_node", "camera", "objects_3d", "bag"):
         assert f'"{name} = sam_ros.start:{name}"' in scripts and callable(getattr(start, name))

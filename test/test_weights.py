@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from users import without_write_access
 
 from sam_ros import weights
 from sam_ros.core.catalogue import MODELS, Model, OfficialCheckpoint
@@ -188,6 +190,73 @@ def test_a_full_disk_is_named(server: Server, tmp_path: Path) -> None:
     (tmp_path / "vit_b.pth.part").symlink_to("/dev/full")
     with pytest.raises(WeightsError, match=f"no space left in {tmp_path} for 256000 bytes"):
         weights.download("vit_b", tmp_path, progress=False, models=server.table)
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """A process that may only write files of 64 kB, as one on a disk that is full after that."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_disk_that_fills_up_meanwhile_is_named_and_what_came_is_kept(
+    server: Server, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match=f"no space left in {tmp_path} for 256000 bytes"):
+        weights.download("vit_b", tmp_path, progress=False, models=server.table)
+    assert not (tmp_path / "vit_b.pth").exists()
+    arrived = (tmp_path / "vit_b.pth.part").read_bytes()
+    assert arrived == CONTENT[: 1 << 16]
+
+
+def read_only_folder(folder: Path) -> Path:
+    """A folder that nobody can write to, root included."""
+    del folder
+    return Path("/proc/sys/sam_ros")
+
+
+def file_in_the_way(folder: Path) -> Path:
+    (folder / "cache").write_text("a file where a folder should be")
+    return folder / "cache" / "sam_ros"
+
+
+@pytest.mark.parametrize("place", [read_only_folder, file_in_the_way])
+def test_a_cache_that_cannot_be_written_is_named(
+    server: Server, tmp_path: Path, place: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAM_ROS_CACHE", str(place(tmp_path)))
+    with pytest.raises(WeightsError, match=rf"cannot write to {place(tmp_path)} \(.*\): .*SAM_ROS_CACHE"):
+        weights.download("vit_b", progress=False, models=server.table)
+    assert server.ranges == [], "nothing is downloaded that cannot be kept"
+
+
+def test_a_read_only_cache_serves_what_it_holds(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "vit_b.pth").write_bytes(CONTENT)
+    tmp_path.chmod(0o555)
+    program = (
+        "import sys; from pathlib import Path; from sam_ros.weights import download; "
+        "from sam_ros.core.catalogue import Model, OfficialCheckpoint; "
+        f"print(download('vit_b', Path({str(tmp_path)!r}), progress=False, models={server.table!r}))"
+    )
+    command = [*without_write_access(), sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    tmp_path.chmod(0o755)
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "vit_b.pth")), done.stderr
+
+
+def test_a_name_that_cannot_be_resolved_is_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    table = {"vit_b": model(OfficialCheckpoint("vit_b.pth", "http://no.host.invalid/vit_b.pth", "0" * 64))}
+    with pytest.raises(WeightsError, match="On a machine without a network, copy the file to that place"):
+        weights.download("vit_b", tmp_path, progress=False, models=table)
 
 
 def test_verify_names_file_digests_and_command(server: Server, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -64,13 +65,23 @@ Expected = list[tuple[SegmentedObject, Prompt]]
 
 
 class Follower:
-    """Remembers how frames looked, and finds objects on them. Its methods may be called by any thread."""
+    """Remembers how frames looked, and finds objects on them. Its methods may be called by any thread.
+
+    It can be pickled, for work that is interrupted and goes on later.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._views: dict[int, View] = {}
         self._first = 0  # earlier frames were not seen
         self._looks = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {**self.__dict__, "_views": dict(self._views), "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def add(self, sequence: int, view: View, views_kept: int = VIEWS_KEPT) -> None:
         """Remember a frame, forgetting the oldest beyond so many."""

@@ -69,6 +69,19 @@ class Order(Enum):
     FORGOTTEN = "all frames were forgotten while it was being encoded"
 
 
+def order_after(last: Frame | None, frame: Frame) -> Order:
+    """How an embedded frame comes after the newest that is in order, if there is one.
+
+    Stamps have to increase strictly; only a camera that leaves them all at zero is excused.
+    """
+    if last is None:
+        return Order.NEXT
+    if frame.sequence <= last.sequence:
+        return Order.EARLIER
+    has_stamps = bool(last.stamp_ns or frame.stamp_ns)
+    return Order.OUT_OF_ORDER if has_stamps and frame.stamp_ns <= last.stamp_ns else Order.NEXT
+
+
 JUMP_NS = 2_000_000_000  # an image stamped so far back is of another recording, not late
 LATE_IN_ORDER = 3  # so many late images in a row, in order among themselves, are of another recording too
 CAMERA_GONE_NS = 2_000_000_000  # without an image for so long, a camera is gone
@@ -195,14 +208,7 @@ class FrameStore:
         return order
 
     def _order(self, frame: Frame) -> Order:
-        """Stamps have to increase strictly; only a camera that leaves them all at zero is excused."""
-        last = self._newest_in_order
-        if last is None:
-            return Order.NEXT
-        if frame.sequence <= last.sequence:
-            return Order.EARLIER
-        has_stamps = bool(last.stamp_ns or frame.stamp_ns)
-        return Order.OUT_OF_ORDER if has_stamps and frame.stamp_ns <= last.stamp_ns else Order.NEXT
+        return order_after(self._newest_in_order, frame)
 
     def give_up(self, frame: Frame, error: SamRosError) -> None:
         """Say that a frame cannot be encoded, and why."""

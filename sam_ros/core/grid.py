@@ -43,7 +43,9 @@ class Grid:
     def __post_init__(self) -> None:
         if 0 in (*self.original_hw, *self.input_hw, *self.prompt_hw):
             height, width = self.original_hw
-            raise InvalidImageError(f"an image of {width} x {height} pixels is empty or too elongated")
+            raise InvalidImageError(
+                f"an image of {width} x {height} pixels is empty or too elongated", kind="image shape"
+            )
 
     @property
     def low_res_size(self) -> int:

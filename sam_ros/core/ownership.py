@@ -137,7 +137,7 @@ def apart(
     result = list(found)
     for first, second in _pairs_on_the_same_pixels(found):
         one, other = result[first], result[second]
-        if one is None or other is None:
+        if one is None or other is None or target.sequence in (one.sequence, other.sequence):
             continue
         both = _mask(one) & _mask(other)
         if both.sum() < SAME_PIXELS * min(_mask(one).sum(), _mask(other).sum()):

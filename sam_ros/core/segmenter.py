@@ -99,14 +99,18 @@ class Segmenter:
     Args:
         model: encodes images and decodes prompts.
         record: called with "follow" or "decode" and how many seconds that took.
+        follower: what is remembered already, where work goes on that was interrupted.
     """
 
     def __init__(
-        self, model: PromptableModel, record: Callable[[str, float], None] = lambda _name, _sec: None
+        self,
+        model: PromptableModel,
+        record: Callable[[str, float], None] = lambda _name, _sec: None,
+        follower: Follower | None = None,
     ) -> None:
         self._model = model
         self._record = record
-        self._follower = Follower()
+        self._follower = follower or Follower()
 
     def see(self, sequence: int, image_rgb: npt.NDArray[np.uint8], views_kept: int = VIEWS_KEPT) -> None:
         """Remember how a frame looks, (H, W, 3) uint8, so that objects can be followed to it and from it."""

@@ -171,16 +171,15 @@ class Answering:
             prompt: that is being answered, if it is one.
 
         Returns:
-            What was computed at last; None if the frame was forgotten or the prompt taken back.
+            What was computed at last; None if the frame was forgotten, the prompt taken back, or the engine
+            stopped.
         """
         while True:
             with self._state.changed:
                 before, settings = self._state.objects.table, self._state.settings
             result = compute(before, settings)
             with self._state.changed:
-                if self._state.frames.is_forgotten(frame.frame) or (
-                    prompt is not None and prompt.is_withdrawn
-                ):
+                if self._is_void(frame, prompt):
                     return None
                 undoable = result.change if prompt is not None and prompt.request.undoable else None
                 if self._state.objects.replace(before, result.table, undoable):
@@ -188,6 +187,14 @@ class Answering:
                         self._state.answered_on = frame
                     self._state.waiting.end()  # from here on undo takes a prompt back from the history
                     return result
+
+    def _is_void(self, frame: EmbeddedFrame, prompt: WaitingPrompt | None) -> bool:
+        """Whether an answer counts no more. The lock is held.
+
+        Stopping does not wait for ever, and another engine may be at work by then.
+        """
+        is_withdrawn = prompt is not None and prompt.is_withdrawn
+        return self._state.stopping or is_withdrawn or self._state.frames.is_forgotten(frame.frame)
 
     def _refuse_failed(self, prompt: WaitingPrompt, error: Exception) -> None:
         """Refuse a prompt that could not be answered, unless it was taken back; report what is no refusal."""

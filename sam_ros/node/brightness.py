@@ -102,6 +102,12 @@ class BrightnessRange:
             levels = self._levels(encoding, key, found)
         return np.zeros(values.shape, np.uint8) if levels is None else scaled(values, levels)
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether there were such images: then what an image looks like depends on those before."""
+        with self._lock:
+            return any(self._seen.values())
+
     def _levels(self, encoding: str, key: Hashable, found: Levels | None) -> Levels | None:
         seen, kept = self._seen[encoding], self._kept.get(encoding)
         if found is None:

@@ -22,7 +22,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 
 from sam_ros.core.catalogue import MODELS
 from sam_ros.core.everything import EverythingOptions
@@ -59,6 +58,7 @@ from sam_ros.node.parameters import (
 )
 from sam_ros.node.reporting import Reporter
 from sam_ros.node.settings import Settings
+from sam_ros.node.startup import init_rclpy
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.node.watching import CameraWatch
@@ -128,15 +128,12 @@ class SamNode(LifecycleNode):
             self._predictor = load_warm_predictor(
                 self._load, self.parameters, self._terminate.is_set, self.get_logger()
             )
-        except SamRosError as error:
-            self.device_failed = isinstance(error, DeviceError)
-            self.get_logger().error(f"cannot configure: {error}")
-            return TransitionCallbackReturn.FAILURE
+            for topics in (self._frame_outputs, self._candidates, self._everything, self._prompts):
+                topics.open()
         except Exception as error:  # noqa: BLE001 rclpy would swallow it without a word
-            self.get_logger().error("cannot configure:\n" + "".join(traceback.format_exception(error)))
+            self._tell_failure("configure", error)
+            self._release()
             return TransitionCallbackReturn.FAILURE
-        for topics in (self._frame_outputs, self._candidates, self._everything, self._prompts):
-            topics.open()
         self._state = "inactive"
         return super().on_configure(state)
 
@@ -147,7 +144,7 @@ class SamNode(LifecycleNode):
         try:
             self._start_engine(self._predictor)
         except Exception as error:  # noqa: BLE001 rclpy would only say that the transition failed
-            self.get_logger().error("cannot activate:\n" + "".join(traceback.format_exception(error)))
+            self._tell_failure("activate", error)
             self._stop_engine()
             return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)
@@ -156,6 +153,13 @@ class SamNode(LifecycleNode):
         self._num_images_before = self._num_images
         self._watch = CameraWatch(self, self._camera, self._reporter)
         return result
+
+    def _tell_failure(self, transition: str, error: Exception) -> None:
+        """Say why a transition is not possible; with a traceback, unless the message says what to mend."""
+        self.device_failed = isinstance(error, DeviceError)
+        is_clear = isinstance(error, (SamRosError, ParameterException))
+        why = f" {error}" if is_clear else "\n" + "".join(traceback.format_exception(error))
+        self.get_logger().error(f"cannot {transition}:{why}")
 
     @property
     def _num_images(self) -> int:
@@ -404,9 +408,7 @@ def _everything_options(parameters: Parameters) -> EverythingOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``sam_node`` executable; returns the exit code."""
     terminate = event_set_by_signals()
-    # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
-    # (https://github.com/ros2/rclpy/issues/1166).
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    init_rclpy(argv)
     try:
         node = SamNode(terminate)
     except ParameterException as error:

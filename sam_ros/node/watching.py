@@ -45,7 +45,10 @@ def why_no_images(
         return f"nothing publishes on {topic} ({message_type}); {_elsewhere(topic, message_type, topics)}"
     causes = [_mismatch(offer, message_type, wanted) for offer in offers]
     if not all(causes):
-        return f"no image comes on {topic}, though {_names(offers)} would publish there"
+        return (
+            f"no image comes on {topic}, though {_names(offers)} would publish there; if another user or a "
+            "container does, set FASTDDS_BUILTIN_TRANSPORTS=UDPv4: shared memory does not get through"
+        )
     return f"the publishers on {topic} do not fit: " + "; ".join(causes)
 
 

@@ -23,13 +23,13 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from sam_ros.core.tabletop import Rendering, render, sensed, tilted_view
 from sam_ros.errors import InvalidCameraError, SamRosError
+from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.conversions_3d import pinhole_from_msg
 
@@ -48,8 +48,13 @@ PAN_PERIOD_SEC = 10.0
 ENCODINGS = ("rgb8", "bgr8")
 
 # Reliable: such a publisher matches best-effort and reliable subscribers alike. The small depth bounds what a
-# slow reliable subscriber can hold back.
-IMAGE_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+# slow reliable subscriber can hold back; transient local, the newest image is kept for who subscribes later.
+IMAGE_QOS = {  # by the parameter image_durability
+    "volatile": QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE),
+    "transient_local": QoSProfile(
+        depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+    ),
+}
 
 
 class SourceError(SamRosError):
@@ -69,6 +74,7 @@ class Settings:
     loop: bool
     depth: str
     camera_info_url: str
+    image_durability: str
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -78,8 +84,7 @@ class Settings:
             )
         if self.encoding not in ENCODINGS:
             raise SourceError(f"parameter encoding must be {' or '.join(ENCODINGS)}, got {self.encoding!r}")
-        if not 0 < self.rate <= 1000:
-            raise SourceError(f"parameter rate must be above 0 Hz and at most 1000 Hz, got {self.rate}")
+        self._check_rate()
         if self.pan < 0:
             raise SourceError(f"parameter pan must not be negative, got {self.pan}")
         if self.pan and self.source == SCENE:
@@ -88,6 +93,22 @@ class Settings:
             raise SourceError(f"parameter depth must be '', 16UC1 or 32FC1, got {self.depth!r}")
         if self.size_wh != (0, 0) and min(self.size_wh) < 1:
             raise SourceError(f"parameter size must be [width, height] or [0, 0], got {list(self.size_wh)}")
+
+    def _check_rate(self) -> None:
+        if self.image_durability not in IMAGE_QOS:
+            raise SourceError(
+                f"parameter image_durability must be {' or '.join(IMAGE_QOS)}, got {self.image_durability!r}"
+            )
+        if not (0 < self.rate <= 1000 or (self.rate == 0 and self.keeps_newest)):
+            raise SourceError(
+                "parameter rate must be above 0 Hz and at most 1000 Hz, or 0 for a single image with "
+                f"image_durability transient_local, got {self.rate}"
+            )
+
+    @property
+    def keeps_newest(self) -> bool:
+        """Whether who subscribes later gets the newest image too."""
+        return self.image_durability == "transient_local"
 
 
 class Camera(Node):
@@ -103,12 +124,16 @@ class Camera(Node):
         self._frames = _prepared_frames(self._settings, self._rendering)
         self._next_frame: ImageRgb | None = next(self._frames)  # here, so that a bad source ends the start-up
         image_topic = self.resolve_topic_name("image")  # as image_transport: beside the image, wherever it is
-        self._image = self.create_publisher(Image, image_topic, IMAGE_QOS)
-        self._compressed = self.create_publisher(CompressedImage, f"{image_topic}/compressed", IMAGE_QOS)
-        self._camera_info = self.create_publisher(CameraInfo, "camera_info", IMAGE_QOS)
+        qos = IMAGE_QOS[self._settings.image_durability]
+        self._image = self.create_publisher(Image, image_topic, qos)
+        self._compressed = self.create_publisher(CompressedImage, f"{image_topic}/compressed", qos)
+        self._camera_info = self.create_publisher(CameraInfo, "camera_info", qos)
         self._depth_image = self._made_depth(self._next_frame)
-        self._depth = self.create_publisher(Image, "depth", IMAGE_QOS) if self._settings.depth else None
-        self.create_timer(1.0 / self._settings.rate, self._publish_next)
+        self._depth = self.create_publisher(Image, "depth", qos) if self._settings.depth else None
+        if self._settings.keeps_newest:
+            self._publish_next()
+        if self._settings.rate > 0:
+            self.create_timer(1.0 / self._settings.rate, self._publish_next)
 
     def _publish_next(self) -> None:
         if self._next_frame is None:
@@ -127,7 +152,7 @@ class Camera(Node):
             if self._depth_image.shape != image_rgb.shape[:2]:
                 self._depth_image = self._made_depth(image_rgb)
             self._depth.publish(self._bridge.cv2_to_imgmsg(self._depth_image, self._settings.depth, header))
-        if self._compressed.get_subscription_count() > 0:
+        if self._settings.keeps_newest or self._compressed.get_subscription_count() > 0:
             self._compressed.publish(jpeg(image_rgb, header))
 
     def _calibrated(self, size_hw: tuple[int, int], header: Header) -> CameraInfo:
@@ -263,9 +288,7 @@ def jpeg(image_rgb: ImageRgb, header: Header) -> CompressedImage:
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``camera`` executable; returns the exit code."""
     stop = event_set_by_signals()
-    # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
-    # (https://github.com/ros2/rclpy/issues/1166).
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    init_rclpy(argv)
     try:
         _run(stop)
     except (SourceError, ParameterException) as error:
@@ -297,7 +320,11 @@ def _declare_settings(node: Node) -> Settings:
             "",
             f"Picture, folder, video, photograph:NAME of scikit-image, or {SCENE}, which is rendered.",
         ),
-        rate=declared("rate", 10.0, "Frames per second."),
+        rate=declared(
+            "rate",
+            10.0,
+            "Frames per second; 0 publishes a single one, with image_durability transient_local.",
+        ),
         encoding=declared("encoding", "rgb8", "Of the images: rgb8 or bgr8."),
         pan=declared(
             "pan", 0, "Pixels by which the view swings to and fro in ten seconds; 0 is a still view."
@@ -317,6 +344,11 @@ def _declare_settings(node: Node) -> Settings:
             "camera_info_url",
             "",
             "File of a calibration, as camera_calibration writes it; empty for a plain pinhole.",
+        ),
+        image_durability=declared(
+            "image_durability",
+            "volatile",
+            "volatile, or transient_local: who subscribes later, and asks for it, gets the newest image too.",
         ),
     )
 
@@ -338,7 +370,7 @@ def _prepared_frames(settings: Settings, rendering: Rendering | None) -> Iterato
     if rendering is not None:
         yield from itertools.repeat(rendering.image_rgb)
     for index, image_rgb in enumerate(frames(settings.source, loop=settings.loop)):
-        window = panned(image_rgb, index / settings.rate, settings.pan)
+        window = panned(image_rgb, index / settings.rate if settings.rate else 0.0, settings.pan)
         if settings.size_wh != (0, 0):
             window = cv2.resize(window, settings.size_wh, interpolation=cv2.INTER_AREA)
         yield np.ascontiguousarray(window)

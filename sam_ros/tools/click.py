@@ -21,7 +21,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
@@ -30,6 +29,7 @@ from sam_ros.core.overlay import BACKGROUND_RGB, FOREGROUND_RGB, MASK_OPACITY, C
 from sam_ros.errors import InvalidImageError, SamRosError
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_msg
+from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.web.colours import Colours
 from sam_ros.tools.web.gestures import (
@@ -316,9 +316,7 @@ def _box(start: tuple[int, int], end: tuple[int, int]) -> tuple[int, int, int, i
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``click`` executable; returns the exit code."""
     stop = event_set_by_signals()
-    # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
-    # (https://github.com/ros2/rclpy/issues/1166).
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    init_rclpy(argv)
     try:
         _run(stop)
     except (SamRosError, ParameterException) as error:

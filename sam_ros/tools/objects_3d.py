@@ -25,7 +25,6 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray
@@ -35,6 +34,7 @@ from sam_ros.core.pinhole import Pinhole
 from sam_ros.errors import InvalidDepthError, InvalidImageError, InvalidParameterError, SamRosError
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_msg
+from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools import conversions_3d
 from sam_ros.tools.matching import Match, Matcher
@@ -383,9 +383,7 @@ def _qos_overrides() -> QoSOverridingOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``objects_3d`` executable; returns the exit code."""
     stop = event_set_by_signals()
-    # With rclpy's own handlers the context may end in the middle of a callback, whose publish then raises
-    # (https://github.com/ros2/rclpy/issues/1166).
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    init_rclpy(argv)
     try:
         node = Objects3D()
     except (InvalidParameterError, ParameterException) as error:

@@ -1,0 +1,92 @@
+"""What ``bag`` writes is what the node publishes, value for value, on the same images and prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from bag_rig import SIZE_HW, images, read_bag, scene, write_bag
+from node_rig import NodeRig, OutputSet, detection, header, image_msg
+from processes import ros_session
+from vision_msgs.msg import Detection2D
+
+from sam_ros.node.parameters import Parameters
+from sam_ros.tools.bag.arguments import Job
+from sam_ros.tools.bag.job import run
+
+COUNT = 12
+OUTPUTS = ("mask", "labels", "segments")
+TRIES = 3
+"""A box for the ball on the first image, a point on the grass beside it later."""
+FILE = """\
+prompts:
+  - {at: 0, id: ball, class: toy, box: [18, 28, 62, 72]}
+  - {at: 5, id: grass, points: [[140, 100]]}
+"""
+
+
+def prompts() -> dict[int, Detection2D]:
+    """The same as messages, by the number of their image."""
+    return {
+        0: detection("ball", (40, 50), (44, 44), "toy"),
+        5: detection("grass", (140, 100)),
+    }
+
+
+def shown(number: int) -> Any:
+    """The image of that number; in the middle something hides the ball."""
+    image = scene(number)
+    if number in (7, 8):
+        image[:, : SIZE_HW[1] // 2 + 20] = 90
+    return image
+
+
+def one_by_one(rig: NodeRig) -> tuple[list[Any], list[OutputSet]]:
+    """Images, and what the node publishes on each; a prompt comes before its image."""
+    given = prompts()
+    messages, answers = [], []
+    for number in range(COUNT):
+        stamp = rig.next_stamp_ns()
+        if number in given:
+            given[number].header = header(stamp)
+            rig.send("prompt", given[number])
+            assert rig.state() == "active"  # asked after the prompt was sent: it has come by now
+        outputs = rig.next_set(shown(number), stamp)
+        messages.append(image_msg(shown(number), "rgb8", stamp))
+        answers.append(outputs)
+    return messages, answers
+
+
+def ids(outputs: OutputSet) -> list[str]:
+    return [one.id for one in outputs["segments"].detections]
+
+
+def has_both_objects_in_time(answers: list[OutputSet]) -> bool:
+    """Whether no prompt was overtaken by its image on the way."""
+    return "ball" in ids(answers[0]) and "grass" in ids(answers[5])
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> tuple[list[Any], list[OutputSet]]:
+    with ros_session(tmp_path) as ros:
+        rig = NodeRig(ros, follow=True)
+        for _ in range(TRIES):
+            messages, answers = one_by_one(rig)
+            if has_both_objects_in_time(answers):
+                return messages, answers
+            assert rig.trigger("clear").success
+    raise AssertionError("a prompt was overtaken by its image each time")
+
+
+def test_bag_and_node_give_the_same(tmp_path: Path, live: tuple[list[Any], list[OutputSet]]) -> None:
+    messages, answers = live
+    path = tmp_path / "prompts.yaml"
+    path.write_text(FILE)
+    write_bag(tmp_path / "in", images(messages))
+    run(Job(tmp_path / "in", tmp_path / "out", path, "", "/sam", False, None, Parameters()), Event())
+    found = read_bag(tmp_path / "out")
+    assert ids(answers[7]) == ["grass"] and ids(answers[11]) == ["ball", "grass"]  # lost, and found again
+    for name in OUTPUTS:
+        assert [message for _, message in found[f"/sam/{name}"]] == [one[name] for one in answers], name
