@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.follower import VIEWS_KEPT
 from sam_ros.core.frames import EmbeddedFrame
 from sam_ros.core.objects import ObjectTable, by_kind
 from sam_ros.core.protocol import PromptableModel
 from sam_ros.core.segmenter import Options, Outputs, Segmenter
-from sam_ros.errors import DeviceError, DeviceMemoryError, SamRosError
+from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidPromptError, SamRosError
 from sam_ros.node.waiting import PromptRequest, WaitingPrompt
 from sam_ros.tools.bag.plan import Plan
 from sam_ros.tools.bag.preparing import Prepared
@@ -92,9 +93,12 @@ class Following:
         waiting = WaitingPrompt(request, turn=0, deadline=0.0)
         waiting.embedded = frame
         try:
+            update = request.convert(self._segmenter.target(waiting.frame()))
+            if isinstance(update, EverythingIn):
+                raise InvalidPromptError("everything is segmented by the running node only", "everything")
             result = self._segmenter.prompted(
                 table,
-                request.convert(self._segmenter.target(waiting.frame())),
+                update,
                 frame,
                 self._options,
                 follows=True,
