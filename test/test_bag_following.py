@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fake_model import FakeModel, embedded_frame
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.frames import EmbeddedFrame, Frame
 from sam_ros.core.objects import Point, ProgramPrompt, ProgramPrompts, RefusedObject, Target, Update
 from sam_ros.core.segmenter import Options, Outputs
@@ -94,6 +95,13 @@ def test_what_is_refused_is_told_with_where_it_came_from() -> None:
         "line f: no image is near enough to its time",
     ]
     assert rig.progress.prompts_taken == 5
+
+
+def test_everything_is_refused() -> None:
+    request = PromptRequest("line 3", 100, "", lambda _: EverythingIn(None))
+    rig = Rig(TimedRequest(request, 10))
+    assert rig.ids(image(1)) == []
+    assert rig.progress.refused == ["line 3: everything is segmented by the running node only"]
 
 
 def test_an_image_without_answer_is_counted_and_its_prompts_are_refused() -> None:

@@ -12,6 +12,7 @@ from sam_ros.core.edits import (
     CLICK_MODES,
     LONGEST_NAME,
     MOST_POINTS,
+    keep_masks,
     update_clicked,
     update_one_program_object,
     update_program,
@@ -33,6 +34,7 @@ from sam_ros.core.objects import (
     difference,
 )
 from sam_ros.errors import InvalidPromptError
+from sam_ros.masks import Masks
 
 HERE = Target(sequence=1, grid=padded_grid((48, 64), 64))
 LATER = replace(HERE, sequence=2)
@@ -566,3 +568,32 @@ def test_one_object_of_a_program_may_be_refused(id: str, reason: str) -> None:
     table, _ = programmed(ObjectTable(), boxed("a"), boxed("b"))
     with pytest.raises(InvalidPromptError, match=reason):
         update_one_program_object(table, boxed(id), HERE, max_objects=2)
+
+
+def found(*values: float) -> list[Masks]:
+    """Masks whose logits tell which they are."""
+    scores = np.array([0.5], np.float32)
+    return [Masks(np.ones((1, 48, 64), bool), scores, scores, logits(value)[None]) for value in values]
+
+
+def test_kept_masks_become_objects_beside_the_others() -> None:
+    before = updated(ObjectTable(), FOREGROUND)
+    masks = found(3, 4)
+    after = keep_masks(before, masks, LATER, max_objects=64, as_shown=True)
+    frames = [(o.id, o.sequence, o.logits_sequence) for o in after.objects]
+    assert frames == [("_1", 1, 1), ("_2", 2, 2), ("_3", 2, 2)]
+    assert after.objects[0] is before.objects[0] and after.clicked == before.clicked
+    assert [o.chosen for o in after.objects[1:]] == masks
+    assert [o.low_res_logits.max() for o in after.objects[1:] if o.low_res_logits is not None] == [3, 4]
+    assert all(not o.is_of_program for o in after.objects)  # the next ~/prompts leaves them
+    prompt = after.objects[1].prompt_on(LATER)
+    assert prompt.low_res_logits is not None and prompt.low_res_logits.max() == 3
+    undone = after.undone(difference(before, after))
+    assert [o.id for o in undone.objects] == ["_1"]
+
+
+def test_only_as_many_masks_are_kept_as_there_is_room_for() -> None:
+    before = updated(ObjectTable(), FOREGROUND)
+    after = keep_masks(before, found(3, 4), LATER, max_objects=2, as_shown=False)
+    assert [o.id for o in after.objects] == ["_1", "_2"] and after.objects[1].chosen is None
+    assert keep_masks(after, found(3, 4), LATER, max_objects=2, as_shown=False) is after

