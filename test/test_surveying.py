@@ -234,6 +234,21 @@ def test_kept_objects_are_followed(make_rig: Callable[..., Rig]) -> None:
     assert [None if one is None else one.max() for one in logits] == [2, 5]  # as the fake names columns
 
 
+def test_kept_objects_are_enough_for_frames_to_be_encoded(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(encode="with_objects", follow=True)
+    rig.image(1)
+    let_steps_go(rig)
+    ask(rig)
+    answer(rig)
+    assert rig.engine.keep_everything()[0]
+    rig.image(2)
+    wait_until(lambda: 2 in rig.predictor.encoded, "the encode of image 2")
+    wait_until(lambda: rig.heard.outputs and rig.heard.outputs[-1].objects, "the kept objects")
+    assert rig.heard.outputs[-1].frame.stamp_ns == 2 * SECOND
+
+
 def test_a_job_that_was_given_up_has_no_answer() -> None:
     state, jobs = EverythingState(), [EverythingJob(*[None] * 3) for _ in range(2)]  # type: ignore[arg-type]
     state.begin(jobs[0])

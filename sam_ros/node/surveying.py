@@ -107,6 +107,7 @@ def keep_everything(state: EngineState) -> tuple[bool, str]:
     state.everything.remember_kept(change.made)
     state.answered_on = found.frame
     state.repeat_answers()
+    state.changed.notify_all()  # with objects there may be more to encode
     is_all = len(change.made) == len(found.masks)
     more = "" if is_all else f"; max_objects is {settings.max_objects}"
     return True, f"kept {len(change.made)} of {len(found.masks)} as objects{more}"
