@@ -125,6 +125,7 @@ ALLOWED = {
     "node.diagnostics": MESSAGES,
     "node.reporting": ROS,
     "node.loading": CORE | ROS,
+    "node.engine_settings": VALUES | {"cv2"} | ROS,
     "node.sam_node": CORE | EDGE | ROS,
     "tools.__init__": set[str](),
     "tools.camera": {"cv2", "numpy", "yaml"} | ROS,

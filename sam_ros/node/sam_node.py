@@ -23,12 +23,11 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from sam_ros.core.catalogue import MODELS
-from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DEVICE_FAILED_EXIT, DeviceError, InvalidParameterError, SamRosError, shortened
 from sam_ros.node import diagnostics
 from sam_ros.node.engine import Engine
+from sam_ros.node.engine_settings import engine_settings
 from sam_ros.node.guards import guarded
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream
@@ -57,7 +56,6 @@ from sam_ros.node.parameters import (
     unknown_overrides,
 )
 from sam_ros.node.reporting import Reporter
-from sam_ros.node.settings import Settings
 from sam_ros.node.startup import init_rclpy
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest
@@ -68,7 +66,6 @@ from sam_ros.signals import event_set_by_signals
 DIAGNOSTICS_PERIOD_SEC = 1.0
 INACTIVE = "inactive"  # the kind of a prompt that is refused for the state of the node
 WHY_INACTIVE = "the node is inactive: activate it first"
-EVERYTHING_BATCH = 16  # points: prompts and followed frames wait for one batch at most
 OBJECTS_SHOWN = 3  # of those that a prompt touched, in the log
 
 
@@ -167,7 +164,7 @@ class SamNode(LifecycleNode):
         return self._statistics.snapshot().totals.get("image", 0)
 
     def _start_engine(self, predictor: Predictor) -> None:
-        settings = _settings(self.parameters)
+        settings = engine_settings(self.parameters)
         self._stream = CameraStream(self._reporter.note)
         self._engine = Engine(predictor, self._read_image, self._read_size, self, settings, self._statistics)
         self._engine.start()
@@ -377,7 +374,7 @@ class SamNode(LifecycleNode):
         if any(change.name == "follow" for change in changes):
             self._warn_of_following(self.parameters)
         if self._engine is not None:
-            self._engine.configure(_settings(self.parameters))
+            self._engine.configure(engine_settings(self.parameters))
 
     def _warn_of_following(self, parameters: Parameters) -> None:
         """Say that it has no effect where it has none."""
@@ -402,39 +399,6 @@ def _facts_of(predictor: Predictor) -> dict[str, str]:
         "precision": predictor.precision,
     }
     return facts | {f"device {name} (MB)": f"{mb:.0f}" for name, mb in predictor.memory_mb().items()}
-
-
-def _settings(parameters: Parameters) -> Settings:
-    return Settings(
-        encode=parameters.encode,
-        follow=parameters.follow,
-        max_rate_hz=parameters.max_rate,
-        images_kept=parameters.images_kept,
-        embeddings_kept=parameters.embeddings_kept,
-        stamp_tolerance_ns=round(parameters.stamp_tolerance * 1e9),
-        click_mode=parameters.click_mode,
-        multimask_output=parameters.multimask_output,
-        max_objects=parameters.max_objects,
-        min_predicted_iou=parameters.min_predicted_iou,
-        min_stability_score=parameters.min_stability_score,
-        everything=_everything_options(parameters),
-    )
-
-
-def _everything_options(parameters: Parameters) -> EverythingOptions:
-    """The thresholds are on the scale of SAM's own weights: one pair serves all models."""
-    model = MODELS[parameters.model_type]
-    return EverythingOptions(
-        points_per_side=parameters.everything_points_per_side,
-        points_per_batch=EVERYTHING_BATCH,
-        pred_iou_thresh=parameters.everything_min_predicted_iou * model.confidence,
-        stability_score_thresh=parameters.everything_min_stability_score,
-        stability_score_offset=model.stability_offset,
-        box_nms_thresh=parameters.everything_nms_iou,
-        min_mask_region_area=parameters.everything_min_area,
-        min_area=parameters.everything_min_area,
-        skip_covered=True,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -83,7 +83,10 @@ class SamWeb(Node):
         # Of the machine, not of ROS: with use_sim_time a bag that is paused stops the latter.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(STATUS_PERIOD_SEC, self._send_status, clock=steady)
-        self._server = Server(
+        self._server = self._start_server()
+
+    def _start_server(self) -> Server:
+        server = Server(
             self.settings.host,
             self.settings.port,
             allowed_hosts=self.settings.allowed_hosts,
@@ -92,9 +95,10 @@ class SamWeb(Node):
             on_viewers=self._put_viewers,
             on_ready=self._wake.trigger,
         )
-        port = self._server.start()
+        port = server.start()
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         self.get_logger().info(f"open http://{host}:{port} in a browser; it shows {self._image_topic}")
+        return server
 
     def stop(self) -> None:
         """Close the page's connections."""
