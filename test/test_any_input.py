@@ -29,6 +29,7 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header, String, UInt8
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.grid import padded_grid
 from sam_ros.core.objects import (
     Box,
@@ -192,7 +193,7 @@ def assert_picture(image: npt.NDArray[Any], size_hw: tuple[int, int]) -> None:
     assert image.dtype == np.uint8 and image.shape == (*size_hw, 3) and image.size
 
 
-def assert_usable(update: Update) -> None:
+def assert_usable(update: Update | EverythingIn) -> None:
     """Whether a prompt's coordinates lie in the image, which is what the core relies on."""
     if isinstance(update, Joining):
         assert_usable(update.point)
@@ -205,6 +206,9 @@ def assert_usable(update: Update) -> None:
     elif isinstance(update, ProgramPrompts):
         for prompt in update.prompts:
             assert_program_prompt(prompt)
+    elif isinstance(update, EverythingIn):
+        if update.region is not None:
+            assert_box(update.region)
     else:
         assert isinstance(update, ProgramPrompt)
         assert_program_prompt(update)
