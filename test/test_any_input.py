@@ -200,15 +200,14 @@ def assert_usable(update: Update | EverythingIn) -> None:
     elif isinstance(update, Point):
         assert 0 <= update.x <= 63 and 0 <= update.y <= 47 and update.label in (0, 1)
     elif isinstance(update, Box):
-        assert_box(update.box_xyxy)
+        assert is_box(update.box_xyxy)
     elif isinstance(update, MaskPrompt):
         assert update.low_res_logits.dtype == np.float32 and np.isfinite(update.low_res_logits).all()
     elif isinstance(update, ProgramPrompts):
         for prompt in update.prompts:
             assert_program_prompt(prompt)
     elif isinstance(update, EverythingIn):
-        if update.region is not None:
-            assert_box(update.region)
+        assert update.region is None or is_box(update.region)
     else:
         assert isinstance(update, ProgramPrompt)
         assert_program_prompt(update)
@@ -219,12 +218,12 @@ def assert_program_prompt(prompt: ProgramPrompt) -> None:
     for point in prompt.points:
         assert_usable(point)
     if prompt.box_xyxy is not None:
-        assert_box(prompt.box_xyxy)
+        assert is_box(prompt.box_xyxy)
 
 
-def assert_box(box_xyxy: BoxXYXY) -> None:
+def is_box(box_xyxy: BoxXYXY) -> bool:
     x0, y0, x1, y1 = box_xyxy
-    assert all(map(math.isfinite, box_xyxy)) and 0 <= x0 < x1 <= 64 and 0 <= y0 < y1 <= 48
+    return all(map(math.isfinite, box_xyxy)) and 0 <= x0 < x1 <= 64 and 0 <= y0 < y1 <= 48
 
 
 def assert_named(error: SamRosError) -> None:
