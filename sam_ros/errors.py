@@ -87,4 +87,4 @@ class EncodeCancelledError(SamRosError):
 class EverythingCancelledError(SamRosError):
     """``should_stop`` became true while everything was being segmented."""
 
-    kind = "cancelled"
+    kind = "everything cancelled"
