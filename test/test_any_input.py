@@ -29,6 +29,7 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header, String, UInt8
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from sam_ros.core.everything import EverythingIn
 from sam_ros.core.grid import padded_grid
 from sam_ros.core.objects import (
     Box,
@@ -192,19 +193,21 @@ def assert_picture(image: npt.NDArray[Any], size_hw: tuple[int, int]) -> None:
     assert image.dtype == np.uint8 and image.shape == (*size_hw, 3) and image.size
 
 
-def assert_usable(update: Update) -> None:
+def assert_usable(update: Update | EverythingIn) -> None:
     """Whether a prompt's coordinates lie in the image, which is what the core relies on."""
     if isinstance(update, Joining):
         assert_usable(update.point)
     elif isinstance(update, Point):
         assert 0 <= update.x <= 63 and 0 <= update.y <= 47 and update.label in (0, 1)
     elif isinstance(update, Box):
-        assert_box(update.box_xyxy)
+        assert is_box(update.box_xyxy)
     elif isinstance(update, MaskPrompt):
         assert update.low_res_logits.dtype == np.float32 and np.isfinite(update.low_res_logits).all()
     elif isinstance(update, ProgramPrompts):
         for prompt in update.prompts:
             assert_program_prompt(prompt)
+    elif isinstance(update, EverythingIn):
+        assert update.region is None or is_box(update.region)
     else:
         assert isinstance(update, ProgramPrompt)
         assert_program_prompt(update)
@@ -215,12 +218,12 @@ def assert_program_prompt(prompt: ProgramPrompt) -> None:
     for point in prompt.points:
         assert_usable(point)
     if prompt.box_xyxy is not None:
-        assert_box(prompt.box_xyxy)
+        assert is_box(prompt.box_xyxy)
 
 
-def assert_box(box_xyxy: BoxXYXY) -> None:
+def is_box(box_xyxy: BoxXYXY) -> bool:
     x0, y0, x1, y1 = box_xyxy
-    assert all(map(math.isfinite, box_xyxy)) and 0 <= x0 < x1 <= 64 and 0 <= y0 < y1 <= 48
+    return all(map(math.isfinite, box_xyxy)) and 0 <= x0 < x1 <= 64 and 0 <= y0 < y1 <= 48
 
 
 def assert_named(error: SamRosError) -> None:

@@ -101,7 +101,7 @@ def test_everything_is_refused() -> None:
     request = PromptRequest("line 3", 100, "", lambda _: EverythingIn(None))
     rig = Rig(TimedRequest(request, 10))
     assert rig.ids(image(1)) == []
-    assert rig.progress.refused == ["line 3: everything is segmented by the running node only"]
+    assert rig.progress.refused == ["line 3: everything can be asked of the node only"]
 
 
 def test_an_image_without_answer_is_counted_and_its_prompts_are_refused() -> None:
