@@ -24,7 +24,7 @@ setup(
     ],
     zip_safe=False,
     python_requires=">=3.10",
-    extras_require={"bag": ["rosbags>=0.11", "tqdm"]},
+    extras_require={"bag": ["rosbags>=0.11", "tqdm"], "sam2": ["transformers>=5.24,<6"]},
     entry_points={
         "console_scripts": [
             "sam_node = sam_ros.start:sam_node",

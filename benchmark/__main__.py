@@ -14,7 +14,17 @@ from pathlib import Path
 
 import torch
 
-from benchmark import breakdown, click, encode, everything, following, lifting, preprocess, prompts
+from benchmark import (
+    breakdown,
+    click,
+    encode,
+    everything,
+    following,
+    lifting,
+    preprocess,
+    prompts,
+    remembering,
+)
 from benchmark.contest import Options, find_weights, open_contest
 from benchmark.goals import judge
 from benchmark.images import HD, SIZES_HW, photograph
@@ -32,6 +42,7 @@ MODEL_PARTS = {
     "prompts": prompts,
     "everything": everything,
     "following": following,
+    "remembering": remembering,
     "preprocess": preprocess,
     "breakdown": breakdown,
 }

@@ -113,6 +113,8 @@ def _load_upstream(model_type: str, path: Path, device: torch.device) -> SamPred
     """Upstream's model and predictor by upstream's code; sam_tiny, which has none, by this project's."""
     if model_type == "mobile_sam":
         return _load_mobile_sam(path, device)
+    if MODELS[model_type].has_memory:
+        return _load_sam2(model_type, path, device)
     if model_type in sam_model_registry:
         return SamPredictor(sam_model_registry[model_type](checkpoint=str(path)).to(device))
     return SamPredictor(load_sam(model_type, path).to(device))
@@ -131,6 +133,37 @@ def _load_mobile_sam(path: Path, device: torch.device) -> SamPredictor:
     return upstream.SamPredictor(sam.eval().to(device))
 
 
+SAM2_CONFIGS = {
+    "sam2.1_tiny": "configs/sam2.1/sam2.1_hiera_t.yaml",
+    "sam2.1_small": "configs/sam2.1/sam2.1_hiera_s.yaml",
+    "sam2.1_base_plus": "configs/sam2.1/sam2.1_hiera_b+.yaml",
+    "sam2.1_large": "configs/sam2.1/sam2.1_hiera_l.yaml",
+    "edgetam": "configs/edgetam.yaml",
+}
+
+
+def _load_sam2(model_type: str, path: Path | None, device: torch.device) -> Any:
+    """``SAM2ImagePredictor`` of rf-sam-2, or of edgetam-dimos for edgetam: both are a package sam2.
+
+    Without a path it has the weights that it begins with.
+    """
+    with warnings.catch_warnings():  # torch, timm and hydra deprecate what it does
+        warnings.simplefilter("ignore")
+        try:
+            build, predictors = import_module("sam2.build_sam"), import_module("sam2.sam2_image_predictor")
+            if model_type == "edgetam":  # whose image encoder would be downloaded
+                backbones: Any = import_module("sam2.modeling.backbones.timm")
+                backbones.create_model = _untrained
+            model = build.build_sam2(SAM2_CONFIGS[model_type], path and str(path), device=str(device))
+        except ImportError as error:
+            sys.exit(f"benchmark: the code to compare {model_type} with is missing: {error}")
+        return predictors.SAM2ImagePredictor(model)
+
+
+def _untrained(*arguments: Any, pretrained: bool, **options: Any) -> Any:  # noqa: ARG001
+    return import_module("timm").create_model(*arguments, pretrained=False, **options)
+
+
 def find_weights(model_type: str, folder: Path) -> Weights:
     """The shipped or downloaded weights of a model; where they are missing, random ones made in a folder."""
     if model_type == "sam_tiny":
@@ -138,7 +171,11 @@ def find_weights(model_type: str, folder: Path) -> Weights:
     if cached_path(model_type).is_file():
         return Weights(cached_path(model_type), trained=True)
     path = folder / f"random_{model_type}.pth"
-    if not path.exists():
+    if not path.exists() and MODELS[model_type].has_memory:
+        torch.manual_seed(0)
+        model = _load_sam2(model_type, None, torch.device("cpu")).model
+        torch.save({"model": model.state_dict()}, path)
+    elif not path.exists():
         torch.save(random_sam(model_type).state_dict(), path)
     return Weights(path, trained=False)
 

@@ -42,6 +42,12 @@ PARTS = {
         "Objects carried to the next frame, of 1280 x 720, by tracking their points, against decoding them "
         "there by this project: *sam_ros* is what following adds, *other* what the answers cost in any case.",
     ),
+    "remembering": (
+        "Following by memory",
+        "A frame of 1280 x 720 encoded, and each of so many objects found on it by what the model remembers "
+        "of 7 frames, and remembered. The shares are of the parts by themselves, those of one object times "
+        "the number of objects.",
+    ),
     "preprocess": (
         "Pre-processing",
         "An image to the encoder's input, against PIL in `ResizeLongestSide.apply_image` and "

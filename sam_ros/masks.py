@@ -26,6 +26,8 @@ class Masks:
         low_res_logits: (C, S/4, S/4) float32 over the padded square, image at its top left.
         other_predicted_iou: (K,) float32, of the masks that were left out because the best was enough, best
             first.
+        memory_tokens: (C, T) float32, what a model with a memory needs to remember each of them; None where
+            it has no memory.
 
     Raises:
         ValueError: the arrays do not agree in C.
@@ -36,6 +38,7 @@ class Masks:
     stability_score: npt.NDArray[np.float32]
     low_res_logits: npt.NDArray[np.float32]
     other_predicted_iou: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    memory_tokens: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         counts = [len(a) for a in (self.masks, self.predicted_iou, self.stability_score, self.low_res_logits)]
@@ -52,6 +55,7 @@ class Masks:
             self.stability_score[chosen],
             self.low_res_logits[chosen],
             others,
+            None if self.memory_tokens is None else self.memory_tokens[chosen],
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,10 +14,13 @@ import numpy.typing as npt
 import torch
 from segment_anything.modeling import Sam
 
+from sam_ros.core.bank import Found, Memory, Recalled
 from sam_ros.core.checkpoint import load_sam
 from sam_ros.core.everything import EverythingOptions, Points
-from sam_ros.core.grid import Grid, SizeHW, padded_grid
+from sam_ros.core.grid import Grid, SizeHW
 from sam_ros.core.objects import BoxXYXY
+from sam_ros.core.prompt_tokens import PADDING_LABEL, batches_of_one_kind, tokens_of
+from sam_ros.core.sam2 import Sam2
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
@@ -27,13 +31,14 @@ from sam_ros.errors import (
     ModelOutputError,
     SamRosError,
 )
+from sam_ros.fast.conventions import conventions_of, is_stable
 from sam_ros.fast.cuda_graph import Function, Graphed
 from sam_ros.fast.decoder import Prepared
+from sam_ros.fast.details import Details
 from sam_ros.fast.everything import Answers, everything_in_steps, good_answers
 from sam_ros.fast.folded import fastest_decoder
 from sam_ros.fast.image_encoder import encoder_layers
-from sam_ros.fast.postprocess import CpuPostprocessor, GpuPostprocessor
-from sam_ros.fast.preprocess import CpuPreprocessor, GpuPreprocessor
+from sam_ros.fast.memory import FIND_BATCH, Decoded, ObjectMemory, kinds
 from sam_ros.fast.transfer import to_device, to_host
 from sam_ros.fast.upscaling import Answer
 from sam_ros.masks import Masks
@@ -49,10 +54,9 @@ CPU_INSTRUCTIONS = {  # any of which makes a precision fast; the last are of ARM
     "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
 }
 
-CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, as pinned memory of the host also reports it
+SINGLE_MASK = 0  # its place among the four masks
 
-# How PromptEncoder labels tokens that are not points, whose labels are 0 and 1.
-PADDING_LABEL, BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL = -1, 2, 3
+CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, as pinned memory of the host also reports it
 
 
 _Result = TypeVar("_Result")
@@ -152,7 +156,6 @@ class Predictor:
         self.image_size = int(sam.image_encoder.img_size)
         """S: images are resized to this longest side and padded to a square of it."""
         self._prompt_encoder = sam.prompt_encoder
-        self._prompt_size = int(sam.prompt_encoder.input_image_size[0])
         self._mask_threshold = float(sam.mask_threshold)
         on_gpu = sam.device.type == "cuda"
         # A click does not wait for the image that is being encoded.
@@ -161,13 +164,12 @@ class Predictor:
         if on_gpu:  # its rounding of inputs to 10 bits would move float32's logits by more than 1e-3
             torch.backends.cudnn.allow_tf32 = False
         with torch.inference_mode():
-            preprocessor = GpuPreprocessor if on_gpu else CpuPreprocessor
-            self._preprocess = preprocessor(sam.pixel_mean, sam.pixel_std)
-            postprocessor = GpuPostprocessor if on_gpu else CpuPostprocessor
-            self._postprocess = postprocessor(sam.mask_threshold)
+            self._conventions = conventions_of(sam)
+            self._preprocess = self._conventions.preprocess
             self._encoder_layers = encoder_layers(sam.image_encoder, PRECISIONS[precision], compile)
             self._decoder = fastest_decoder(sam)
             self._label_embeddings = _label_embeddings(sam)  # (5, C)
+            self._memory = ObjectMemory(sam, PRECISIONS[precision]) if isinstance(sam, Sam2) else None
         self._compute: Function = Graphed(self._compute_embedding) if on_gpu else self._compute_embedding
 
     def memory_mb(self) -> dict[str, float]:
@@ -186,7 +188,7 @@ class Predictor:
         Raises:
             InvalidImageError: the image is empty, or so elongated that a side shrinks to nothing.
         """
-        return padded_grid(original_hw, self.image_size, self._prompt_size)
+        return self._conventions.grid(original_hw)
 
     def encode(
         self, image_rgb: npt.NDArray[np.uint8], should_stop: Callable[[], bool] = lambda: False
@@ -263,7 +265,7 @@ class Predictor:
         only_best = _one_flag_each("best_only", best_only, len(prompts))
         self._check_logits_size(prompts, embedding.grid.low_res_size)
         flags = list(zip(multimask, only_best, strict=True))
-        batches = _batches(prompts, DECODE_BATCH[self.device.type])
+        batches = self._batches(prompts, DECODE_BATCH[self.device.type])
         largest = max((len(indexes) for indexes in batches), default=1)
         return self._within_memory(largest, lambda most: self._decode(embedding, prompts, flags, most))
 
@@ -273,11 +275,14 @@ class Predictor:
         """``decode`` at most so many prompts at a time; ``flags`` as in ``_finish``."""
         answers: dict[int, Masks] = {}
         with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
-            for indexes in _batches(prompts, most):
+            for indexes in self._batches(prompts, most):
                 answer = self._decode_batch(embedding, [prompts[i] for i in indexes])
                 finished = self._finish(answer, [flags[i] for i in indexes], embedding.grid)
                 answers.update(zip(indexes, finished, strict=True))
         return [answers[i] for i in range(len(prompts))]
+
+    def _batches(self, prompts: Sequence[Prompt], most: int) -> Iterable[list[int]]:
+        return batches_of_one_kind(prompts, most, pads_boxes=self._conventions.pads_boxes)
 
     def everything(
         self,
@@ -382,6 +387,78 @@ class Predictor:
                 f"smaller model: {error}"
             ) from error
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether objects can be found again by what is remembered of them, see ``find``."""
+        return self._memory is not None
+
+    def remember(self, embedding: Embedding, answers: Sequence[Masks], step: int) -> list[Memory]:
+        """What to remember of objects that were prompted, in their order.
+
+        Args:
+            embedding: of the image that they were prompted on.
+            answers: what ``decode`` returned; of each the first mask counts.
+            step: number of the image among those that the objects are followed on.
+
+        Raises:
+            ValueError: this model has no memory, or another one answered.
+            DeviceMemoryError, DeviceError: as ``decode``.
+        """
+        memory = self._own_memory()
+
+        def compute(most: int) -> list[Memory]:
+            batches = [answers[start : start + most] for start in range(0, len(answers), most)]
+            return [one for batch in batches for one in memory.remembered(embedding.features, batch, step)]
+
+        return self._within_memory(FIND_BATCH[self.device.type], self._on_decode_stream(compute))
+
+    def find(self, embedding: Embedding, recalled: Sequence[Recalled], step: int) -> list[Found]:
+        """Find objects on an image by what is recalled of each, in their order.
+
+        Args:
+            embedding: of the image.
+            recalled: at least one prompt of each object.
+            step: number of the image among those that the objects are followed on.
+
+        Raises:
+            ValueError: this model has no memory.
+            ModelOutputError, DeviceMemoryError, DeviceError: as ``decode``.
+        """
+        memory, features = self._own_memory(), embedding.features
+        details = Details(*embedding.prepared[-2:])
+
+        def compute(most: int) -> list[Found]:
+            found: dict[int, Found] = {}
+            for indexes in kinds(recalled, most):
+                some = [recalled[index] for index in indexes]
+                answers = memory.found(features, details, some, step, partial(self._masks_of, embedding.grid))
+                found.update(zip(indexes, answers, strict=True))
+            return [found[index] for index in range(len(recalled))]
+
+        return self._within_memory(FIND_BATCH[self.device.type], self._on_decode_stream(compute))
+
+    def _own_memory(self) -> ObjectMemory:
+        if self._memory is None:
+            raise ValueError(f"{self.model_type} has no memory")
+        return self._memory
+
+    def _on_decode_stream(self, compute: Callable[[int], _Result]) -> Callable[[int], _Result]:
+        def on_stream(most: int) -> _Result:
+            with torch.inference_mode(), torch.cuda.stream(self._decode_stream):
+                return compute(most)
+
+        return on_stream
+
+    def _masks_of(self, grid: Grid, decoded: Decoded) -> list[Masks]:
+        (predicted_iou,) = to_host([decoded.predicted_iou[:, None]])
+        finished = self._conventions.postprocess([one[None] for one in decoded.logits], grid)
+        made = [
+            Masks(masks, iou, stability, low_res)
+            for (masks, stability, low_res), iou in zip(finished, predicted_iou, strict=True)
+        ]
+        self._check_finite(made)
+        return made
+
     def _check_logits_size(self, prompts: Sequence[Prompt], side: int) -> None:
         for index, prompt in enumerate(prompts):
             if prompt.low_res_logits is not None and prompt.low_res_logits.shape != (side, side):
@@ -391,7 +468,7 @@ class Predictor:
                 )
 
     def _decode_batch(self, embedding: Embedding, prompts: Sequence[Prompt]) -> Answer:
-        """The decoder's answer to B prompts of one kind, see ``_batches``."""
+        """The decoder's answer to B prompts of one kind, see ``batches_of_one_kind``."""
         sparse = self._sparse_embeddings(prompts, embedding.grid)
         given = [prompt.low_res_logits for prompt in prompts if prompt.low_res_logits is not None]
         logits = to_device(np.stack(given), self.device) if given else None  # of all prompts or of none
@@ -399,7 +476,8 @@ class Predictor:
 
     def _sparse_embeddings(self, prompts: Sequence[Prompt], grid: Grid) -> torch.Tensor:
         """(B, T, C), as PromptEncoder._embed_points and _embed_boxes make them, for prompts of T tokens."""
-        coords, labels = _tokens(prompts, grid.prompt_scale_xy)
+        pads_boxes = self._conventions.pads_boxes
+        coords, labels = tokens_of(prompts, grid.prompt_scale_xy, pads_boxes=pads_boxes)
         encoder = self._prompt_encoder
         labels_on_device = to_device(labels, self.device)
         positions = encoder.pe_layer.forward_with_coords(
@@ -415,21 +493,70 @@ class Predictor:
         """
         (predicted_iou,) = to_host([answer.predicted_iou])  # (B, 4)
         orders = [_order(iou, three) for iou, (three, _) in zip(predicted_iou, flags, strict=True)]
+        made = self._fallen_back(answer, predicted_iou, orders) if self._conventions.falls_back else {}
         chosen = [
             order[:1] if only_best else order for order, (_, only_best) in zip(orders, flags, strict=True)
         ]
         uploaded = to_device(np.concatenate(chosen), self.device)
         wanted = torch.split(uploaded, [len(indexes) for indexes in chosen])
-        logits = [answer.low_res_logits(row, indexes) for row, indexes in enumerate(wanted)]
+        logits = [
+            made[row] if row in made else answer.low_res_logits(row, indexes)
+            for row, indexes in enumerate(wanted)
+        ]
         finished = [
-            Masks(masks, iou[order[: len(masks)]], stability, low_res, iou[order[len(masks) :]])
+            Masks(
+                masks, iou[order[: len(masks)]], stability, self._clamped(low_res), iou[order[len(masks) :]]
+            )
             for (masks, stability, low_res), iou, order in zip(
-                self._postprocess(logits, grid), predicted_iou, orders, strict=True
+                self._conventions.postprocess(logits, grid), predicted_iou, orders, strict=True
             )
         ]
-        if not all(_is_finite(masks) for masks in finished):
-            raise ModelOutputError(f"{self.model_type} answered a prompt with values that are not finite")
+        self._check_finite(finished)
+        if self._memory is not None:
+            return self._with_tokens(finished, answer, chosen, [three for three, _ in flags])
         return finished
+
+    def _with_tokens(
+        self, answers: list[Masks], answer: Answer, chosen: list[npt.NDArray[np.int64]], three: list[bool]
+    ) -> list[Masks]:
+        """The answers of a batch with what is needed to remember them.
+
+        A single mask is remembered by its own token, even where another one stands for it: ``forward`` in
+        sam2/modeling/sam/mask_decoder.py.
+        """
+        tokens, scores = to_host([answer.tokens, self._own_memory().scores(answer)])  # (B, O, C), (B, 1)
+        told = []
+        for row, masks in enumerate(chosen):
+            of_masks = tokens[row, 1 + (masks if three[row] else np.full(1, SINGLE_MASK))]  # (M, C)
+            told.append(np.concatenate([of_masks, np.broadcast_to(scores[row], (len(of_masks), 1))], 1))
+        return [replace(masks, memory_tokens=of_masks) for masks, of_masks in zip(answers, told, strict=True)]
+
+    def _check_finite(self, answers: Sequence[Masks]) -> None:
+        if not all(_is_finite(masks) for masks in answers):
+            raise ModelOutputError(f"{self.model_type} answered a prompt with values that are not finite")
+
+    def _fallen_back(
+        self, answer: Answer, predicted_iou: npt.NDArray[np.float32], orders: list[npt.NDArray[np.int64]]
+    ) -> dict[int, torch.Tensor]:
+        """Let the best of the three stand for single masks that are not stable: changes their orders.
+
+        Returns:
+            The logits (1, S/4, S/4) of those that are, by row: they are made already.
+        """
+        rows = [row for row, order in enumerate(orders) if order[0] == SINGLE_MASK]
+        if not rows:
+            return {}
+        single = torch.full((1,), SINGLE_MASK, device=self.device)
+        logits = [answer.low_res_logits(row, single) for row in rows]
+        (are_stable,) = to_host([torch.stack([is_stable(each) for each in logits])])
+        for row, stays in zip(rows, are_stable, strict=True):
+            if not stays:
+                orders[row] = _order(predicted_iou[row], three=True)[:1]
+        return {row: made for row, made, stays in zip(rows, logits, are_stable, strict=True) if stays}
+
+    def _clamped(self, low_res_logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        most = self._conventions.most_logit
+        return low_res_logits if np.isinf(most) else low_res_logits.clip(-most, most)
 
 
 def _stream(device: torch.device, priority: int) -> torch.cuda.Stream | None:
@@ -444,7 +571,9 @@ def _order(predicted_iou: npt.NDArray[np.float32], three: bool) -> npt.NDArray[n
 
     As MaskDecoder.forward does: the first is the single-mask output, the other three are the multimask ones.
     """
-    return 1 + np.argsort(-predicted_iou[1:], kind="stable") if three else np.zeros(1, np.int64)
+    if not three:
+        return np.full(1, SINGLE_MASK)
+    return 1 + np.argsort(-predicted_iou[1:], kind="stable")
 
 
 def _is_finite(masks: Masks) -> bool:
@@ -471,42 +600,3 @@ def _one_flag_each(name: str, flags: bool | Sequence[bool], count: int) -> list[
     if len(flags) != count:
         raise ValueError(f"{name} has {len(flags)} values for {count} prompts")
     return [bool(flag) for flag in flags]
-
-
-def _batches(prompts: Sequence[Prompt], most: int) -> Iterator[list[int]]:
-    """Indexes of prompts with equal token counts, with or without low-res logits, at most ``most`` at a time.
-
-    Padding to a common count would change the results: SAM attends to padding tokens. Without logits the
-    decoder sees the same image for all.
-    """
-    groups: dict[tuple[int, bool], list[int]] = {}
-    for index, prompt in enumerate(prompts):
-        groups.setdefault((prompt.num_tokens, prompt.low_res_logits is None), []).append(index)
-    for indexes in groups.values():
-        for start in range(0, len(indexes), most):
-            yield indexes[start : start + most]
-
-
-def _tokens(
-    prompts: Sequence[Prompt], scale_xy: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """(B, T, 2) float32 coordinates in the square that prompts refer to and (B, T) labels of B prompts."""
-    pairs = [_prompt_tokens(prompt, scale_xy) for prompt in prompts]
-    return np.stack([coords for coords, _ in pairs]), np.stack([labels for _, labels in pairs])
-
-
-def _prompt_tokens(
-    prompt: Prompt, scale_xy: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """(T, 2) and (T,): the points, then the box's corners or, without a box, the padding token."""
-    coords, labels = [np.empty((0, 2))], [np.empty(0, np.int64)]
-    if prompt.point_coords is not None and prompt.point_labels is not None:
-        coords.append(prompt.point_coords * scale_xy)
-        labels.append(prompt.point_labels)
-    if prompt.box is not None:
-        coords.append(prompt.box.reshape(2, 2) * scale_xy)
-        labels.append(np.array([BOX_TOP_LEFT_LABEL, BOX_BOTTOM_RIGHT_LABEL]))
-    elif prompt.num_points:
-        coords.append(np.zeros((1, 2)))
-        labels.append(np.array([PADDING_LABEL]))
-    return np.concatenate(coords).astype(np.float32), np.concatenate(labels)

@@ -129,7 +129,7 @@ def _list_models(directory: Path, models: Mapping[str, Model]) -> None:
     print(f"In {directory}:")
     for model in models.values():
         print(
-            f"{model.model_type:11} {model.download_size:>12}  {model.licence:11} {_state(model, directory)}"
+            f"{model.model_type:16} {model.download_size:>12}  {model.licence:11} {_state(model, directory)}"
         )
 
 

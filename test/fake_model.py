@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.bank import Found, Memory, Recalled
 from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.frames import EmbeddedFrame, Frame
 from sam_ros.core.grid import Grid, padded_grid
@@ -38,7 +39,7 @@ def embedded_frame(
 class FakeModel:
     """Encodes an image to the number it holds; decodes points, boxes and logits to recognisable masks."""
 
-    model_type, precision, device = "fake", "float32", "cpu"
+    model_type, precision, device, has_memory = "fake", "float32", "cpu", False
 
     def __init__(self) -> None:
         self.encoded: list[int] = []
@@ -58,6 +59,12 @@ class FakeModel:
 
     def grid(self, original_hw: tuple[int, int]) -> Grid:
         return padded_grid(original_hw, IMAGE_SIZE)
+
+    def remember(self, *_: Any) -> list[Memory]:
+        raise AssertionError("it has no memory")
+
+    def find(self, *_: Any) -> list[Found]:
+        raise AssertionError("it has no memory")
 
     def memory_mb(self) -> dict[str, float]:
         return {}
@@ -82,15 +89,18 @@ class FakeModel:
         multimask_output: Sequence[bool],
         best_only: Sequence[bool],
     ) -> list[Masks]:
-        self.decoding.set()
-        assert self.decode_gate.wait(DEADLINE_SEC)
-        if self.failures:
-            raise self.failures.pop()
+        self._begin_answering()
         self.decoded.append((embedding.number, list(prompts), list(multimask_output)))
         return [
             self._masks(prompt, embedding.grid.original_hw, 3 if three else 1, only_best)
             for prompt, three, only_best in zip(prompts, multimask_output, best_only, strict=True)
         ]
+
+    def _begin_answering(self) -> None:
+        self.decoding.set()
+        assert self.decode_gate.wait(DEADLINE_SEC)
+        if self.failures:
+            raise self.failures.pop()
 
     def everything_in_steps(self, embedding: Any, options: EverythingOptions) -> Iterator[list[Masks] | None]:
         """Four steps, then pixels at x of 2 and 5, the second one less certain."""
@@ -128,3 +138,22 @@ class FakeModel:
         scores = self.scores[:count]
         others = self.scores[count:num_scores]
         return Masks(masks, scores, self.stability_scores[:count], logits, others)
+
+
+class FakeRememberingModel(FakeModel):
+    """Also remembers: an object is where it was last, or where ``next_logits`` say; negative ones hide it."""
+
+    has_memory = True
+
+    def remember(self, _: Any, answers: Sequence[Masks], step: int) -> list[Memory]:
+        return [Memory(step, True, None, answer.low_res_logits[0]) for answer in answers]
+
+    def find(self, embedding: Any, recalled: Sequence[Recalled], step: int) -> list[Found]:
+        self._begin_answering()
+        self.recalled = list(recalled)
+        return [self._found(embedding, one.features[-1][1], step) for one in recalled]
+
+    def _found(self, embedding: Any, logits: npt.NDArray[np.float32], step: int) -> Found:
+        masks = self._masks(Prompt(low_res_logits=logits), embedding.grid.original_hw, 1, only_best=True)
+        found = masks.low_res_logits[0]
+        return Found(masks, bool((found > 0).any()), Memory(step, False, None, found))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from segment_anything.modeling import Sam
@@ -13,6 +13,8 @@ from torch import nn
 from sam_ros.core.architecture import (
     Architecture,
     EfficientNetArchitecture,
+    HieraArchitecture,
+    RepVitArchitecture,
     TinyVitArchitecture,
     VitArchitecture,
 )
@@ -20,6 +22,7 @@ from sam_ros.core.catalogue import MODELS
 from sam_ros.core.checkpoint import save_state_dict
 from sam_ros.core.efficientnet import FrozenNorm
 from sam_ros.core.model import build_sam
+from sam_ros.core.sam2 import Sam2
 
 SMALL = VitArchitecture(
     encoder_embed_dim=96,
@@ -77,6 +80,35 @@ DETAILED = EfficientNetArchitecture(
 """As sam_tiny: EfficientNet-Lite with finer levels for the decoder."""
 
 
+MINIATURE_HIERA = HieraArchitecture(
+    embed_dim=16,
+    num_heads=1,
+    depths=(1, 2, 3, 1),
+    global_attn_indexes=(4,),
+    background_size=(3, 3),
+    window_sizes=(8, 4, 6, 3),
+    image_size=128,
+    prompt_embed_dim=128,
+    decoder_mlp_dim=32,
+    iou_head_hidden_dim=16,
+    memory_layers=2,
+    memory_mlp_dim=32,
+)
+"""As SAM 2.1: windows that do and do not divide the image, a block that sees all of it, a memory."""
+
+MINIATURE_REP_VIT = RepVitArchitecture(
+    embed_dims=(8, 16, 24, 32),
+    depths=(1, 2, 3, 1),
+    image_size=128,
+    prompt_embed_dim=128,
+    decoder_mlp_dim=32,
+    iou_head_hidden_dim=16,
+    memory_layers=2,
+    memory_mlp_dim=32,
+)
+"""As EdgeTAM: its memory is a few latents for each frame."""
+
+
 def random_sam(architecture: Architecture, seed: int = 0) -> Sam:
     """A Sam whose every number is random: upstream's zeros would hide errors in tables and batch norms."""
     torch.manual_seed(seed)
@@ -89,17 +121,30 @@ def randomise(sam: Sam) -> Sam:
         if parameter.ndim == 1 or "pos" in name or "bias" in name:
             parameter.data.add_(torch.randn_like(parameter) * 0.05)
     sam.requires_grad_(False)
+    if isinstance(sam, Sam2):
+        _make_memories_matter(sam)
     for module in sam.modules():
         if isinstance(module, FrozenNorm):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
     norms = [module for module in sam.modules() if isinstance(module, nn.BatchNorm2d)]
     if norms:
-        _see_a_picture(sam.image_encoder, norms)
+        see_a_picture(sam.image_encoder, sam.image_encoder.img_size, norms)
     return sam
 
 
-def _see_a_picture(encoder: Any, norms: list[nn.BatchNorm2d]) -> None:
+def _make_memories_matter(sam: Sam2) -> None:
+    """Random memories say next to nothing, and all objects are there."""
+    for name, parameter in sam.named_parameters():
+        if parameter.ndim == 2 and ("cross_attn_image" in name or "object_pointer_proj" in name):
+            parameter.mul_(10)
+        elif "memory_fuser" in name and name.endswith("scale"):
+            parameter.fill_(1.0)
+        elif re.search(r"(output_hypernetworks_mlps|pred_obj_score_head).*layers\.2\.weight", name):
+            parameter.mul_(10)  # as large as trained ones
+
+
+def see_a_picture(encoder: nn.Module, size: int, norms: list[nn.BatchNorm2d]) -> None:
     """Give batch norms random weights, and the statistics of what they then see.
 
     Without them a random encoder makes nearly the same of every picture.
@@ -107,7 +152,6 @@ def _see_a_picture(encoder: Any, norms: list[nn.BatchNorm2d]) -> None:
     for norm in norms:
         norm.weight.uniform_(0.5, 1.5)
         norm.momentum = None  # all of this picture, nothing of what the statistics begin with
-    size = encoder.img_size
     coarse = nn.functional.interpolate(torch.randn(1, 3, 8, 8), (size, size), mode="bilinear")
     with torch.inference_mode():
         encoder.train()(coarse + 0.3 * torch.randn_like(coarse))

@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_models import DETAILED, MINIATURE, MINIATURE_TINY_VIT, official_architecture, save_random_sam
+from random_models import (
+    DETAILED,
+    MINIATURE,
+    MINIATURE_REP_VIT,
+    MINIATURE_TINY_VIT,
+    official_architecture,
+    save_random_sam,
+)
 from random_models import random_sam as small_random_sam
 from torch.utils.flop_counter import FlopCounterMode
 from upstream_mobile_sam import needs_mobile_sam
+from upstream_sam2 import needs_transformers
 
 from benchmark import (
     breakdown,
@@ -27,6 +35,7 @@ from benchmark import (
     preprocess,
     prompts,
     quality,
+    remembering,
 )
 from benchmark.contest import Contest, Options, Weights, find_weights, open_contest, random_sam
 from benchmark.floor import click_multiply_adds, encoder_multiply_adds, floor_sec
@@ -39,6 +48,7 @@ from sam_ros.core.architecture import Architecture
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
 from sam_ros.core.grid import padded_grid
 from sam_ros.fast.folded import fastest_decoder
+from sam_ros.predictor import load_predictor
 from sam_ros.prompt import Prompt
 from training.train import SAM_TINY
 
@@ -64,6 +74,27 @@ def contest(tmp_path_factory: pytest.TempPathFactory) -> Contest:
 
 def of_float32(results: list[Result]) -> list[Result]:
     return [result for result in results if result.case["precision"] == "float32"]
+
+
+@needs_transformers
+def test_remembering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembering, "COUNTS", (1, 2))
+    path = tmp_path / "miniature.safetensors"
+    save_random_sam(MINIATURE_REP_VIT, path)
+    never_asked: Any = None
+    ours = {"float32": load_predictor("sam_tiny", path)}
+    weights, image_rgb = Weights(path, trained=False), photograph((72, 128))
+    one, two = remembering.measure(
+        Contest("sam_tiny", weights, never_asked, ours, OPTIONS, image_rgb), MACHINE
+    )
+    assert [one.case["objects"], two.case["objects"]] == ["1", "2"]
+    for result in (one, two):
+        frames, *shares = result.figures.values()
+        assert frames > 0 and len(shares) == 4 and sum(shares) == pytest.approx(100)
+
+
+def test_a_model_without_memory_remembers_nothing(contest: Contest) -> None:
+    assert remembering.measure(contest, MACHINE) == []
 
 
 def test_encode(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ def test_the_node_runs_large_models_only_on_a_gpu() -> None:
 def test_everything_is_measured_by_default() -> None:
     arguments = parse([])
     assert arguments.parts == [
-        *("encode", "click", "prompts", "everything", "following", "preprocess", "breakdown"),
-        *("lifting", "messages", "node", "idle", "jitter"),
+        *("encode", "click", "prompts", "everything", "following", "remembering", "preprocess"),
+        *("breakdown", "lifting", "messages", "node", "idle", "jitter"),
     ]
     assert arguments.models == ["sam_tiny", "vit_b"]

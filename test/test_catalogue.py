@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import torch
+from upstream_sam2 import needs_transformers
 
 from sam_ros.core.catalogue import MODELS, Model, OfficialCheckpoint
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY, load_sam, read_architecture
@@ -14,10 +16,25 @@ from sam_ros.core.model import build_sam
 from sam_ros.node.parameters import Parameters
 from sam_ros.weights import cached_path
 
+SAM2_FILES = {
+    "sam2.1_tiny": ("7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69", 156_008_466),
+    "sam2.1_small": ("6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38", 184_416_285),
+    "sam2.1_base_plus": ("a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5", 323_606_802),
+    "sam2.1_large": ("2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318", 898_083_611),
+    "edgetam": ("ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df", None),
+}
+
 PAGE = (Path(__file__).parents[1] / "docs/models.md").read_text()
 
 
-@pytest.mark.parametrize("model_type", [name for name, model in MODELS.items() if model.architecture])
+def with_what_it_needs(model: Model) -> Any:
+    """A test's parameter: a model, skipped where what it is built of is missing."""
+    return pytest.param(model.model_type, marks=needs_transformers if model.has_memory else ())
+
+
+@pytest.mark.parametrize(
+    "model_type", [with_what_it_needs(model) for model in MODELS.values() if model.architecture]
+)
 def test_sizes_are_those_of_the_architecture(model_type: str) -> None:
     model = MODELS[model_type]
     assert model.architecture is not None
@@ -61,6 +78,10 @@ def test_the_published_files_are_pinned() -> None:
         "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
         40_728_226,
     )
+    for model_type, (sha256, size_bytes) in SAM2_FILES.items():
+        published = MODELS[model_type].checkpoint
+        assert published is not None
+        assert (published.sha256, published.size_bytes) == (sha256, size_bytes)
     for model_type in ("vit_b", "vit_l", "vit_h"):
         checkpoint = MODELS[model_type].checkpoint
         assert checkpoint is not None

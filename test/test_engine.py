@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fake_model import DEADLINE_SEC, SIZE_HW, FakeModel
+from fake_model import DEADLINE_SEC, SIZE_HW, FakeModel, FakeRememberingModel
 
 from sam_ros.core.objects import (
     Box,
@@ -30,6 +30,7 @@ from sam_ros.node.engine import Engine
 from sam_ros.node.settings import Settings
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest, WaitingPrompts
+from sam_ros.prompt import Prompt
 
 SECOND = 1_000_000_000
 
@@ -90,8 +91,8 @@ class Recorder:
 class Rig:
     """An engine with its fake predictor and recorder."""
 
-    def __init__(self, settings: Settings, waiting: WaitingPrompts) -> None:
-        self.predictor = FakeModel()
+    def __init__(self, settings: Settings, waiting: WaitingPrompts, model: FakeModel | None = None) -> None:
+        self.predictor = model or FakeModel()
         self.heard = Recorder()
         self.statistics = Statistics()
         self.waiting = waiting
@@ -177,8 +178,8 @@ class Rig:
 def make_rig() -> Iterator[Callable[..., Rig]]:
     rigs: list[Rig] = []
 
-    def make(waiting: WaitingPrompts | None = None, **settings: Any) -> Rig:
-        rigs.append(Rig(Settings(**settings), waiting or WaitingPrompts()))
+    def make(waiting: WaitingPrompts | None = None, model: FakeModel | None = None, **settings: Any) -> Rig:
+        rigs.append(Rig(Settings(**settings), waiting or WaitingPrompts(), model))
         return rigs[-1]
 
     yield make
@@ -836,8 +837,15 @@ def test_undo_holds_though_a_program_is_being_answered(rig: Rig) -> None:
 # Following.
 
 
+@pytest.fixture(params=[FakeModel, FakeRememberingModel], ids=["motion", "memory"])
+def following(request: pytest.FixtureRequest, make_rig: Callable[..., Rig]) -> Rig:
+    """Whichever way objects are followed, all of this holds."""
+    return make_rig(model=request.param(), follow=True)
+
+
 @pytest.fixture
-def following(make_rig: Callable[..., Rig]) -> Rig:
+def by_motion(make_rig: Callable[..., Rig]) -> Rig:
+    """How objects are followed where the model has no memory."""
     return make_rig(follow=True)
 
 
@@ -867,13 +875,13 @@ def test_a_late_prompt_is_decoded_on_its_frame_and_appears_in_the_next_set(follo
     assert seconds(sets) == [1, 2, 3] and following.ids(sets[2]) == ["_1"]
 
 
-def test_a_followed_object_is_asked_for_by_its_logits_and_their_box(following: Rig) -> None:
-    following.embed(1)
-    following.click(x=3)
-    wait_until(lambda: following.engine.num_objects, "the object")
-    following.embed(2)
-    following.outputs(2)
-    number, (prompt,), (three,) = following.predictor.decoded[-1]
+def test_a_followed_object_is_asked_for_by_its_logits_and_their_box(by_motion: Rig) -> None:
+    by_motion.embed(1)
+    by_motion.click(x=3)
+    wait_until(lambda: by_motion.engine.num_objects, "the object")
+    by_motion.embed(2)
+    by_motion.outputs(2)
+    number, (prompt,), (three,) = by_motion.predictor.decoded[-1]
     assert (number, three) == (2, False)
     assert prompt.point_coords is None and prompt.box is not None and prompt.low_res_logits is not None
     # The fake's logits are 3 everywhere: the box is the whole image.
@@ -902,6 +910,10 @@ def test_only_what_is_prompted_is_decoded_on_the_prompts_frame(following: Rig) -
     assert following.ids(following.outputs(2)[1]) == ["a", "b", "_1"]
 
 
+def is_background(prompt: Prompt) -> bool:
+    return prompt.point_labels is not None and prompt.point_labels.tolist() == [0]
+
+
 def test_a_background_click_refines_the_object_where_it_is_by_then(following: Rig) -> None:
     following.embed(1)
     following.click(x=3)
@@ -909,7 +921,7 @@ def test_a_background_click_refines_the_object_where_it_is_by_then(following: Ri
     following.embed(2)
     following.outputs(2)
     following.click(x=5, label=0, at=2)
-    wait_until(lambda: len(following.predictor.decoded) == 3, "the refinement")
+    wait_until(lambda: is_background(following.predictor.decoded[-1][1][0]), "the refinement")
     number, (prompt,), _ = following.predictor.decoded[-1]
     assert number == 2 and prompt.point_labels is not None and list(prompt.point_labels) == [0]
     assert prompt.low_res_logits is not None
@@ -1068,15 +1080,15 @@ def test_a_failed_decode_empties_one_set_and_costs_no_object(following: Rig) -> 
     assert len(following.heard.failures) == 1
 
 
-def test_an_answer_somewhere_else_is_left_out_and_costs_no_object(following: Rig) -> None:
-    following.embed(1)
+def test_an_answer_somewhere_else_is_left_out_and_costs_no_object(by_motion: Rig) -> None:
+    by_motion.embed(1)
     place = np.full((4, 4), 3, np.float32)
     place[:, :2] = -3
-    following.prompt(MaskPrompt(place))
-    wait_until(lambda: following.engine.num_objects, "the object")
-    following.predictor.next_logits.append(-place)
-    following.embed(2, 3)
-    assert [following.ids(one) for one in following.outputs(3)] == [[], [], ["_1"]]
+    by_motion.prompt(MaskPrompt(place))
+    wait_until(lambda: by_motion.engine.num_objects, "the object")
+    by_motion.predictor.next_logits.append(-place)
+    by_motion.embed(2, 3)
+    assert [by_motion.ids(one) for one in by_motion.outputs(3)] == [[], [], ["_1"]]
 
 
 def test_frames_are_answered_before_prompts_on_later_ones(make_rig: Callable[..., Rig]) -> None:

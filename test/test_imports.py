@@ -23,7 +23,7 @@ EXECUTABLES = {
     "weights",
 }
 
-TORCH = {"torch", "torchvision", "segment_anything", "safetensors"}
+TORCH = {"torch", "torchvision", "segment_anything", "safetensors", "transformers"}
 MESSAGES = {
     "builtin_interfaces",
     "cv_bridge",
@@ -57,6 +57,10 @@ ALLOWED = {
     "core.grid": VALUES,
     "core.tiny_vit": TORCH,
     "core.efficientnet": TORCH,
+    "core.rep_vit": TORCH,
+    "core.sam2": CORE,
+    "core.sam2_names": TORCH,
+    "core.prompt_tokens": VALUES,
     "core.everything": VALUES,
     "core.protocol": VALUES,
     "core.model": CORE,
@@ -70,6 +74,8 @@ ALLOWED = {
     "core.motion": VALUES | {"cv2"},
     "core.follower": VALUES | {"cv2"},
     "core.segmenter": VALUES | {"cv2"},
+    "core.bank": VALUES,
+    "core.remembering": VALUES,
     "core.history": VALUES,
     "core.overlay": {"cv2", "numpy"},
     "core.pinhole": VALUES,
@@ -86,6 +92,11 @@ ALLOWED = {
     "fast.tiny_vit": TORCH,
     "fast.efficientnet": TORCH,
     "fast.image_encoder": TORCH,
+    "fast.pyramid": TORCH,
+    "fast.hiera": TORCH,
+    "fast.rep_vit": TORCH,
+    "fast.conventions": CORE,
+    "fast.memory": CORE,
     "fast.decoder": TORCH,
     "fast.details": TORCH,
     "fast.folding": TORCH,

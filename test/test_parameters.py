@@ -44,6 +44,7 @@ FIXED_DEFAULTS = {
 READ_ONLY_DEFAULTS = {"autostart": True}
 CHANGING_DEFAULTS = {
     "follow": True,
+    "follower": "auto",
     "click_mode": "replace",
     "multimask_output": True,
     "min_predicted_iou": 0.0,
@@ -77,12 +78,16 @@ RANGES = {
     "everything_min_area": (0, 2**63 - 1),
 }
 CHOICES = {
-    "model_type": ("sam_tiny", "vit_b", "vit_l", "vit_h", "mobile_sam"),
+    "model_type": (
+        *("sam_tiny", "vit_b", "vit_l", "vit_h", "mobile_sam"),
+        *("sam2.1_tiny", "sam2.1_small", "sam2.1_base_plus", "sam2.1_large", "edgetam"),
+    ),
     "precision": ("auto", "float32", "bfloat16", "float16"),
     "image_transport": ("raw", "compressed"),
     "encode": ("always", "with_objects", "on_prompt"),
     "image_durability": ("volatile", "transient_local"),
     "click_mode": ("replace", "add", "join"),
+    "follower": ("auto", "motion", "memory"),
 }
 TYPES = {
     str: Parameter.Type.STRING,
@@ -248,6 +253,12 @@ def test_values_out_of_range_are_refused_by_name(make_node: MakeNode, name: str,
     changed = Parameter(name, TYPES[type(DEFAULTS[name])], value)
     with pytest.raises(InvalidParameterError, match=name):
         read_parameters(make_node(), [changed])
+
+
+def test_memory_is_refused_where_the_model_has_none() -> None:
+    with pytest.raises(InvalidParameterError, match="model_type vit_b has none; set auto"):
+        Parameters(model_type="vit_b", follower="memory")
+    assert Parameters(model_type="edgetam", follower="memory").follower == "memory"
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fake_model import FakeModel, embedded_frame
+from fake_model import FakeModel, FakeRememberingModel, embedded_frame
 
 from sam_ros.core.frames import EmbeddedFrame
 from sam_ros.core.objects import (
@@ -29,8 +29,8 @@ FOREGROUND, OTHER, BACKGROUND = Point(3, 1, 1), Point(4, 2, 1), Point(5, 2, 0)
 class Rig:
     """A segmenter with a fake model, and the table that its results lead to."""
 
-    def __init__(self) -> None:
-        self.model = FakeModel()
+    def __init__(self, model: FakeModel) -> None:
+        self.model = model
         self.recorded: list[str] = []
         self.segmenter = Segmenter(self.model, lambda name, _: self.recorded.append(name))
         for frame in (FRAME, NEXT):
@@ -56,9 +56,10 @@ class Rig:
         return result
 
 
-@pytest.fixture
-def rig() -> Rig:
-    return Rig()
+@pytest.fixture(params=[FakeModel, FakeRememberingModel], ids=["motion", "memory"])
+def rig(request: pytest.FixtureRequest) -> Rig:
+    """Whichever way objects are followed, all of this holds."""
+    return Rig(request.param())
 
 
 def ids(outputs: Outputs) -> list[str]:

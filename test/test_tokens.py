@@ -32,9 +32,10 @@ def test_output_tokens_come_before_every_prompts_own() -> None:
 
 def test_every_output_token_is_read_by_its_own_head() -> None:
     decoder, queries = SAM.mask_decoder, torch.randn(2, 6, CHANNELS)
-    predicted_iou, hyper = OutputTokens(decoder).read(queries)
+    predicted_iou, hyper, outputs = OutputTokens(decoder).read(queries)
     normed = decoder.transformer.norm_final_attn(queries)
     torch.testing.assert_close(predicted_iou, decoder.iou_prediction_head(normed[:, 0]))
+    torch.testing.assert_close(outputs, normed[:, :5])
     assert hyper.shape == (2, 4, CHANNELS // 8)
     for mask, network in enumerate(decoder.output_hypernetworks_mlps):
         torch.testing.assert_close(hyper[:, mask], network(normed[:, 1 + mask]))

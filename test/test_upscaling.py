@@ -9,6 +9,7 @@ from sam_ros.fast.upscaling import Answer, Upscaling
 
 DECODER = random_sam(MINIATURE).mask_decoder
 CHANNELS, HEIGHT, WIDTH = MINIATURE.prompt_embed_dim, 3, 5
+NO_TOKENS = torch.zeros(1, 0, CHANNELS)  # nothing here reads them
 
 
 def in_cells(convolution: torch.nn.Module, positions: torch.Tensor) -> torch.Tensor:
@@ -26,7 +27,7 @@ def test_logits_are_those_of_the_transposed_convolutions() -> None:
         upscaled = upscaling.once(positions, None, slice(None)).flatten(0, 1)
         return upscaling.logits(upscaled, None, slice(None), hyper)
 
-    answer = Answer(torch.zeros(1, 2), hyper, (HEIGHT, WIDTH), logits_in_cells)
+    answer = Answer(torch.zeros(1, 2), hyper, NO_TOKENS, (HEIGHT, WIDTH), logits_in_cells)
     upscaled = DECODER.output_upscaling(image)[0]  # (C/8, 4h, 4w)
     expected = (hyper[0] @ upscaled.flatten(1)).view(2, 4 * HEIGHT, 4 * WIDTH)
     torch.testing.assert_close(answer.low_res_logits(0, torch.arange(2)), expected, atol=1e-5, rtol=1e-4)
@@ -44,7 +45,8 @@ def test_once_upscaled_a_position_is_a_cell_of_two_by_two() -> None:
 def test_cells_of_cells_are_put_where_they_lie() -> None:
     """One position of the embedding becomes 4 x 4: four cells, each of four."""
     in_cells = torch.tensor([[11.0, 12, 21, 22], [13, 14, 23, 24], [31, 32, 41, 42], [33, 34, 43, 44]])
-    answer = Answer(torch.zeros(1, 1), torch.zeros(1, 1, 1), (1, 1), lambda *_: in_cells[..., None])
+    nothing = torch.zeros(1, 1)
+    answer = Answer(nothing, nothing[None], NO_TOKENS, (1, 1), lambda *_: in_cells[..., None])
     expected = [[11.0, 12, 13, 14], [21, 22, 23, 24], [31, 32, 33, 34], [41, 42, 43, 44]]
     assert answer.low_res_logits(0, torch.tensor([0])).tolist() == [expected]
 
@@ -57,7 +59,7 @@ def test_only_the_masks_asked_for_are_weighted() -> None:
         asked.append((row, hyper))
         return torch.zeros(4, 4, len(hyper))
 
-    answer = Answer(torch.zeros(1, 4), hyper, (1, 1), remember)
+    answer = Answer(torch.zeros(1, 4), hyper, NO_TOKENS, (1, 1), remember)
     assert answer.low_res_logits(0, torch.tensor([2, 0])).shape == (2, 4, 4)
     ((row, weights),) = asked
     assert row == 0 and torch.equal(weights, hyper[0, [2, 0]])

@@ -291,7 +291,7 @@ def test_a_missing_cached_file_is_mended_by_the_short_command(
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(WeightsError, match="'vit_x'; there are vit_b, vit_l, vit_h, mobile_sam"):
+    with pytest.raises(WeightsError, match="'vit_x'; there are vit_b, vit_l, vit_h, mobile_sam, sam2"):
         weights.cached_path("vit_x")
 
 

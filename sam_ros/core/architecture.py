@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 ENCODER_KEY = "encoder"  # in ``to_dict``: which kind of image encoder
@@ -111,7 +111,68 @@ class EfficientNetArchitecture(Architecture):
     ENCODER = "efficientnet"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sam2Architecture(Architecture):
+    """What SAM 2 (https://arxiv.org/abs/2408.00714) and EdgeTAM share: SAM's decoder, and a memory of frames.
+
+    ``image_size`` is a multiple of 64, ``prompt_embed_dim`` of 64.
+
+    Attributes:
+        memory_layers: layers of the attention to the memory.
+        memory_mlp_dim: hidden channels in them.
+    """
+
+    memory_layers: int = 4
+    memory_mlp_dim: int = 2048
+
+
+@dataclass(frozen=True)
+class HieraArchitecture(Sam2Architecture):
+    """Hiera (https://arxiv.org/abs/2306.00989), SAM 2's image encoder: sam2/modeling/backbones/hieradet.py.
+
+    Attributes:
+        embed_dim: channels of the first stage; every further one has twice as many.
+        num_heads: heads of attention in the first stage; likewise.
+        depths: number of blocks of each stage.
+        global_attn_indexes: the blocks that attend to the whole image.
+        background_size: positions for which positions are learned, scaled to the image.
+        window_sizes: side of the windows of attention of each stage, positions.
+    """
+
+    embed_dim: int
+    num_heads: int
+    depths: tuple[int, ...]
+    global_attn_indexes: tuple[int, ...]
+    background_size: tuple[int, int] = (7, 7)
+    window_sizes: tuple[int, ...] = (8, 4, 14, 7)
+
+    ENCODER = "hiera"
+
+
+@dataclass(frozen=True)
+class RepVitArchitecture(Sam2Architecture):
+    """RepViT (https://arxiv.org/abs/2307.09283), EdgeTAM's image encoder; one value for each stage.
+
+    Attributes:
+        embed_dims: channels.
+        depths: number of blocks.
+    """
+
+    embed_dims: tuple[int, ...]
+    depths: tuple[int, ...]
+    memory_layers: int = field(default=2, kw_only=True)
+
+    ENCODER = "rep_vit"
+
+
 KINDS: dict[str, type[Architecture]] = {
-    kind.ENCODER: kind for kind in (VitArchitecture, TinyVitArchitecture, EfficientNetArchitecture)
+    kind.ENCODER: kind
+    for kind in (
+        VitArchitecture,
+        TinyVitArchitecture,
+        EfficientNetArchitecture,
+        HieraArchitecture,
+        RepVitArchitecture,
+    )
 }
 """By what ``to_dict`` calls them."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sam_ros.core.architecture import Architecture, TinyVitArchitecture, VitArchitecture
+from sam_ros.core.architecture import (
+    Architecture,
+    HieraArchitecture,
+    RepVitArchitecture,
+    Sam2Architecture,
+    TinyVitArchitecture,
+    VitArchitecture,
+)
 
 BYTES_A_PARAMETER = 4  # the official files hold float32
 
@@ -49,6 +56,11 @@ class Model:
     stability_offset: float = 1.0
 
     @property
+    def has_memory(self) -> bool:
+        """Whether it remembers objects from frame to frame."""
+        return isinstance(self.architecture, Sam2Architecture)
+
+    @property
     def download_size(self) -> str:
         """For a person to read: what there is to download, in MB."""
         if self.checkpoint is None:
@@ -69,6 +81,13 @@ def _published(file_name: str, sha256: str, size_bytes: int | None = None) -> Of
     The hex in a file's name begins its MD5, not its SHA-256.
     """
     url = f"https://dl.fbaipublicfiles.com/segment_anything/{file_name}"
+    return OfficialCheckpoint(file_name, url, sha256, size_bytes)
+
+
+def _published_sam2(size: str, sha256: str, size_bytes: int) -> OfficialCheckpoint:
+    """One of SAM 2.1's, as sam2's README.md links them."""
+    file_name = f"sam2.1_hiera_{size}.pt"
+    url = f"https://dl.fbaipublicfiles.com/segment_anything_2/092824/{file_name}"
     return OfficialCheckpoint(file_name, url, sha256, size_bytes)
 
 
@@ -131,6 +150,63 @@ _ROWS = (
             "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/master/weights/mobile_sam.pt",
             "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
             40_728_226,
+        ),
+    ),
+    Model(
+        "sam2.1_tiny",
+        "SAM 2.1, the smallest",
+        "Apache-2.0",
+        1024,
+        38_962_498,
+        HieraArchitecture(96, 1, (1, 2, 7, 2), (5, 7, 9)),
+        _published_sam2(
+            "tiny", "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69", 156_008_466
+        ),
+    ),
+    Model(
+        "sam2.1_small",
+        "SAM 2.1, small",
+        "Apache-2.0",
+        1024,
+        46_060_354,
+        HieraArchitecture(96, 1, (1, 2, 11, 2), (7, 10, 13)),
+        _published_sam2(
+            "small", "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38", 184_416_285
+        ),
+    ),
+    Model(
+        "sam2.1_base_plus",
+        "SAM 2.1, the middle one",
+        "Apache-2.0",
+        1024,
+        80_850_178,
+        HieraArchitecture(112, 2, (2, 3, 16, 3), (12, 16, 20), background_size=(14, 14)),
+        _published_sam2(
+            "base_plus", "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5", 323_606_802
+        ),
+    ),
+    Model(
+        "sam2.1_large",
+        "SAM 2.1, the largest",
+        "Apache-2.0",
+        1024,
+        224_446_642,
+        HieraArchitecture(144, 2, (2, 6, 36, 4), (23, 33, 43), window_sizes=(8, 4, 16, 8)),
+        _published_sam2(
+            "large", "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318", 898_083_611
+        ),
+    ),
+    Model(
+        "edgetam",
+        "EdgeTAM: SAM 2 made small",
+        "Apache-2.0",
+        1024,
+        13_895_794,
+        RepVitArchitecture((48, 96, 192, 384), (2, 2, 14, 2)),
+        OfficialCheckpoint(  # the digest is from one source only
+            "edgetam.pt",
+            "https://raw.githubusercontent.com/facebookresearch/EdgeTAM/main/checkpoints/edgetam.pt",
+            "ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
         ),
     ),
 )

@@ -12,14 +12,17 @@ import torch
 from segment_anything.modeling import Sam
 
 from sam_ros import weights
-from sam_ros.core.architecture import Architecture
+from sam_ros.core.architecture import Architecture, Sam2Architecture
 from sam_ros.core.catalogue import MODELS
 from sam_ros.core.model import PIXEL_MEAN, PIXEL_STD, build_sam
+from sam_ros.core.sam2 import Sam2
+from sam_ros.core.sam2_names import with_our_names
 from sam_ros.errors import WeightsError
 
 StateDict: TypeAlias = "dict[str, torch.Tensor]"
 
 SHIPPED_SAM_TINY = Path(__file__).parents[1] / "sam_tiny.safetensors"
+PUBLISHED_KEY = "model"  # SAM 2's files hold the state dict under it
 ARCHITECTURE_KEY = "architecture"  # in the metadata of sam_tiny's file: Architecture.to_dict() as JSON
 
 # Older releases run code from a crafted file even with weights_only=True: CVE-2025-32434, CVE-2026-24747.
@@ -36,12 +39,13 @@ def load_sam(model_type: str, checkpoint: str | Path | None = None) -> Sam:
 
     Raises:
         WeightsError: the file is missing, damaged, or of another model.
+        SamRosError: the model needs a package that is not installed.
     """
     if model_type not in MODELS:
         raise WeightsError(f"unknown model_type {model_type!r}; known are {', '.join(MODELS)}")
     path = _find(model_type, checkpoint)
     architecture = MODELS[model_type].architecture or read_architecture(path)
-    return _assemble(architecture, _read_state_dict(path), path)
+    return _assemble(architecture, _read_state_dict(path, architecture), path)
 
 
 def save_state_dict(weights: StateDict, architecture: Architecture, path: Path, **metadata: str) -> None:
@@ -89,9 +93,14 @@ def _existing(checkpoint: str | Path, model_type: str) -> Path:
     return path
 
 
-def _read_state_dict(path: Path) -> StateDict:
-    """The tensors of a safetensors or PyTorch file, as they are stored."""
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pytorch(path)
+def _read_state_dict(path: Path, architecture: Architecture) -> StateDict:
+    """The tensors of a safetensors or PyTorch file by our names, as they are stored."""
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    loaded = _read_pytorch(path)
+    if not isinstance(architecture, Sam2Architecture):
+        return _checked_tensors(loaded, path)
+    return with_our_names(_checked_tensors(loaded.get(PUBLISHED_KEY, loaded), path))
 
 
 def _read_safetensors(path: Path) -> StateDict:
@@ -101,7 +110,7 @@ def _read_safetensors(path: Path) -> StateDict:
         raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
 
 
-def _read_pytorch(path: Path) -> StateDict:
+def _read_pytorch(path: Path) -> dict[str, Any]:
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < SAFE_TORCH:
         raise WeightsError(
@@ -114,6 +123,12 @@ def _read_pytorch(path: Path) -> StateDict:
         raise WeightsError(
             f"{path} is damaged or holds more than tensors; nothing in it was executed: {first_line}"
         ) from error
+    if not isinstance(loaded, dict):
+        raise WeightsError(f"{path} must hold a state dict, it holds {type(loaded).__name__}")
+    return loaded
+
+
+def _checked_tensors(loaded: Any, path: Path) -> StateDict:
     if not isinstance(loaded, dict):
         raise WeightsError(f"{path} must hold a state dict, it holds {type(loaded).__name__}")
     others = [name for name, value in loaded.items() if not isinstance(value, torch.Tensor)]
@@ -138,6 +153,8 @@ def _assemble(architecture: Architecture, state_dict: StateDict, path: Path) -> 
     sam.load_state_dict(converted, assign=True)
     sam.pixel_mean = torch.tensor(PIXEL_MEAN).view(-1, 1, 1)  # not in state dicts
     sam.pixel_std = torch.tensor(PIXEL_STD).view(-1, 1, 1)
+    if isinstance(sam, Sam2):
+        sam.make_tables()
     return sam.requires_grad_(False)
 
 

@@ -286,8 +286,8 @@ class DetailedMaskDecoder(MaskDecoder):
         """
         levels = unpacked(image_embeddings)
         batch = len(sparse_prompt_embeddings)
-        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([output_tokens.expand(batch, -1, -1), sparse_prompt_embeddings], 1)
+        output_tokens = self.output_tokens().expand(batch, -1, -1)
+        tokens = torch.cat([output_tokens, sparse_prompt_embeddings], 1)
         image = levels.embedding + dense_prompt_embeddings  # (B, C, h, w)
         hidden, source = self.transformer(image, image_pe.expand(batch, -1, -1, -1), tokens)
         upscaled = self.upscaled(source.transpose(1, 2).reshape(image.shape), levels.eighth, levels.quarter)
@@ -297,6 +297,10 @@ class DetailedMaskDecoder(MaskDecoder):
         )  # (B, 4, C/8)
         logits = (hyper @ upscaled.flatten(2)).reshape(batch, -1, *upscaled.shape[-2:])
         return logits, self.iou_prediction_head(hidden[:, 0])
+
+    def output_tokens(self) -> Tensor:
+        """(5, C): of the predicted IoU, and of the four masks."""
+        return torch.cat([self.iou_token.weight, self.mask_tokens.weight])
 
     def upscaled(self, image: Tensor, eighth: Tensor, quarter: Tensor) -> Tensor:
         """(B, C, h, w) after all attention, and the finer levels -> (B, C/8, 4h, 4w)."""

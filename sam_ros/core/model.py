@@ -17,10 +17,12 @@ from torch import nn
 from sam_ros.core.architecture import (
     Architecture,
     EfficientNetArchitecture,
+    Sam2Architecture,
     TinyVitArchitecture,
     VitArchitecture,
 )
 from sam_ros.core.efficientnet import DetailedMaskDecoder, EfficientNetEncoder
+from sam_ros.core.sam2 import build_sam2
 from sam_ros.core.tiny_vit import TinyVit
 
 PIXEL_MEAN = [123.675, 116.28, 103.53]  # RGB, as in segment_anything/build_sam.py
@@ -34,7 +36,10 @@ def build_sam(architecture: Architecture) -> Sam:
 
     Raises:
         TypeError: no image encoder is known for this kind of architecture.
+        SamRosError: the model needs a package that is not installed.
     """
+    if isinstance(architecture, Sam2Architecture):
+        return build_sam2(architecture)
     embedding_size = architecture.image_size // Architecture.STRIDE
     sam = Sam(
         image_encoder=_image_encoder(architecture),

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.bank import Bank
 from sam_ros.core.grid import Grid
 from sam_ros.errors import InvalidPromptError, shortened
 from sam_ros.masks import Masks
@@ -160,6 +161,7 @@ class Tracking:
         shares: ``created`` of the objects that had much of its mask in common when it was prompted.
         drift_xy: by how many low-res cells it moved from frame to frame lately, while it was seen whole.
         searches: how often it was asked for in vain since it was lost.
+        bank: what the model remembers of it, where it has a memory and that is used.
     """
 
     tracks: Tracks | None = None
@@ -172,6 +174,7 @@ class Tracking:
     shares: frozenset[int] = frozenset()
     drift_xy: tuple[float, float] = (0.0, 0.0)
     searches: int = 0
+    bank: Bank = field(default_factory=Bank)
 
 
 @dataclass(frozen=True, eq=False)
@@ -398,9 +401,16 @@ class Change:
         return self.made.union(o.created for o in self.before)
 
 
+def _worth_keeping(one: SegmentedObject) -> SegmentedObject:
+    """An object as undo brings it back: by then its last frames are long ago."""
+    if not one.tracking.bank.followed:
+        return one
+    return replace(one, tracking=replace(one.tracking, bank=one.tracking.bank.of_prompts()))
+
+
 def difference(before: ObjectTable, after: ObjectTable) -> Change:
     """What changed from one table to the next."""
     now = {o.created: o for o in after.objects}
     made = frozenset(now).difference(o.created for o in before.objects)
-    changed = tuple(o for o in before.objects if now.get(o.created) is not o)
+    changed = tuple(_worth_keeping(o) for o in before.objects if now.get(o.created) is not o)
     return Change(before.clicked, made, changed)

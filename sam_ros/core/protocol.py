@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sam_ros.core.bank import Found, Memory, Recalled
 from sam_ros.core.everything import EverythingOptions
 from sam_ros.core.grid import Grid
 from sam_ros.masks import Masks
@@ -63,6 +64,16 @@ class PromptableModel(Protocol):
 
     def features(self, embedding: Any) -> npt.NDArray[np.float32]:
         """(C, h, w): what the model sees where in an image that it embedded; not to be written to."""
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it finds objects again by what it remembers of them; else the next two are not called."""
+
+    def remember(self, embedding: Any, answers: Sequence[Masks], step: int) -> list[Memory]:
+        """What to remember of prompted objects, given the first masks of the answers. See ``Predictor``."""
+
+    def find(self, embedding: Any, recalled: Sequence[Recalled], step: int) -> list[Found]:
+        """Find objects on an image by what is recalled of each. See ``Predictor.find``."""
 
     def memory_mb(self) -> dict[str, float]:
         """What it takes of a device's own memory, in MB, by name."""

@@ -31,6 +31,7 @@ from sam_ros.core.objects import (
 )
 from sam_ros.core.ownership import kept
 from sam_ros.core.protocol import PromptableModel
+from sam_ros.core.remembering import Remembering, are_remembered
 from sam_ros.errors import InvalidPromptError, shortened
 from sam_ros.masks import Masks
 from sam_ros.prompt import Prompt
@@ -46,6 +47,8 @@ class Options:
         multimask_output: ask for three masks where the prompt is a single point.
         max_objects: at most so many objects live.
         min_predicted_iou, min_stability_score: objects below are left out of all outputs.
+        follower: by which objects are followed: motion, or memory, that of the model; auto is the memory
+            where the model has one.
     """
 
     click_mode: str = "replace"
@@ -53,6 +56,7 @@ class Options:
     max_objects: int = 64
     min_predicted_iou: float = 0.0
     min_stability_score: float = 0.0
+    follower: str = "auto"
 
 
 Answered = tuple[SegmentedObject, Masks]
@@ -111,14 +115,19 @@ class Segmenter:
         self._model = model
         self._record = record
         self._follower = follower or Follower()
+        self._remembering = Remembering(model) if model.has_memory else None
 
     def see(self, sequence: int, image_rgb: npt.NDArray[np.uint8], views_kept: int = VIEWS_KEPT) -> None:
         """Remember how a frame looks, (H, W, 3) uint8, so that objects can be followed to it and from it."""
         self._follower.add(sequence, make_view(image_rgb), views_kept)
+        if self._remembering is not None:
+            self._remembering.see(sequence, views_kept)
 
     def forget_frames(self, first: int = 0) -> None:
         """Forget how frames looked. Objects of frames before ``first`` are assumed not to have moved."""
         self._follower.clear(first)
+        if self._remembering is not None:
+            self._remembering.forget_frames()
 
     def prompted(
         self,
@@ -145,8 +154,10 @@ class Segmenter:
         Raises:
             InvalidPromptError: the prompt as a whole is refused.
         """
-        target = self.target(frame)
-        start = self._with_clicked_object_on(table, target) if follows and _is_of_person(update) else table
+        target, memory = self.target(frame), self._memory(options) if follows else None
+        start = table
+        if follows and _is_of_person(update):
+            start = self._with_clicked_object_on(table, frame, memory)
         applied, refused = self._apply(start, update, frame, options)
         if applied is start:
             return Segmented(table, empty_outputs(frame.frame, frame.embedding.grid.original_hw), refused)
@@ -158,6 +169,8 @@ class Segmenter:
             asked = list(applied.only_on(target).objects)
         answers = self._decode(_by_prompts(asked, target), frame, options, prompted, wants_candidates)
         after = _with_answers(applied if follows else applied.only_on(target), answers, target)
+        if memory is not None:
+            after = after.with_objects(memory.prompted(answers, frame))
         return Segmented(after, _outputs(frame, answers, options), refused, difference(table, applied))
 
     def repeated(self, table: ObjectTable, options: Options, frame: EmbeddedFrame) -> Segmented:
@@ -172,6 +185,9 @@ class Segmenter:
         An object that is not found stays as it was last seen whole, marked as lost, and is left out. Objects
         of another resolution are dropped.
         """
+        memory = self._memory(options)
+        if memory is not None:
+            return self._recalled(table, options, frame, memory)
         target = self.target(frame)
         table = table.only_on(target)
         start = time.monotonic()
@@ -189,17 +205,62 @@ class Segmenter:
         ]
         return Segmented(after, _outputs(frame, seen, options))
 
+    def _memory(self, options: Options) -> Remembering | None:
+        """By which objects are followed, if not by motion."""
+        return None if options.follower == "motion" else self._remembering
+
+    def _recalled(
+        self, table: ObjectTable, options: Options, frame: EmbeddedFrame, memory: Remembering
+    ) -> Segmented:
+        """``followed`` by what the model remembers of each object.
+
+        An object that it does not remember yet, since it was prompted while objects were followed otherwise
+        or not at all, is asked for by its prompt or its logits, as all are on the frame that they were
+        prompted on; that is remembered.
+        """
+        target = self.target(frame)
+        table = table.only_on(target)
+        known = [o for o in are_remembered(table.objects) if o.sequence != target.sequence]
+        known_ones = {o.created for o in known}
+        asked = _by_prompts([o for o in table.objects if o.created not in known_ones], target)
+        answers = self._decode(asked, frame, options)
+        start = time.monotonic()
+        found = memory.found(known, frame)
+        prompted = memory.prompted(answers, frame)
+        if table.objects:
+            self._record("follow", time.monotonic() - start)
+        seen = {o.created: (o, masks) for o, masks in found if not o.is_lost}
+        masks_of = {o.created: masks for o, masks in answers}
+        seen |= {o.created: (o, masks_of[o.created]) for o in prompted}
+        after = table.with_objects([*(o for o, _ in found), *prompted])
+        shown = [seen[o.created] for o in after.objects if o.created in seen]
+        return Segmented(after, _outputs(frame, shown, options))
+
     def target(self, frame: EmbeddedFrame) -> Target:
         """The frame as prompts and objects refer to it."""
         return Target(frame.sequence, frame.embedding.grid)
 
-    def _with_clicked_object_on(self, table: ObjectTable, target: Target) -> ObjectTable:
+    def _with_clicked_object_on(
+        self, table: ObjectTable, frame: EmbeddedFrame, memory: Remembering | None
+    ) -> ObjectTable:
         """The table with its clicked object moved to a frame, if it is found there."""
-        clicked = table.clicked_object
+        clicked, target = table.clicked_object, self.target(frame)
         if clicked is None:
             return table
+        if memory is not None:
+            seen = self._recalled_on(clicked, frame, memory)
+            return table if seen is None else table.with_objects([seen])
         expected = self._follower.expected([clicked], target)
         return table.with_objects(one for one, _ in expected if not one.is_lost)
+
+    def _recalled_on(
+        self, one: SegmentedObject, frame: EmbeddedFrame, memory: Remembering
+    ) -> SegmentedObject | None:
+        """A remembered object as it is on a frame of its size that it was not seen on; None of any other."""
+        is_of_it = frame.sequence in (one.sequence, one.logits_sequence)
+        if is_of_it or not one.can_appear_on(self.target(frame)) or not are_remembered([one]):
+            return None
+        return memory.seen_on(one, frame)
 
     def _apply(
         self, table: ObjectTable, update: Update, frame: EmbeddedFrame, options: Options

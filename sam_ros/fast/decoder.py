@@ -146,22 +146,38 @@ class FastMaskDecoder:
         if logits is None:
             first = first or self._first_layer(features)
             answer = self._answer_one if is_alone else self._answer
-            predicted_iou, hyper, upscaled_once = answer(sparse, *first, details.eighth)
+            computed = answer(sparse, *first, details.eighth)
         else:
             answer = self._answer_one_masked if is_alone else self._answer_masked
             embedding = embedding_of(self._decoder, features)
             dense = self._mask_downscaling(logits[:, None])  # (B, C, h, w)
-            predicted_iou, hyper, upscaled_once = answer(sparse, embedding, dense, details.eighth)
+            computed = answer(sparse, embedding, dense, details.eighth)
+        return self._from(computed, details)
+
+    def answer_on(self, images: Tensor, details: Details, sparse: Tensor) -> Answer:
+        """Answer B prompts without masks, each on an image of its own.
+
+        Args:
+            images: (B, C, h, w).
+            details: finer levels that all of them have in common.
+            sparse: (B, T, C) tokens of the prompts.
+        """
+        no_mask = self._no_mask.view(1, -1, 1, 1)
+        return self._from(self._answer_masked(sparse, images, no_mask, details.eighth), details)
+
+    def _from(self, computed: tuple[Tensor, ...], details: Details) -> Answer:
+        """From what ``_answer`` computed."""
+        predicted_iou, hyper, tokens, upscaled_once = computed
 
         def logits_in_cells(row: int, hyper: Tensor) -> Tensor:
             return self._logits_in_cells(upscaled_once[row], details.quarter, hyper)
 
-        return Answer(predicted_iou, hyper, self._size_hw, logits_in_cells)
+        return Answer(predicted_iou, hyper, tokens, self._size_hw, logits_in_cells)
 
     def _answer(
         self, sparse: Tensor, image: Tensor, k: Tensor, v: Tensor, q: Tensor, eighth: Tensor | None
     ) -> tuple[Tensor, ...]:
-        """Predicted IoU, hyper and the image upscaled once (B, N, 4, C/4).
+        """Predicted IoU, hyper and output tokens, and the image upscaled once (B, N, 4, C/4).
 
         Args:
             sparse: (B, T, C) tokens of prompts without a mask.

@@ -91,12 +91,12 @@ class FoldedMaskDecoder:
             return self._plain.answer(features, None, details, sparse, logits)
         tokens = self._outputs.before(sparse)  # (B, T, C)
         images = self._images(folded, len(tokens), logits)
-        predicted_iou, hyper = self._outputs.read(self._through_layers(tokens, images))
+        read = self._outputs.read(self._through_layers(tokens, images))
 
         def logits_in_cells(row: int, hyper: Tensor) -> Tensor:
             return self._logits_in_cells(images[row], details, hyper)
 
-        return Answer(predicted_iou, hyper, self._size_hw, logits_in_cells)
+        return Answer(*read, self._size_hw, logits_in_cells)
 
     def _images(self, folded: FoldedImage, batch: int, logits: Tensor | None) -> list[PromptedImage]:
         """The image of each of B prompts, as it is before the first layer."""

@@ -7,9 +7,13 @@ from segment_anything.modeling import ImageEncoderViT
 from torch import nn
 
 from sam_ros.core.efficientnet import EfficientNetEncoder
+from sam_ros.core.rep_vit import RepVit
+from sam_ros.core.sam2 import Sam2ImageEncoder
 from sam_ros.core.tiny_vit import TinyVit
 from sam_ros.fast.efficientnet import efficientnet_layers
+from sam_ros.fast.hiera import hiera_layers
 from sam_ros.fast.layers import Step
+from sam_ros.fast.rep_vit import rep_vit_layers
 from sam_ros.fast.tiny_vit import tiny_vit_layers
 from sam_ros.fast.vit import vit_layers
 
@@ -34,4 +38,7 @@ def encoder_layers(encoder: nn.Module, dtype: torch.dtype, compile: bool = False
         return [*tiny_vit_layers(encoder, dtype, compile)]
     if isinstance(encoder, EfficientNetEncoder):
         return efficientnet_layers(encoder, dtype, compile)
+    if isinstance(encoder, Sam2ImageEncoder):
+        layers = rep_vit_layers if isinstance(encoder.backbone, RepVit) else hiera_layers
+        return layers(encoder, dtype, compile)
     raise TypeError(f"there is no fast path for {type(encoder).__name__}")

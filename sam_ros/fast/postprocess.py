@@ -5,12 +5,13 @@ enlarges, NumPy compares and counts, one mask after the other, in a fraction of 
 operators take. A GPU uses torch's operators, and all answers of a batch come to the host in one copy.
 
 As upstream does it, logits are enlarged twice: to the square that prompts refer to, of which the padding is
-cut off, and from there to the size of the image. What is cut off is not computed.
+cut off, and from there to the size of the image. What is cut off is not computed. SAM 2 has no padding, and
+enlarges them once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import cv2
@@ -28,16 +29,21 @@ STABILITY_OFFSET = 1.0  # stability_score_offset of SamAutomaticMaskGenerator
 HostAnswer: TypeAlias = "tuple[npt.NDArray[Any], ...]"
 """(M, H, W) bool masks, (M,) float32 stability scores with 0/0 = 0, and (M, S/4, S/4) float32 logits."""
 
+Enlarge: TypeAlias = "Callable[[Tensor, Grid], Tensor]"
+EnlargeOnCpu: TypeAlias = "Callable[[npt.NDArray[np.float32], Grid], npt.NDArray[Any]]"
+
 
 class CpuPostprocessor:
     """Finishes answers on the CPU.
 
     Args:
         mask_threshold: logits above it are foreground.
+        enlarge: (S/4, S/4) logits to the size of the image, ``upscale_on_cpu`` unless given.
     """
 
-    def __init__(self, mask_threshold: float) -> None:
+    def __init__(self, mask_threshold: float, enlarge: EnlargeOnCpu | None = None) -> None:
         self._threshold = mask_threshold
+        self._enlarge = enlarge or upscale_on_cpu
 
     def __call__(self, logits: Sequence[Tensor], grid: Grid) -> list[HostAnswer]:
         """Finish the wanted masks of several prompts on one image.
@@ -52,7 +58,7 @@ class CpuPostprocessor:
         masks = np.empty((len(logits), *grid.original_hw), bool)
         stability = np.empty(len(logits), np.float32)
         for index, low_res in enumerate(logits):
-            full_size = upscale_on_cpu(low_res, grid)
+            full_size = self._enlarge(low_res, grid)
             np.greater(full_size, self._threshold, out=masks[index])
             high, low = (
                 int(np.count_nonzero(full_size > self._threshold + offset))
@@ -63,10 +69,11 @@ class CpuPostprocessor:
 
 
 class GpuPostprocessor:
-    """Finishes answers on a GPU; see ``CpuPostprocessor``."""
+    """Finishes answers on a GPU; see ``CpuPostprocessor``, ``upscale`` enlarges unless told otherwise."""
 
-    def __init__(self, mask_threshold: float) -> None:
+    def __init__(self, mask_threshold: float, enlarge: Enlarge | None = None) -> None:
         self._threshold = mask_threshold
+        self._enlarge = enlarge or upscale
 
     def __call__(self, logits: Sequence[Tensor], grid: Grid) -> list[HostAnswer]:
         """As that of ``CpuPostprocessor``."""
@@ -76,7 +83,7 @@ class GpuPostprocessor:
         return list(zip(*(np.split(column, ends) for column in columns), strict=True))
 
     def _finished(self, logits: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
-        full_size = upscale(logits, grid)
+        full_size = self._enlarge(logits, grid)
         high, low = (
             (full_size > self._threshold + offset).sum((-2, -1))
             for offset in (STABILITY_OFFSET, -STABILITY_OFFSET)
@@ -101,3 +108,14 @@ def upscale_on_cpu(low_res_logits: npt.NDArray[np.float32], grid: Grid) -> npt.N
     enlarged_xy = (LOW_RES_STRIDE * columns, LOW_RES_STRIDE * rows)
     logits = cv2.resize(low_res_logits[:rows, :columns], enlarged_xy)[:height, :width]
     return cv2.resize(logits, grid.original_hw[::-1])
+
+
+def upscale_at_once(low_res_logits: Tensor, grid: Grid) -> Tensor:
+    """(M, S/4, S/4) -> (M, H, W) logits, as ``SAM2Transforms.postprocess_masks`` in sam2 makes them."""
+    logits = low_res_logits[None]
+    return F.interpolate(logits, grid.original_hw, mode="bilinear", align_corners=False)[0]
+
+
+def upscale_at_once_on_cpu(low_res_logits: npt.NDArray[np.float32], grid: Grid) -> npt.NDArray[Any]:
+    """(S/4, S/4) -> (H, W) logits, equal to those of ``upscale_at_once`` up to rounding."""
+    return cv2.resize(low_res_logits, grid.original_hw[::-1])

@@ -2,7 +2,7 @@
 
 ``ResizeLongestSide.apply_image`` and ``Sam.preprocess`` of segment_anything together. On the CPU PIL itself
 resizes and a table normalises; on a GPU the image is uploaded as it came and PIL's integer arithmetic is
-repeated there.
+repeated there. SAM 2 resizes in another way, see ``SquashingPreprocessor``.
 """
 
 from __future__ import annotations
@@ -71,6 +71,29 @@ class GpuPreprocessor:
         normalised = (resized.permute(2, 0, 1) - self._pixel_mean) / self._pixel_std
         left_right_top_bottom = (0, grid.input_size - width, 0, grid.input_size - height)
         return torch.nn.functional.pad(normalised, left_right_top_bottom)[None]
+
+
+class SquashingPreprocessor:
+    """Stretches images to the encoder's square as SAM 2 does it: in floating point, on any device.
+
+    ``SAM2Transforms`` of sam2/utils/transforms.py, whose ``Resize`` takes tensors.
+
+    Args:
+        pixel_mean, pixel_std: (3, 1, 1) float32, on the device.
+    """
+
+    def __init__(self, pixel_mean: Tensor, pixel_std: Tensor) -> None:
+        self._pixel_mean, self._pixel_std = pixel_mean, pixel_std
+
+    def __call__(self, image_rgb: Bytes, grid: Grid) -> Tensor:
+        """(H, W, 3) uint8 -> (1, 3, S, S) float32 on the device."""
+        # Tensors cannot be read-only, as the image of a message is.
+        image = np.require(image_rgb, requirements=["C_CONTIGUOUS", "WRITEABLE"])
+        pixels = to_device(image, self._pixel_mean.device).permute(2, 0, 1)[None]
+        stretched = torch.nn.functional.interpolate(
+            pixels.float(), grid.input_hw, mode="bilinear", align_corners=False, antialias=True
+        )
+        return (stretched - self._pixel_mean) / self._pixel_std
 
 
 def resize_as_pil(image: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -1,6 +1,7 @@
 """The tokens' side of SAM's mask decoder: what happens to a prompt's few tokens, however the image is kept.
 
-Shapes: B prompts, T tokens of each, the five output tokens included, C channels, H heads of d channels.
+Shapes: B prompts, T tokens of each, O output tokens included, C channels, H heads of d channels. O is 5, in
+SAM 2 6.
 """
 
 from __future__ import annotations
@@ -11,19 +12,25 @@ from segment_anything.modeling import MaskDecoder
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
+from sam_ros.core.efficientnet import DetailedMaskDecoder
+
 
 class OutputTokens:
     """The tokens that SAM adds to every prompt's, and what is read from them in the end.
 
     One token becomes the predicted IoU of all masks. Each of the four others becomes the weights of one mask
-    for the channels of the upscaled image.
+    for the channels of the upscaled image. SAM 2 has another one behind them, see ``Sam2MaskDecoder``.
 
     Args:
         decoder: whose weights are used.
     """
 
     def __init__(self, decoder: MaskDecoder) -> None:
-        self._outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])  # (5, C)
+        self._outputs = (
+            decoder.output_tokens()
+            if isinstance(decoder, DetailedMaskDecoder)
+            else torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        )  # (O, C)
         self._final_norm = decoder.transformer.norm_final_attn
         self._iou_head = decoder.iou_prediction_head
         self._hypernetworks = decoder.output_hypernetworks_mlps
@@ -32,18 +39,19 @@ class OutputTokens:
         return len(self._outputs)
 
     def before(self, sparse: Tensor) -> Tensor:
-        """(B, T - 5, C) -> (B, T, C): the output tokens, then the prompts' own."""
+        """(B, T - O, C) -> (B, T, C): the output tokens, then the prompts' own."""
         return torch.cat([self._outputs.expand(len(sparse), -1, -1), sparse], 1)
 
-    def read(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What (B, T, C) tokens say after all attention.
 
         Returns:
-            (B, 4) predicted IoU and (B, 4, C/8) hyper, the weights of each mask; the single mask's first.
+            (B, 4) predicted IoU and (B, 4, C/8) hyper, the weights of each mask; the single mask's first. The
+            output tokens themselves (B, O, C).
         """
         queries = apply_norm(self._final_norm, queries)
         hyper = [network(queries[:, 1 + mask]) for mask, network in enumerate(self._hypernetworks)]
-        return self._iou_head(queries[:, 0]), torch.stack(hyper, 1)
+        return self._iou_head(queries[:, 0]), torch.stack(hyper, 1), queries[:, : len(self)]
 
 
 def attend_to_tokens(layer: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor) -> Tensor:

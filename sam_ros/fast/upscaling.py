@@ -25,6 +25,7 @@ class Answer:
     Attributes:
         predicted_iou: (B, 4), that of the single-mask output first.
         hyper: (B, 4, C/8), the weights of each mask for the channels of the upscaled image.
+        tokens: (B, O, C) the output tokens, see ``OutputTokens``.
         size_hw: h, w of the image embedding.
         logits_in_cells: given a prompt's row and hyper (M, C/8) of some of its masks, computes their logits
             (4hw, 4, M): cells of 2 x 2 positions in cells of 2 x 2.
@@ -32,6 +33,7 @@ class Answer:
 
     predicted_iou: Tensor
     hyper: Tensor
+    tokens: Tensor
     size_hw: tuple[int, int]
     logits_in_cells: Callable[[int, Tensor], Tensor]
 

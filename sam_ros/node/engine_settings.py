@@ -19,6 +19,7 @@ def engine_settings(parameters: Parameters) -> Settings:
         images_kept=parameters.images_kept,
         embeddings_kept=parameters.embeddings_kept,
         stamp_tolerance_ns=round(parameters.stamp_tolerance * 1e9),
+        follower=parameters.follower,
         click_mode=parameters.click_mode,
         multimask_output=parameters.multimask_output,
         max_objects=parameters.max_objects,

@@ -114,6 +114,12 @@ class Parameters:
         "follow the objects and answer on every encoded frame; false answers once for each prompt, on its "
         "frame, as does encode: on_prompt",
     )
+    follower: str = _parameter(
+        "auto",
+        "by what objects are followed: motion, or memory, that of models that have one; auto is the memory "
+        "where the model has one",
+        choices=("auto", "motion", "memory"),
+    )
     click_mode: str = _parameter(
         "replace",
         "what a foreground click or a box does to the clicked object: replace it, join it, or add another "
@@ -170,6 +176,10 @@ class Parameters:
             _check(parameter, getattr(self, parameter.name))
         if not DEVICE.fullmatch(self.device):
             raise InvalidParameterError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+        if self.follower == "memory" and not MODELS[self.model_type].has_memory:
+            raise InvalidParameterError(
+                f"follower memory needs a model that has one, model_type {self.model_type} has none; set auto"
+            )
         width, height = self.prompt_image_size if len(self.prompt_image_size) == 2 else (-1, -1)
         if width < 0 or height < 0 or (width == 0) != (height == 0):
             raise InvalidParameterError(
