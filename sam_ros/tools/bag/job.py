@@ -297,4 +297,5 @@ def _options(job: Job) -> Options:
         max_objects=job.parameters.max_objects,
         min_predicted_iou=job.parameters.min_predicted_iou,
         min_stability_score=job.parameters.min_stability_score,
+        follower="motion",  # what a model remembers is not kept for a run that goes on later
     )

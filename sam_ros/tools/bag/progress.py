@@ -96,6 +96,7 @@ def forget(folder: Path) -> None:
 # A pickle may name any function to be called. Only these values are made of one, whoever wrote it.
 VALUES = {
     "collections": {"Counter"},
+    "sam_ros.core.bank": {"Bank"},  # empty: objects of a bag are followed by motion
     "sam_ros.core.follower": {"Follower"},
     "sam_ros.core.motion": {"View"},
     "sam_ros.core.objects": {"Look", "ObjectTable", "Point", "SegmentedObject", "Tracking", "Tracks"},
