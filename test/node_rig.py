@@ -319,8 +319,17 @@ class NodeRig:
         return bool(self.call(ChangeState, f"{self.name}/change_state", request).success)
 
     def state(self) -> str:
-        response = self.call(GetState, f"{self.name}/get_state", GetState.Request())
-        return str(response.current_state.label)
+        """Asked anew where no answer comes: one is lost where the client is not known to the node yet."""
+        client = self.ros.node.create_client(GetState, f"{self.name}/get_state")
+        self.wait_until(client.service_is_ready, "get_state", 90)
+        futures = []
+        for _ in range(TRIES):
+            futures.append(client.call_async(GetState.Request()))
+            if self.comes_true(lambda: any(future.done() for future in futures)):
+                break
+        self.ros.node.destroy_client(client)
+        (answer, *_) = [future.result() for future in futures if future.done()]
+        return str(answer.current_state.label)
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         client = self.ros.node.create_client(kind, name)

@@ -128,10 +128,12 @@ def ros_environment(domain_id: int, discovery_range: str = "LOCALHOST") -> dict[
 
 
 @contextmanager
-def ros_session(log_dir: Path, discovery_range: str = "LOCALHOST") -> Iterator[RosSession]:
+def ros_session(
+    log_dir: Path, discovery_range: str = "LOCALHOST", extra_environment: Mapping[str, str] | None = None
+) -> Iterator[RosSession]:
     """A session in a domain of its own; ``log_dir`` (pytest's ``tmp_path``) keeps the processes' output."""
     with claimed_domain_id() as domain_id:
-        environment = ros_environment(domain_id, discovery_range)
+        environment = ros_environment(domain_id, discovery_range) | dict(extra_environment or {})
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)
         session = RosSession(domain_id, log_dir)

@@ -78,9 +78,9 @@ def test_the_node_runs_as_a_user_who_may_write_nothing(tmp_path: Path, checkpoin
     With the discovery range LOCALHOST rmw_fastrtps chooses the transports itself.
     """
     prefix, settings = without_write_access(), ("-p", f"checkpoint:={checkpoint}")
-    environment = HOMELESS | {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
-    with ros_session(tmp_path, discovery_range="SUBNET") as ros:
-        assert_answers(NodeRig(ros, *settings, prefix=prefix, environment=environment))
+    without_shared_memory = {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+    with ros_session(tmp_path, "SUBNET", without_shared_memory) as ros:
+        assert_answers(NodeRig(ros, *settings, prefix=prefix, environment=HOMELESS))
 
 
 def test_a_cache_that_is_not_there_is_named_with_what_to_do(ros: RosSession) -> None:
