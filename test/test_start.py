@@ -17,7 +17,8 @@ PROGRAM = "import sys; from sam_ros.start import run; sys.exit(run('slow_to_impo
 SLOW = """
 import pathlib, threading
 pathlib.Path({marker!r}).touch()
-threading.Event().wait({wait_sec})
+for _ in range(int(10 * {wait_sec})):  # in pieces: a signal just before a wait counts only after it
+    threading.Event().wait(0.1)
 def main():
     return 3
 """
