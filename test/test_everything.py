@@ -193,7 +193,7 @@ def test_small_masks_are_left_out(sam_tiny: tuple[Predictor, Sam], embedded: Emb
 def test_covered_points_are_skipped(sam_tiny: tuple[Predictor, Sam], embedded: Embedding) -> None:
     """Fewer points find the discs and blocks all the same."""
     predictor, _ = sam_tiny
-    options = SHIPPED | {"points_per_side": 16, "points_per_batch": 16}
+    options = SHIPPED | {"points_per_side": 16, "points_per_batch": 2}
     chosen = {**options, "skip_covered": True}
     batches = [
         sum(1 for _ in predictor.everything_in_steps(embedded, EverythingOptions(**one)))
