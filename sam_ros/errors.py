@@ -88,3 +88,8 @@ class EverythingCancelledError(SamRosError):
     """``should_stop`` became true while everything was being segmented."""
 
     kind = "everything cancelled"
+
+
+def is_fault(error: Exception) -> bool:
+    """Whether an error is one that no input explains: of another package, or of the device."""
+    return not isinstance(error, SamRosError) or isinstance(error, DeviceError)

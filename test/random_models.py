@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from segment_anything.modeling import Sam
-from torch import nn
+from torch import Tensor, nn
 
 from sam_ros.core.architecture import (
     Architecture,
@@ -23,6 +23,7 @@ from sam_ros.core.checkpoint import save_state_dict
 from sam_ros.core.efficientnet import FrozenNorm
 from sam_ros.core.model import build_sam
 from sam_ros.core.sam2 import Sam2
+from sam_ros.fast.image_encoder import encoder_layers
 
 SMALL = VitArchitecture(
     encoder_embed_dim=96,
@@ -189,3 +190,14 @@ def save_lite_backbone(path: Path) -> None:
     counted = {"_bn0.num_batches_tracked": torch.tensor(7)}
     classifier = {"_conv_head.weight": torch.zeros(8, 320, 1, 1), "_bn1.weight": torch.zeros(8)}
     torch.save({**weights, **counted, **classifier, "_fc.bias": torch.zeros(4)}, path)
+
+
+def fast_and_plain(architecture: Architecture, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The fast path's and the plain modules' features of the same pixels."""
+    encoder = random_sam(architecture).image_encoder
+    pixels = torch.randn(1, 3, architecture.image_size, architecture.image_size)
+    with torch.inference_mode():
+        x = pixels
+        for layer in encoder_layers(encoder, dtype):
+            x = layer(x)
+        return x, encoder(pixels)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from random_models import MINIATURE_HIERA, random_sam, save_random_sam
+from random_models import MINIATURE_HIERA, fast_and_plain, random_sam, save_random_sam
 from test_predictor import picture
-from torch import Tensor
 from upstream_sam2 import needs_transformers
 
 from sam_ros.core.architecture import HieraArchitecture
@@ -27,20 +26,9 @@ WHOLE_WINDOWS = replace(MINIATURE_HIERA, window_sizes=(8, 4, 8, 4), num_heads=2)
 ARCHITECTURES = [MINIATURE_HIERA, WHOLE_WINDOWS]
 
 
-def encode(architecture: HieraArchitecture, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The fast path's and the plain modules' features of the same pixels."""
-    sam = random_sam(architecture)
-    pixels = torch.randn(1, 3, architecture.image_size, architecture.image_size)
-    with torch.inference_mode():
-        x = pixels
-        for layer in hiera_layers(sam.image_encoder, dtype):
-            x = layer(x)
-        return x, sam.image_encoder(pixels)
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_fast_path_equals_the_plain_modules(architecture: HieraArchitecture) -> None:
-    fast, plain = encode(architecture, torch.float32)
+    fast, plain = fast_and_plain(architecture, torch.float32)
     torch.testing.assert_close(fast, plain, atol=2e-5, rtol=1e-5)
     assert fast.shape == plain.shape and fast.is_contiguous()
 
@@ -52,14 +40,14 @@ def test_strips_of_any_height_make_the_same(
 ) -> None:
     for name in ("HIDDEN_AT_ONCE", "POSITIONS_AT_ONCE"):
         monkeypatch.setattr(hiera, name, at_once)
-    fast, plain = encode(architecture, torch.float32)
+    fast, plain = fast_and_plain(architecture, torch.float32)
     torch.testing.assert_close(fast, plain, atol=2e-5, rtol=1e-5)
 
 
 def test_the_attention_of_a_gpu_equals_that_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run on the CPU, where it is as exact, if slower."""
     monkeypatch.setattr(hiera, "_attention_in_windows", hiera._attention)
-    fast, plain = encode(MINIATURE_HIERA, torch.float32)
+    fast, plain = fast_and_plain(MINIATURE_HIERA, torch.float32)
     torch.testing.assert_close(fast, plain, atol=2e-5, rtol=1e-5)
 
 
@@ -69,7 +57,7 @@ def test_reduced_precision_returns_float32_near_the_plain_modules(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, queries: int
 ) -> None:
     monkeypatch.setattr(hiera, "QUERIES_AT_ONCE", queries)
-    fast, plain = encode(MINIATURE_HIERA, dtype)
+    fast, plain = fast_and_plain(MINIATURE_HIERA, dtype)
     assert fast.dtype == torch.float32
     assert 0 < (fast - plain).abs().mean() < 0.03 * plain.abs().mean()
 

@@ -55,6 +55,7 @@ ALLOWED = {
     "core.architecture": set[str](),
     "core.catalogue": set[str](),
     "core.grid": VALUES,
+    "core.conv_norm": TORCH,
     "core.tiny_vit": TORCH,
     "core.efficientnet": TORCH,
     "core.rep_vit": TORCH,

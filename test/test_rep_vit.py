@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from random_models import MINIATURE_REP_VIT, random_sam
-from torch import Tensor
+from random_models import MINIATURE_REP_VIT, fast_and_plain
 from upstream_sam2 import needs_transformers
 
 from sam_ros.core.rep_vit import RepVit, SqueezeExcite, TokenMixer
-from sam_ros.fast.rep_vit import rep_vit_layers
 
 pytestmark = needs_transformers
 
 
-def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The fast path's and the plain modules' features of the same pixels."""
-    sam = random_sam(MINIATURE_REP_VIT)
-    pixels = torch.randn(1, 3, MINIATURE_REP_VIT.image_size, MINIATURE_REP_VIT.image_size)
-    with torch.inference_mode():
-        x = pixels
-        for layer in rep_vit_layers(sam.image_encoder, dtype):
-            x = layer(x)
-        return x, sam.image_encoder(pixels)
-
-
 def test_the_fast_path_equals_the_plain_modules() -> None:
-    fast, plain = encode(torch.float32)
+    fast, plain = fast_and_plain(MINIATURE_REP_VIT, torch.float32)
     torch.testing.assert_close(fast, plain, atol=5e-5, rtol=1e-4)
     assert fast.shape == plain.shape and fast.is_contiguous()
     assert plain.std() > 0.1  # else equality would prove nothing
@@ -34,7 +21,7 @@ def test_the_fast_path_equals_the_plain_modules() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_reduced_precision_returns_float32_near_the_plain_modules(dtype: torch.dtype) -> None:
-    fast, plain = encode(dtype)
+    fast, plain = fast_and_plain(MINIATURE_REP_VIT, dtype)
     assert fast.dtype == torch.float32
     assert 0 < (fast - plain).abs().mean() < 0.05 * plain.abs().mean()
 

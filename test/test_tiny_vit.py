@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_models import MINIATURE_TINY_VIT, official_architecture, random_sam, save_random_sam
+from random_models import (
+    MINIATURE_TINY_VIT,
+    fast_and_plain,
+    official_architecture,
+    random_sam,
+    save_random_sam,
+)
 from test_predictor import assert_same, picture, prompts_for, upstream_answer
-from torch import Tensor
 from upstream_mobile_sam import load_mobile_sam, needs_mobile_sam, save_random_mobile_sam
 
 from sam_ros.core.architecture import TinyVitArchitecture
@@ -101,20 +106,9 @@ def test_biases_of_attention_depend_on_the_distance_alone() -> None:
 # The fast path, against the plain module.
 
 
-def encode(architecture: TinyVitArchitecture, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The fast path's and the plain module's embedding of the same pixels."""
-    sam = random_sam(architecture)
-    pixels = torch.randn(1, 3, architecture.image_size, architecture.image_size)
-    with torch.inference_mode():
-        x = pixels
-        for layer in tiny_vit_layers(sam.image_encoder, dtype):
-            x = layer(x)
-        return x, sam.image_encoder(pixels)
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_fast_path_equals_the_plain_module(architecture: TinyVitArchitecture) -> None:
-    fast, plain = encode(architecture, torch.float32)
+    fast, plain = fast_and_plain(architecture, torch.float32)
     torch.testing.assert_close(fast, plain, atol=2e-5, rtol=1e-5)
     assert fast.shape == plain.shape and fast.is_contiguous()
 
@@ -127,7 +121,7 @@ def test_strips_of_any_height_make_the_same(
     """Down to one row: where strips meet, convolutions see both."""
     for name in ("PIXELS_AT_ONCE", "HIDDEN_AT_ONCE", "POSITIONS_AT_ONCE"):
         monkeypatch.setattr(tiny_vit, name, at_once)
-    fast, plain = encode(architecture, torch.float32)
+    fast, plain = fast_and_plain(architecture, torch.float32)
     torch.testing.assert_close(fast, plain, atol=2e-5, rtol=1e-5)
 
 
@@ -137,13 +131,13 @@ def test_the_attention_of_a_gpu_equals_the_plain_one(
 ) -> None:
     """Run on the CPU, where it is as exact, if slower."""
     monkeypatch.setattr(tiny_vit, "_plain_attention", tiny_vit._fused_attention)
-    fast, plain = encode(architecture, torch.float32)
+    fast, plain = fast_and_plain(architecture, torch.float32)
     torch.testing.assert_close(fast, plain, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_reduced_precision_returns_float32_near_the_plain_module(dtype: torch.dtype) -> None:
-    fast, plain = encode(MINIATURE_TINY_VIT, dtype)
+    fast, plain = fast_and_plain(MINIATURE_TINY_VIT, dtype)
     assert fast.dtype == torch.float32
     assert 0 < (fast - plain).abs().mean() < 0.03 * plain.abs().mean()
 

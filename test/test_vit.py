@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from random_models import MINIATURE, TRAINABLE, random_sam
-from torch import Tensor
+from random_models import MINIATURE, TRAINABLE, fast_and_plain, random_sam
 
 from sam_ros.core.architecture import Architecture
 from sam_ros.fast import vit
@@ -17,20 +16,9 @@ UNEVEN = replace(MINIATURE, window_size=7, encoder_num_heads=4, image_size=144)
 """9 x 9 tokens in windows of 7: more padding than tokens in three of the four; heads of 8 channels."""
 
 
-def encode(architecture: Architecture, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Ours and upstream's embedding of the same pixels."""
-    sam = random_sam(architecture)
-    pixels = torch.randn(1, 3, architecture.image_size, architecture.image_size)
-    with torch.inference_mode():
-        x = pixels
-        for layer in vit_layers(sam.image_encoder, dtype):
-            x = layer(x)
-        return x, sam.image_encoder(pixels)
-
-
 @pytest.mark.parametrize("architecture", [MINIATURE, TRAINABLE, UNEVEN])
 def test_it_equals_upstream(architecture: Architecture) -> None:
-    ours, upstream = encode(architecture, torch.float32)
+    ours, upstream = fast_and_plain(architecture, torch.float32)
     torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
 
 
@@ -43,7 +31,7 @@ def test_blocks_of_any_size_make_the_same(
     monkeypatch.setattr(vit, "SHORT_ROW", short_row)
     monkeypatch.setattr(vit, "QUERIES_AT_ONCE", queries)
     monkeypatch.setattr(vit, "BIASES_AT_ONCE", biases)
-    ours, upstream = encode(UNEVEN, torch.float32)
+    ours, upstream = fast_and_plain(UNEVEN, torch.float32)
     torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
 
 
@@ -53,7 +41,7 @@ def test_the_attention_of_a_gpu_equals_upstream(
 ) -> None:
     """Run on the CPU, where it is as exact, if slower."""
     monkeypatch.setattr(vit, "_blockwise_attention", vit._folded_attention)
-    ours, upstream = encode(architecture, torch.float32)
+    ours, upstream = fast_and_plain(architecture, torch.float32)
     torch.testing.assert_close(ours, upstream, atol=2e-5, rtol=1e-5)
 
 
@@ -74,11 +62,11 @@ def test_padding_is_attended_to() -> None:
 def test_reduced_precision_returns_float32_near_upstream(
     dtype: torch.dtype, architecture: Architecture
 ) -> None:
-    ours, upstream = encode(architecture, dtype)
+    ours, upstream = fast_and_plain(architecture, dtype)
     assert ours.dtype == torch.float32
     assert 0 < (ours - upstream).abs().mean() < 0.02 * upstream.abs().mean()
 
 
 def test_the_memory_layout_is_upstreams() -> None:
-    ours, upstream = encode(TRAINABLE, torch.float32)
+    ours, upstream = fast_and_plain(TRAINABLE, torch.float32)
     assert ours.shape == upstream.shape and ours.is_contiguous()

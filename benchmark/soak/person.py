@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from geometry_msgs.msg import Point, PointStamped
 from rclpy.node import Node
-from sensor_msgs.msg import Image, RegionOfInterest
+from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header, String, UInt8
 from std_srvs.srv import Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray
@@ -22,6 +22,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from benchmark.soak.camera import Camera
 from benchmark.soak.record import Answer, Recording
 from sam_ros.node.images import image_to_msg
+from sam_ros.node.inputs import EDIT_INPUTS, PROMPT_INPUTS
 
 ACT_HZ = 5.0
 ANSWER_SEC = 20.0  # after which a click counts as unanswered
@@ -29,19 +30,7 @@ PAUSE_SEC = 2.0  # after what forgets objects: what was sent before has to be ov
 OBJECTS_KEPT = 6  # of those that clicks with an id have made
 MOST_DETECTIONS = 5
 DISTURBS, ADDS = 0.15, 0.15  # how often, of the times that nothing is awaited and something is
-TOPICS = {
-    "point": PointStamped,
-    "point_foreground": PointStamped,
-    "point_background": PointStamped,
-    "click": Point,
-    "box": RegionOfInterest,
-    "mask_prompt": Image,
-    "prompts": Detection2DArray,
-    "prompt": Detection2D,
-    "choose": UInt8,
-    "select": String,
-    "remove": String,
-}
+TOPICS = {row.topic.removeprefix("~/"): row.message_type for row in (*PROMPT_INPUTS, *EDIT_INPUTS)}
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,14 @@ Wang et al., https://arxiv.org/abs/2307.09283; timm's ``repvit_m1``, whose batch
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sam_ros.core.conv_norm import ConvNorm
 
 EXPANSION = 2  # of the hidden channels of a channel mixer
 SQUEEZE = 4  # so many times fewer channels within squeeze-and-excitation, in multiples of
 SQUEEZE_DIVISOR = 8
-
-
-class ConvNorm(nn.Sequential):
-    """A convolution without bias, and its batch norm."""
-
-    c: nn.Conv2d
-    bn: nn.BatchNorm2d
-
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.add_module("c", convolution)
-        self.add_module("bn", nn.BatchNorm2d(outputs))
 
 
 class TokenMixer(nn.Module):
@@ -147,11 +135,3 @@ class RepVit(nn.Module):
             x = stage(x)
             strides.append(x)
         return strides
-
-
-def folded(layer: ConvNorm) -> tuple[Tensor, Tensor]:
-    """Weight (C', C / groups, k, k) and bias (C',) of one convolution that does the batch norm's work too."""
-    norm = layer.bn
-    mean, variance = torch.as_tensor(norm.running_mean), torch.as_tensor(norm.running_var)
-    scale = norm.weight * (variance + norm.eps).rsqrt()  # (C',)
-    return layer.c.weight * scale[:, None, None, None], norm.bias - mean * scale

@@ -18,6 +18,7 @@ from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
 from sam_ros.core.architecture import TinyVitArchitecture
+from sam_ros.core.conv_norm import ConvNorm
 
 EXPANSION = 4  # hidden channels of a block to its channels, convolutions and perceptrons alike
 DOWNSAMPLE_STRIDES = (2, 2, 1)  # after each stage but the last; TinyViT itself has 2 everywhere
@@ -66,23 +67,6 @@ def _neck(dim: int, out_dim: int) -> nn.Sequential:
     )
 
 
-class ConvNorm(nn.Sequential):
-    """A convolution and its batch norm; ``depthwise`` convolves each channel by itself."""
-
-    c: nn.Conv2d
-    bn: nn.BatchNorm2d
-
-    def __init__(
-        self, dim: int, out_dim: int, kernel_size: int, stride: int = 1, depthwise: bool = False
-    ) -> None:
-        super().__init__()
-        groups = dim if depthwise else 1
-        padding = kernel_size // 2
-        convolution = nn.Conv2d(dim, out_dim, kernel_size, stride, padding, groups=groups, bias=False)
-        self.add_module("c", convolution)
-        self.add_module("bn", nn.BatchNorm2d(out_dim))
-
-
 class PatchEmbed(nn.Module):
     """Two convolutions that overlap, in place of a ViT's patches: (B, 3, S, S) -> (B, D, S/4, S/4)."""
 
@@ -120,7 +104,7 @@ class MBConv(nn.Module):
         super().__init__()
         hidden = dim * EXPANSION
         self.conv1 = ConvNorm(dim, hidden, 1)
-        self.conv2 = ConvNorm(hidden, hidden, 3, depthwise=True)
+        self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
         self.conv3 = ConvNorm(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,7 +120,7 @@ class PatchMerging(nn.Module):
     def __init__(self, dim: int, out_dim: int, stride: int) -> None:
         super().__init__()
         self.conv1 = ConvNorm(dim, out_dim, 1)
-        self.conv2 = ConvNorm(out_dim, out_dim, 3, stride, depthwise=True)
+        self.conv2 = ConvNorm(out_dim, out_dim, 3, stride, groups=out_dim)
         self.conv3 = ConvNorm(out_dim, out_dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,7 +138,7 @@ class TinyVitBlock(nn.Module):
         super().__init__()
         self.window_size = window_size
         self.attn = Attention(dim, num_heads, window_size)
-        self.local_conv = ConvNorm(dim, dim, 3, depthwise=True)
+        self.local_conv = ConvNorm(dim, dim, 3, groups=dim)
         self.mlp = Mlp(dim)
 
     def forward(self, x: Tensor) -> Tensor:

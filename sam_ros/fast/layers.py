@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
+from sam_ros.core.conv_norm import ConvNorm
+
 Layer = Callable[[Tensor], Tensor]
 Step = Callable[[Any], Any]
 """One of the steps of an encoder; what it hands to the next is the encoder's own affair."""
@@ -31,6 +33,34 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """A convolution on an image whose channels come last in memory: (1, D, h, w) -> (1, D', h/s, w/s)."""
+
+    weight: Tensor  # (D', D / groups, k, k)
+    bias: Tensor  # (D',)
+    stride: int = 1
+    groups: int = 1
+
+    @classmethod
+    def made(
+        cls, weight: Tensor, bias: Tensor, dtype: torch.dtype, stride: int = 1, groups: int = 1
+    ) -> Convolution:
+        """From float32 weights."""
+        weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        return cls(weight, bias.to(dtype), stride, groups)
+
+    @classmethod
+    def of(cls, layer: ConvNorm, dtype: torch.dtype) -> Convolution:
+        """With its batch norm folded in."""
+        return cls.made(*layer.folded(), dtype, layer.c.stride[0], layer.c.groups)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See the class."""
+        padding = self.weight.shape[2] // 2
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
 
 
 class Neck:

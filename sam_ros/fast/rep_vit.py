@@ -7,7 +7,6 @@ a surrounding of 3 x 3 at most, are one convolution. Channels come last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,16 +16,14 @@ from torch import Tensor, nn
 from sam_ros.core.rep_vit import (
     Block,
     ChannelMixer,
-    ConvNorm,
     Downsample,
     SqueezeExcite,
     Stage,
     Stem,
     TokenMixer,
-    folded,
 )
 from sam_ros.core.sam2 import Sam2ImageEncoder
-from sam_ros.fast.layers import Layer, Step
+from sam_ros.fast.layers import Convolution, Layer, Step
 from sam_ros.fast.pyramid import FastPyramid, State
 
 
@@ -48,48 +45,20 @@ def rep_vit_layers(encoder: Sam2ImageEncoder, dtype: torch.dtype, compile: bool 
     return [_Stem(backbone.stem, dtype), *stages, _ChannelsLast(), FastPyramid(encoder, dtype)]
 
 
-@dataclass(frozen=True, eq=False)
-class _Convolution:
-    """A convolution on an image whose channels come last in memory: (1, D, h, w) -> (1, D', h/s, w/s)."""
-
-    weight: Tensor  # (D', D / groups, k, k)
-    bias: Tensor  # (D',)
-    stride: int = 1
-    groups: int = 1
-
-    @classmethod
-    def made(
-        cls, weight: Tensor, bias: Tensor, dtype: torch.dtype, stride: int = 1, groups: int = 1
-    ) -> _Convolution:
-        """From float32 weights."""
-        weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        return cls(weight, bias.to(dtype), stride, groups)
-
-    @classmethod
-    def of(cls, layer: ConvNorm, dtype: torch.dtype) -> _Convolution:
-        """With its batch norm folded in."""
-        return cls.made(*folded(layer), dtype, layer.c.stride[0], layer.c.groups)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """See the class."""
-        padding = self.weight.shape[2] // 2
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
-
-
-def _mixing_tokens(mixer: TokenMixer, dtype: torch.dtype) -> _Convolution:
+def _mixing_tokens(mixer: TokenMixer, dtype: torch.dtype) -> Convolution:
     """All three branches as one convolution of 3 x 3."""
-    weight, bias = folded(mixer.conv)
-    centre, more = folded(mixer.conv1)
+    weight, bias = mixer.conv.folded()
+    centre, more = mixer.conv1.folded()
     weight = weight.clone()
     weight[:, :, 1, 1] += centre[:, :, 0, 0] + 1  # one is the branch that keeps the image
-    return _Convolution.made(weight, bias + more, dtype, groups=len(weight))
+    return Convolution.made(weight, bias + more, dtype, groups=len(weight))
 
 
 class _Stem:
     """(1, 3, S, S) float32 -> (1, D, S/4, S/4)."""
 
     def __init__(self, stem: Stem, dtype: torch.dtype) -> None:
-        self.first, self.second = _Convolution.of(stem.conv1, dtype), _Convolution.of(stem.conv2, dtype)
+        self.first, self.second = Convolution.of(stem.conv1, dtype), Convolution.of(stem.conv2, dtype)
         self.dtype = dtype
 
     def __call__(self, pixels: Tensor) -> State:
@@ -101,7 +70,7 @@ class _FastChannelMixer:
     """What a perceptron over the channels adds to an image (1, D, h, w)."""
 
     def __init__(self, mixer: ChannelMixer, dtype: torch.dtype) -> None:
-        self.first, self.second = _Convolution.of(mixer.conv1, dtype), _Convolution.of(mixer.conv2, dtype)
+        self.first, self.second = Convolution.of(mixer.conv1, dtype), Convolution.of(mixer.conv2, dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.second(F.gelu(self.first(x)))
@@ -133,8 +102,8 @@ class _FastSqueeze:
         return self.second(F.relu(self.first(x.mean((2, 3), keepdim=True)))).sigmoid()
 
 
-def _plain(layer: nn.Conv2d, dtype: torch.dtype) -> _Convolution:
-    return _Convolution.made(layer.weight, layer.get_parameter("bias"), dtype)
+def _plain(layer: nn.Conv2d, dtype: torch.dtype) -> Convolution:
+    return Convolution.made(layer.weight, layer.get_parameter("bias"), dtype)
 
 
 class _FastDownsample:
@@ -142,8 +111,8 @@ class _FastDownsample:
 
     def __init__(self, module: Downsample, dtype: torch.dtype) -> None:
         self.block = FastBlock(module.pre_block, dtype)
-        self.spatial = _Convolution.of(module.spatial_downsample, dtype)
-        self.channels = _Convolution.of(module.channel_downsample, dtype)
+        self.spatial = Convolution.of(module.spatial_downsample, dtype)
+        self.channels = Convolution.of(module.channel_downsample, dtype)
         self.mix_channels = _FastChannelMixer(module.ffn, dtype)
 
     def __call__(self, x: Tensor) -> Tensor:

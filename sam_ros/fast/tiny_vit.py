@@ -25,9 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam_ros.core.conv_norm import ConvNorm
 from sam_ros.core.tiny_vit import (
     Attention,
-    ConvNorm,
     MBConv,
     PatchEmbed,
     PatchMerging,
@@ -35,7 +35,16 @@ from sam_ros.core.tiny_vit import (
     TinyVit,
     TinyVitBlock,
 )
-from sam_ros.fast.layers import Layer, Linear, Neck, add_in_pieces, join_windows, norm, split_windows
+from sam_ros.fast.layers import (
+    Convolution,
+    Layer,
+    Linear,
+    Neck,
+    add_in_pieces,
+    join_windows,
+    norm,
+    split_windows,
+)
 
 # Threads wait for each other several times a strip, which is dear where other programs want the cores too:
 # strips are as high as the caches allow. By one thread's own time, half as high cost the same and twice as
@@ -74,36 +83,21 @@ def _block(block: MBConv | TinyVitBlock, dtype: torch.dtype) -> Layer:
     return FastMBConv(block, dtype) if isinstance(block, MBConv) else FastTinyVitBlock(block, dtype)
 
 
-@dataclass(frozen=True)
-class _Convolution:
-    """A convolution with its batch norm, in the dtype of the weights: (1, h, w, D) -> (1, h/s, w/s, D')."""
+@dataclass(frozen=True, eq=False)
+class _ChannelsLast:
+    """A convolution in the dtype of its weights, (1, h, w, D) -> (1, h/s, w/s, D')."""
 
-    weight: Tensor  # (D', D / groups, k, k)
-    bias: Tensor  # (D',)
-    stride: int = 1
-    groups: int = 1
+    convolution: Convolution
 
     @classmethod
-    def of(cls, layer: ConvNorm, dtype: torch.dtype) -> _Convolution:
+    def of(cls, layer: ConvNorm, dtype: torch.dtype) -> _ChannelsLast:
         """With the weights of a module."""
-        weight, bias = _folded(layer)
-        weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        return cls(weight, bias.to(dtype), layer.c.stride[0], layer.c.groups)
+        return cls(Convolution.of(layer, dtype))
 
     def __call__(self, x: Tensor) -> Tensor:
         """See the class."""
-        x = x.to(self.weight.dtype).permute(0, 3, 1, 2)  # channels last in memory
-        padding = self.weight.shape[2] // 2
-        x = F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
-        return x.permute(0, 2, 3, 1)
-
-
-def _folded(layer: ConvNorm) -> tuple[Tensor, Tensor]:
-    """Weight (D', D / groups, k, k) and bias (D',) of one convolution that does the batch norm's work too."""
-    batch_norm: Any = layer.bn
-    scale = batch_norm.weight * (batch_norm.running_var + batch_norm.eps).rsqrt()  # (D',)
-    bias = batch_norm.bias - batch_norm.running_mean * scale
-    return layer.c.weight * scale[:, None, None, None], bias
+        x = x.to(self.convolution.weight.dtype).permute(0, 3, 1, 2)  # channels last in memory
+        return self.convolution(x).permute(0, 2, 3, 1)
 
 
 def _pointwise(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Layer:
@@ -114,10 +108,10 @@ def _pointwise(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Layer:
         bias: (D',).
         dtype: to compute in.
     """
-    weight, bias = weight.flatten(1).to(dtype), bias.to(dtype)
+    weight = weight.flatten(1)
     if dtype == torch.float32 and weight.device.type == "cpu":
-        return _Convolution(weight[:, :, None, None].contiguous(memory_format=torch.channels_last), bias)
-    return Linear(weight.contiguous(), bias)
+        return _ChannelsLast(Convolution.made(weight[:, :, None, None], bias, dtype))
+    return Linear(weight.to(dtype).contiguous(), bias.to(dtype))
 
 
 def _rows_at_once(x: Tensor, positions: int, multiple: int = 1) -> int:
@@ -154,7 +148,7 @@ class _PatchEmbed:
     def __init__(self, module: PatchEmbed, dtype: torch.dtype) -> None:
         modules: Any = module.seq
         first, _, second = modules
-        self.first, self.second = _Convolution.of(first, dtype), _Convolution.of(second, dtype)
+        self.first, self.second = _ChannelsLast.of(first, dtype), _ChannelsLast.of(second, dtype)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """See the class."""
@@ -167,14 +161,14 @@ class _Bottleneck:
     """Pointwise, depthwise, pointwise: (1, h, w, D) -> (1, h/stride, w/stride, D') float32."""
 
     def __init__(self, module: MBConv | PatchMerging, dtype: torch.dtype) -> None:
-        self.expand = _pointwise(*_folded(module.conv1), dtype)
-        self.depthwise = _Convolution.of(module.conv2, dtype)
-        self.project = _pointwise(*_folded(module.conv3), dtype)
+        self.expand = _pointwise(*module.conv1.folded(), dtype)
+        self.depthwise = _ChannelsLast.of(module.conv2, dtype)
+        self.project = _pointwise(*module.conv3.folded(), dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         """See the class."""
-        stride = self.depthwise.stride
-        rows = _rows_at_once(x, HIDDEN_AT_ONCE // self.depthwise.groups, stride)
+        stride = self.depthwise.convolution.stride
+        rows = _rows_at_once(x, HIDDEN_AT_ONCE // self.depthwise.convolution.groups, stride)
         return _in_strips(self.strip, x, rows, stride)
 
     def strip(self, x: Tensor) -> Tensor:
@@ -195,7 +189,7 @@ class FastTinyVitBlock:
 
     def __init__(self, block: TinyVitBlock, dtype: torch.dtype) -> None:
         self.attended = _Attention(block.attn, dtype)
-        self.local = _Convolution.of(block.local_conv, torch.float32)  # nothing else carries the image on
+        self.local = _ChannelsLast.of(block.local_conv, torch.float32)  # nothing else carries the image on
         self.norm = block.mlp.norm
         self.expand = _pointwise(block.mlp.fc1.weight, block.mlp.fc1.bias, dtype)
         self.contract = _pointwise(block.mlp.fc2.weight, block.mlp.fc2.bias, dtype)

@@ -10,7 +10,7 @@ from sam_ros.core.everything import EverythingIn
 from sam_ros.core.frames import EmbeddedFrame, Frame, UnencodedFrame
 from sam_ros.core.objects import ObjectTable, Update, by_kind
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
-from sam_ros.errors import DeviceError, SamRosError
+from sam_ros.errors import SamRosError, is_fault
 from sam_ros.node.listener import Listener
 from sam_ros.node.settings import Settings
 from sam_ros.node.state import EngineState
@@ -206,7 +206,7 @@ class Answering:
 
     def _refuse_failed(self, prompt: WaitingPrompt, error: Exception) -> None:
         """Refuse a prompt that could not be answered, unless it was taken back; report what is no refusal."""
-        if not isinstance(error, SamRosError) or isinstance(error, DeviceError):
+        if is_fault(error):
             self._listener.on_failure(ANSWERING, error)
         if prompt.is_withdrawn:
             return

@@ -13,7 +13,7 @@ from sam_ros.core.frames import EmbeddedFrame
 from sam_ros.core.objects import SegmentedObject, Target, difference
 from sam_ros.core.protocol import PromptableModel
 from sam_ros.core.segmenter import Outputs
-from sam_ros.errors import DeviceError, SamRosError
+from sam_ros.errors import SamRosError, is_fault
 from sam_ros.masks import Masks
 from sam_ros.node.everything import EverythingFound, EverythingJob
 from sam_ros.node.listener import Listener
@@ -77,7 +77,7 @@ class Surveying:
         with self._state.changed:
             if self._state.everything.job is job:
                 self._state.everything.cancel()
-        if not isinstance(error, SamRosError) or isinstance(error, DeviceError):
+        if is_fault(error):
             self._listener.on_failure(SURVEYING, error)
         kind = error.kind if isinstance(error, SamRosError) else SamRosError.kind
         self._tally.refused(job.request, kind, str(error) or type(error).__name__)
