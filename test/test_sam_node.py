@@ -685,6 +685,14 @@ def test_signals_end_the_node_cleanly(ros: RosSession, checkpoint: Path, number:
         (["-p", "max_rate:=5000.0"], "max_rate"),
         (["-p", "device:=cuda:77"], "cuda:77"),
         (["-p", "qos_overrides./sam/mask.publisher.depth:=abc"], "qos_overrides./sam/mask.publisher.depth"),
+        (
+            ["-p", "qos_overrides./sam/mask.publisher.depth:=-1"],
+            "mask.publisher.depth must be at least 0, got -1",
+        ),
+        (
+            ["-p", "qos_overrides./image.subscription.reliability:=often"],
+            "must be one of system_default, reliable",
+        ),
         (["-r", "nonsense"], "cannot start: failed to initialize rcl: Couldn't parse remap rule"),
         (["--params-file", "/nowhere.yaml"], "/nowhere.yaml"),
     ],

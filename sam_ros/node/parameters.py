@@ -16,7 +16,6 @@ from sam_ros.core.catalogue import MODELS
 from sam_ros.errors import InvalidParameterError
 
 INT64_MAX = 2**63 - 1
-QOS_PREFIX = "qos_overrides."  # of the parameters that rclpy makes for QoS
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?", re.ASCII)
 
 

@@ -49,12 +49,12 @@ from sam_ros.node.outputs import (
 )
 from sam_ros.node.parameters import (
     FIXED_NAMES,
-    QOS_PREFIX,
     Parameters,
     declare_parameters,
     read_parameters,
     unknown_overrides,
 )
+from sam_ros.node.qos_overrides import QOS_PREFIX, check_qos_overrides
 from sam_ros.node.reporting import Reporter
 from sam_ros.node.startup import init_rclpy
 from sam_ros.node.statistics import Refusal, Statistics
@@ -87,6 +87,7 @@ class SamNode(LifecycleNode):
         super().__init__("sam", **arguments)
         declare_parameters(self)
         self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_on_set_parameters_callback(check_qos_overrides)
         self.add_post_set_parameters_callback(self._take_parameters)
         self._terminate, self._load = terminate, load
         self._state = "unconfigured"

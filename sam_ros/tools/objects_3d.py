@@ -33,6 +33,7 @@ from sam_ros.core.pinhole import Pinhole
 from sam_ros.errors import InvalidDepthError, InvalidImageError, InvalidParameterError, SamRosError
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_msg
+from sam_ros.node.qos_overrides import check_qos_overrides
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools import conversions_3d
@@ -121,6 +122,7 @@ class Objects3D(Node):
 
     def __init__(self, open_transforms: OpenTransforms = open_transforms, **arguments: Any) -> None:
         super().__init__("objects_3d", **arguments)
+        self.add_on_set_parameters_callback(check_qos_overrides)
         self._settings = _declare_settings(self)
         self._transforms = open_transforms(self) if self._settings.target_frame else None
         self._matcher = Matcher(
