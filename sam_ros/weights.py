@@ -183,7 +183,7 @@ def _sha256(path: Path) -> str:
 def _mending_command(path: Path, model_type: str) -> str:
     elsewhere = "" if path.parent == cache_dir() else f" --directory {path.parent}"
     command = f"weights {model_type}{elsewhere}"
-    return f"ros2 run sam_ros {command} (without ROS: python -m sam_ros.{command})"
+    return f"ros2 run sam_ros {command} (without ROS: .venv/bin/{command})"
 
 
 def _fetch_verified(official: OfficialCheckpoint, partial: Path, progress: bool) -> None:

@@ -56,12 +56,6 @@ STOP_SEC = 10.0
 FOLLOW_SEC = 3.0
 TRIES = 3  # a frame that the network lost cannot be prompted on: then the next one is taken
 OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray, "overlay": Image}
-EXECUTABLES = {
-    "sam_node": "sam_ros.node.sam_node",
-    "camera": "sam_ros.tools.camera",
-    "objects_3d": "sam_ros.tools.objects_3d",
-    "web": "sam_ros.tools.web.node",
-}
 DEPTH_DEMO = Path(__file__).with_name("demo_depth.py")
 COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"
 
@@ -71,7 +65,16 @@ BRIDGE = CvBridge()
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message says why."""
+    """The demo cannot go on; the message says why.
+
+    Args:
+        message: says it.
+        program: the one to blame, '' if none is known.
+    """
+
+    def __init__(self, message: str, program: str = "") -> None:
+        super().__init__(message)
+        self.program = program
 
 
 @dataclass(frozen=True)
@@ -353,7 +356,7 @@ def program(
     """Run an executable of sam_ros in a process of its own, which is ended in any case."""
     settings = [argument for parameter in parameters for argument in ("-p", parameter)]
     settings += [argument for remapping in remappings for argument in ("-r", remapping)]
-    command = [sys.executable, "-m", EXECUTABLES[name], "--ros-args", *settings]
+    command = [str(Path(sys.executable).with_name(name)), "--ros-args", *settings]
     with log_path(log_folder, name).open("wb") as log:
         # In a session of its own: Ctrl-C in the terminal reaches the client alone, which ends the others.
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -373,11 +376,17 @@ def log_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.log"
 
 
+def what_was_said(folder: Path, error: DemoError) -> str:
+    """The log of the program to blame; those of all where none is known."""
+    logs = [log_path(folder, error.program)] if error.program else sorted(folder.glob("*.log"))
+    return "".join(f"--- {log.stem}\n{log.read_text(errors='replace')}" for log in logs)
+
+
 def check_running(processes: dict[str, subprocess.Popen[bytes]]) -> None:
     """Raise DemoError if a process has ended."""
     for name, process in processes.items():
         if process.poll() is not None:
-            raise DemoError(f"{name} has ended with exit code {process.returncode}")
+            raise DemoError(f"{name} has ended with exit code {process.returncode}", name)
 
 
 def run(folder: Path, parameters: Sequence[str]) -> None:
@@ -393,6 +402,9 @@ def run(folder: Path, parameters: Sequence[str]) -> None:
         client = Client(rclpy.create_node("demo_client"), lambda: check_running(processes))
         client.wait_for_node()
         prompt_by_topic(client, Album(folder))
+
+
+ISOLATION = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")
 
 
 def isolate() -> None:
@@ -429,8 +441,7 @@ def main() -> int:
     try:
         run(folder, arguments.p)
     except DemoError as error:
-        node_log = log_path(folder, "sam_node").read_text(errors="replace")
-        print(f"demo: {error}\ndemo: the node's log:\n{node_log}", file=sys.stderr)
+        print(f"demo: {error}\n{what_was_said(folder, error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import cv2
 import rclpy
 from cv_bridge import CvBridge
-from demo_client import ANSWER_SEC, START_SEC, DemoError, check_running, isolate, log_path, program
+from demo_client import ANSWER_SEC, START_SEC, DemoError, check_running, isolate, program, what_was_said
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -202,11 +202,7 @@ def main() -> int:
     try:
         run(folder, arguments.p)
     except DemoError as error:
-        logs = "\n".join(
-            f"--- {name}\n{log_path(folder, name).read_text(errors='replace')}"
-            for name in ("sam_node", "objects_3d")
-        )
-        print(f"demo: {error}\n{logs}", file=sys.stderr)
+        print(f"demo: {error}\n{what_was_said(folder, error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import signal
 import sys
@@ -12,10 +13,22 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from demo_client import START_SEC, DemoError, check_running, isolate, log_path, program
+from demo_client import (
+    ISOLATION,
+    START_SEC,
+    DemoError,
+    check_running,
+    isolate,
+    log_path,
+    program,
+    what_was_said,
+)
 
 LOOK_SEC = 0.2
 IMAGES_KEPT = 300  # half a minute: a person who has paused the page looks before clicking
+PHOTOGRAPH = "photograph:coffee"
+SWAY = "pan:=20"  # pixels: so that there is something to follow
+NODE = (f"images_kept:={IMAGES_KEPT}", "click_mode:=add")
 ADDRESS = re.compile(r"open (http://\S+) in a browser")
 
 
@@ -29,9 +42,10 @@ def run(folder: Path, source: str, page: Sequence[str], parameters: Sequence[str
     """Start all three, say where the page is, and keep them until one ends or Ctrl-C comes."""
     with ExitStack() as stack:
         print("demo: starting the camera, the node and the page; Ctrl-C ends them", flush=True)
+        camera = [f"source:={source}", *([SWAY] if source == PHOTOGRAPH else [])]
         programs = {
-            "camera": program("camera", folder, f"source:={source}", "rate:=10.0", "pan:=20"),
-            "sam_node": program("sam_node", folder, f"images_kept:={IMAGES_KEPT}", *parameters),
+            "camera": program("camera", folder, *camera),
+            "sam_node": program("sam_node", folder, *NODE, *parameters),
             "web": program("web", folder, *page),
         }
         processes = {name: stack.enter_context(each) for name, each in programs.items()}
@@ -41,7 +55,11 @@ def run(folder: Path, source: str, page: Sequence[str], parameters: Sequence[str
             if time.monotonic() > deadline:
                 raise DemoError(f"waited {START_SEC:.0f} s in vain for the page")
             time.sleep(LOOK_SEC)
-        print(f"demo: open {address} in a browser and click on something", flush=True)
+        print(
+            f"demo: open {address} in a browser and click on something\n"
+            f"demo: other programs join with {' '.join(f'{name}={os.environ[name]}' for name in ISOLATION)}",
+            flush=True,
+        )
         while True:
             check_running(processes)
             time.sleep(LOOK_SEC)
@@ -51,7 +69,9 @@ def main() -> int:
     """Run the demo; return the exit code."""
     parser = argparse.ArgumentParser(prog="standalone/demo --web", description=__doc__)
     parser.add_argument(
-        "--source", default="photograph:coffee", help="picture, folder, video or photograph:NAME"
+        "--source",
+        default=PHOTOGRAPH,
+        help="picture, folder, video, /dev/videoN, rtsp://... or photograph:NAME; default: %(default)s",
     )
     parser.add_argument("--host", default="127.0.0.1", help="of the page; 0.0.0.0 lets the whole network in")
     parser.add_argument("--port", type=int, default=8080, help="of the page; 0 takes any free one")
@@ -74,8 +94,7 @@ def main() -> int:
         try:
             run(Path(folder), arguments.source, page, arguments.p)
         except DemoError as error:
-            logs = "".join(path.read_text(errors="replace") for path in sorted(Path(folder).glob("*.log")))
-            print(f"demo: {error}\ndemo: what they said:\n{logs}", file=sys.stderr)
+            print(f"demo: {error}\n{what_was_said(Path(folder), error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("\ndemo: ended")

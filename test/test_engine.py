@@ -1053,6 +1053,21 @@ def test_an_object_that_was_lost_from_view_is_left_out_but_lives(following: Rig)
     following.embed(2)
     assert following.ids(following.outputs(2)[1]) == []
     assert following.engine.num_objects == 1
+    following.embed(3)
+    following.outputs(3)
+    assert [(told.kind, told.id) for told in following.heard.refusals] == [("lost at once", "_1")]
+
+
+def test_an_object_that_is_lost_later_is_no_refusal(following: Rig) -> None:
+    following.embed(1)
+    following.click()
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.embed(2)
+    assert following.ids(following.outputs(2)[1]) == ["_1"]
+    following.predictor.next_logits = [np.full((4, 4), -1, np.float32)]
+    following.embed(3)
+    assert following.ids(following.outputs(3)[2]) == []
+    assert not following.heard.refusals
 
 
 def test_objects_of_another_resolution_are_dropped(following: Rig) -> None:
@@ -1138,7 +1153,18 @@ def test_after_following_was_switched_off_and_on_again_every_object_is_in_sight(
     following.engine.configure(Settings(follow=True))
     following.embed(3)
     following.outputs(4)
-    assert not following.heard.refusals
+    assert {told.kind for told in following.heard.refusals} == {"lost at once"}
+
+
+def test_another_mask_can_be_chosen_however_long_ago_the_click_was(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, embeddings_kept=2, images_kept=1)
+    rig.embed(1)
+    rig.click()
+    wait_until(lambda: rig.engine.num_objects, "the object")
+    rig.embed(*range(2, 9))
+    rig.engine.choose("/sam/choose", 1)
+    wait_until(lambda: rig.heard.answers[1:], "the answer")
+    assert rig.heard.answers[1] == ("/sam/choose", ["_1"]) and not rig.heard.refusals
 
 
 def test_stamps_do_not_go_back_where_following_is_switched_on(make_rig: Callable[..., Rig]) -> None:

@@ -142,6 +142,16 @@ def test_old_frames_embedded_on_demand_never_push_out_the_newest(embeddings_kept
     assert kept == [1, 2, 3, 4][5 - embeddings_kept :]
 
 
+@pytest.mark.parametrize(("embeddings_kept", "left"), [(1, [7]), (2, [2, 7]), (3, [2, 6, 7])])
+def test_a_held_embedding_stays_where_more_than_the_newest_is_kept(
+    embeddings_kept: int, left: list[int]
+) -> None:
+    frames = FrameStore(images_kept=10, embeddings_kept=embeddings_kept, stamp_tolerance_ns=0)
+    for sequence in range(1, 8):
+        frames.finish(embedded(sequence, 1000 * sequence), held=2)
+    assert [n for n in range(1, 8) if frames.embedding_with(n) is not None] == left
+
+
 def test_smaller_limits_forget_at_once_and_larger_ones_keep_more() -> None:
     frames = with_embeddings(1000, 2000, 3000)
     add_images(frames, 1000, 2000, 3000)

@@ -582,6 +582,11 @@ def test_a_parameter_of_a_type_that_does_not_exist_is_answered_as_failed(rig: No
     assert rig.set_parameter("max_objects", 64) == (True, "")
 
 
+def test_a_parameter_that_there_is_not_is_refused_with_its_name_and_the_nearest(rig: NodeRig) -> None:
+    done, reason = rig.set_parameter("folow", True)
+    assert not done and "folow, did you mean follow?" in reason
+
+
 def test_a_failure_to_activate_is_told(
     ros: RosSession, core: Predictor, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -681,7 +686,7 @@ def test_signals_end_the_node_cleanly(ros: RosSession, checkpoint: Path, number:
     [
         (["-p", "model_type:=vit_b"], "weights vit_b"),
         (["-p", "checkpoint:=/nowhere.pth"], "/nowhere.pth does not exist"),
-        (["-p", "model_type:=vit_x"], "model_type must be one of"),
+        (["-p", "model_type:=vit_x"], "cannot start: model_type must be one of"),
         (["-p", "max_rate:=5000.0"], "max_rate"),
         (["-p", "device:=cuda:77"], "cuda:77"),
         (["-p", "qos_overrides./sam/mask.publisher.depth:=abc"], "qos_overrides./sam/mask.publisher.depth"),

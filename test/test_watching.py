@@ -117,12 +117,49 @@ def test_what_comes_is_told_once_with_size_encoding_and_rate(
     with ros_session(tmp_path) as ros:
         subscription = ros.node.create_subscription(Image, "/image", lambda _: None, 1)
         watch = CameraWatch(ros.node, subscription, notes, clock)
-        watch.look(0)
+        watch.look()
         watch.saw(image())
-        watch.saw(image("mono8"))  # the first one is described
-        watch.look(1)
+        watch.look()
         assert notes.said == ["active, waiting for images on /image (sensor_msgs/msg/Image)"]
+        for _ in range(num_images - 1):
+            watch.saw(image("mono8"))  # the first one is described
         clock.now += 2.0
-        watch.look(num_images)
-        watch.look(num_images + 30)
+        watch.look()
+        watch.saw(image())
+        watch.look()
         assert notes.said[1:] == [expected]
+
+
+def test_a_camera_that_stops_is_told_once_and_so_is_its_return(tmp_path: Path) -> None:
+    clock, notes = Clock(), Notes()
+    with ros_session(tmp_path) as ros:
+        subscription = ros.node.create_subscription(Image, "/image", lambda _: None, 1)
+        watch = CameraWatch(ros.node, subscription, notes, clock)
+        for _ in range(5):
+            watch.saw(image())
+            clock.now += 2.0
+        watch.look()
+        clock.now += 3.9  # 5.9 s of silence, within three of its periods
+        watch.look()
+        del notes.said[:2]
+        assert not notes.said
+        clock.now += 0.2
+        for _ in range(3):
+            watch.look()
+            clock.now += 10.0
+        (stopped,) = notes.said
+        assert stopped.startswith("no images: no image for 6.1 s: nothing publishes on /image")
+        watch.saw(image())
+        watch.look()
+        assert notes.said[1:] == ["images come again on /image, after 36.1 s without any"]
+
+
+def test_a_still_image_is_no_camera_that_stopped(tmp_path: Path) -> None:
+    clock, notes = Clock(), Notes()
+    with ros_session(tmp_path) as ros:
+        subscription = ros.node.create_subscription(Image, "/image", lambda _: None, 1)
+        watch = CameraWatch(ros.node, subscription, notes, clock)
+        watch.saw(image())
+        clock.now += 1000.0
+        watch.look()
+        assert len(notes.said) == 2 and notes.said[1].startswith("images come on /image")

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from node_rig import FRAME_ID, SECOND, compressed_msg, header
+from node_rig import FRAME_ID, SECOND, compressed_msg, header, image_msg
 from processes import RosSession, RunningProcess, ros_session
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
 pytest.importorskip("aiohttp")
@@ -281,6 +282,16 @@ def test_a_node_of_another_name_and_a_compressed_camera(ros: RosSession) -> None
     page.send(type="click", kind="foreground", x=1, y=1, **SEEN)
     ros.wait_until(lambda: bool(page.of_type("refused")), "the refusal")
     assert page.of_type("refused")[0]["topic"] == "/robot/sam/point"
+    page.close()
+
+
+def test_a_still_image_that_was_published_before_anybody_looked_is_shown(ros: RosSession) -> None:
+    kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    ros.node.create_publisher(Image, "map", kept).publish(image_msg(picture(60), "rgb8", 5 * SECOND))
+    web = start_web(ros, "-p", "image_durability:=transient_local", "-r", "image:=map")
+    page = PageClient(ros, address_of(ros, web))
+    ros.wait_until(lambda: bool(page.frames), "the still image")
+    assert (page.frames[0][0]["sec"], page.frames[0][0]["size"]) == (5, [W, H])
     page.close()
 
 

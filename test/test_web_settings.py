@@ -32,6 +32,7 @@ def ros(tmp_path: Path) -> Iterator[RosSession]:
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
+        ("image_durability:=short", "image_durability must be volatile or transient_local, got 'short'"),
         ("image_transport:=theora", "image_transport must be raw or compressed, got 'theora'"),
         ("host:=''", "parameter host is empty"),
         ("node:=''", "parameter node is empty"),

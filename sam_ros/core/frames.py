@@ -204,19 +204,23 @@ class FrameStore:
         frame = self._encoding
         return None if frame is None or self.is_forgotten(frame) else frame
 
-    def finish(self, done: EmbeddedFrame | UnencodedFrame) -> Order:
+    def finish(self, done: EmbeddedFrame | UnencodedFrame, held: int = 0) -> Order:
         """Say what became of the frame that was being encoded.
 
         An embedding is remembered, the one computed longest ago beyond ``embeddings_kept`` forgotten; the
         newest frame's always stays, however many old frames are embedded after it. One of before the last
         ``clear`` is not kept.
+
+        Args:
+            done: the frame with its embedding, or passed over.
+            held: sequence of a frame whose embedding stays, too, where more than one is kept.
         """
         self._encoding = None
         if self.is_forgotten(done.frame):
             return Order.FORGOTTEN
         if isinstance(done, EmbeddedFrame):
             self._embeddings.append(done)
-            self._forget_embeddings()
+            self._forget_embeddings(held)
         order = self._order(done.frame)
         if order is Order.NEXT:
             self._newest_in_order = done.frame
@@ -251,10 +255,11 @@ class FrameStore:
         """Whether a frame came before the last ``clear``."""
         return frame.sequence <= self._last_forgotten
 
-    def _forget_embeddings(self) -> None:
+    def _forget_embeddings(self, held: int = 0) -> None:
         newest = self.newest_embedding
         while len(self._embeddings) > self._embeddings_kept:
-            self._embeddings.remove(next(e for e in self._embeddings if e is not newest))
+            others = [e for e in self._embeddings if e is not newest]
+            self._embeddings.remove(next((e for e in others if e.sequence != held), others[0]))
 
     # It is found by its stamp.
 

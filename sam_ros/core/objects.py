@@ -288,6 +288,16 @@ class SegmentedObject:
         return replace(seen, tracking=tracking)
 
 
+def lost_at_once(before: ObjectTable, after: ObjectTable) -> list[SegmentedObject]:
+    """Objects that were followed for the first time since their prompt, and were not found."""
+    were_lost = {one.created for one in before.objects if one.is_lost}
+    return [
+        one
+        for one in after.objects
+        if one.is_lost and one.created not in were_lost and one.logits_sequence == one.sequence
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class ObjectTable:
     """All living objects, in creation order. Immutable: every change makes a new table.

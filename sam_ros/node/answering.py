@@ -8,7 +8,7 @@ from functools import partial
 
 from sam_ros.core.everything import EverythingIn
 from sam_ros.core.frames import EmbeddedFrame, Frame, UnencodedFrame
-from sam_ros.core.objects import ObjectTable, Update, by_kind
+from sam_ros.core.objects import ObjectTable, Update, by_kind, lost_at_once
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
 from sam_ros.errors import SamRosError, is_fault
 from sam_ros.node.listener import Listener
@@ -141,12 +141,20 @@ class Answering:
         if isinstance(frame, UnencodedFrame):
             self._leave_empty(frame.frame, frame.size_hw)
             return
+        before = ObjectTable()
+
+        def compute(table: ObjectTable, settings: Settings) -> Segmented:
+            nonlocal before
+            before = table
+            return self._segmenter.followed(table, settings, frame)
+
         try:
-            result = self._commit(frame, partial(self._segmenter.followed, frame=frame))
+            result = self._commit(frame, compute)
         except Exception:
             self._leave_empty(frame.frame, frame.embedding.grid.original_hw)
             raise
         if result is not None:
+            self._tally.lost_at_once([one.id for one in lost_at_once(before, result.table)])
             self._listener.on_outputs(result.outputs)
 
     def _leave_empty(self, frame: Frame, size_hw: tuple[int, int]) -> None:

@@ -118,7 +118,7 @@ class Encoding:
         """
         state = self._state
         with state.changed:
-            order = state.frames.finish(done)
+            order = state.frames.finish(done, held=state.clicked_on)  # another of its masks may be chosen yet
             if is_following and order is Order.NEXT:
                 state.to_follow.append(Due(done, state.next_turn()))
             if isinstance(done, EmbeddedFrame):

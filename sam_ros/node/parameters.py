@@ -9,6 +9,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -218,8 +219,26 @@ def unknown_overrides(node: Node) -> dict[str, str]:
 
     Those of QoS become parameters with the publisher or subscription that they are for.
     """
+    return _unknown(node, _overrides(node))
+
+
+def check_known(node: Node, changes: Iterable[Parameter]) -> None:
+    """Refuse to set what is no parameter of the node; rclpy would do so without the name.
+
+    Raises:
+        rclpy.exceptions.ParameterNotDeclaredException: names it, and the nearest that is one.
+    """
+    unknown = _unknown(node, [change.name for change in changes])
+    if unknown:
+        raise ParameterNotDeclaredException(
+            [f"{name}, did you mean {nearest}?" if nearest else name for name, nearest in unknown.items()]
+        )
+
+
+def _unknown(node: Node, names: Iterable[str]) -> dict[str, str]:
+    """The names that are no parameters of the node, each with the nearest that is one, or ''."""
     known = node.list_parameters([], 0).names
-    unknown = [name for name in _overrides(node) if not node.has_parameter(name)]
+    unknown = [name for name in names if not node.has_parameter(name)]
     return {name: next(iter(difflib.get_close_matches(name, known, 1)), "") for name in unknown}
 
 

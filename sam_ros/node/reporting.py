@@ -76,7 +76,8 @@ class Reporter:
         """Tell that a prompt was refused."""
         self._publisher.publish(diagnostics.refusal_msg(self._name, self._now(), refusal))
         of_object = f", object {refusal.id!r}" if refusal.id else ""
-        self.warn(refusal.kind, f"refused a prompt on {refusal.topic}{of_object}: {refusal.reason}")
+        on = f" on {refusal.topic}" if refusal.topic else ""
+        self.warn(refusal.kind, f"refused a prompt{on}{of_object}: {refusal.reason}")
 
     def drop(self, kind: str, reason: str) -> None:
         """Tell that an image was dropped."""

@@ -50,6 +50,7 @@ from sam_ros.node.outputs import (
 from sam_ros.node.parameters import (
     FIXED_NAMES,
     Parameters,
+    check_known,
     declare_parameters,
     read_parameters,
     unknown_overrides,
@@ -79,6 +80,10 @@ class SamNode(LifecycleNode):
         terminate: once set, the node is to end: a warm-up under way is given up.
         load: makes the predictor; tests hand in one that fails or blocks.
         arguments: of ``rclpy.lifecycle.LifecycleNode``.
+
+    Raises:
+        InvalidParameterError: a value of a parameter that its range or choices do not allow.
+        rclpy.exceptions.ParameterException: a value of another type.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class SamNode(LifecycleNode):
     ) -> None:
         super().__init__("sam", **arguments)
         declare_parameters(self)
+        self.parameters = read_parameters(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_on_set_parameters_callback(check_qos_overrides)
         self.add_post_set_parameters_callback(self._take_parameters)
@@ -116,6 +122,11 @@ class SamNode(LifecycleNode):
     def create_service(self, srv_type: Any, srv_name: str, callback: Any, **arguments: Any) -> Any:
         """As that of rclpy, which offers the built-in services by it too; none of them can end the node."""
         return super().create_service(srv_type, srv_name, guarded(callback, self.on_failure), **arguments)
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """As that of rclpy, which does not name a parameter that there is not."""
+        check_known(self, parameter_list)
+        return super().set_parameters_atomically(parameter_list)
 
     # Lifecycle.
 
@@ -149,7 +160,6 @@ class SamNode(LifecycleNode):
         self._state = "active"
         self._warn_of_unknown_parameters(of_qos=True)
         self._warn_of_following(self.parameters)
-        self._num_images_before = self._num_images
         return result
 
     def _tell_failure(self, transition: str, error: Exception) -> None:
@@ -158,11 +168,6 @@ class SamNode(LifecycleNode):
         is_clear = isinstance(error, (SamRosError, ParameterException))
         why = f" {error}" if is_clear else "\n" + "".join(traceback.format_exception(error))
         self.get_logger().error(f"cannot {transition}:{why}")
-
-    @property
-    def _num_images(self) -> int:
-        """How many images have come since the process began."""
-        return self._statistics.snapshot().totals.get("image", 0)
 
     def _start_engine(self, predictor: Predictor) -> None:
         settings = engine_settings(self.parameters)
@@ -357,7 +362,7 @@ class SamNode(LifecycleNode):
         facts |= diagnostics.host_memory_mb()
         self._reporter.status(self._state, self._statistics.snapshot(), facts)
         if self._state == "active":
-            self._watch.look(self._num_images - self._num_images_before)
+            self._watch.look()
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         fixed = sorted(FIXED_NAMES.intersection(change.name for change in changes))
@@ -408,7 +413,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     init_rclpy(argv)
     try:
         node = SamNode(terminate)
-    except ParameterException as error:
+    except (InvalidParameterError, ParameterException) as error:
         rclpy.logging.get_logger("sam").fatal(f"cannot start: {error}")
         rclpy.try_shutdown()
         return 1

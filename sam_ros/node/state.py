@@ -76,6 +76,12 @@ class EngineState:
         encode = self.settings.encode
         return encode == "always" or (encode == "with_objects" and self.has_objects)
 
+    @property
+    def clicked_on(self) -> int:
+        """Sequence of the frame that the clicked object was prompted on, 0 if there is none."""
+        clicked = self.objects.table.clicked_object
+        return 0 if clicked is None else clicked.sequence
+
     def next_turn(self) -> int:
         """The turn of what is to be answered after all that came before."""
         return next(self._turns)

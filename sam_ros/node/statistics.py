@@ -42,7 +42,7 @@ class Refusal:
     """A prompt, or one object of it, that was refused.
 
     Attributes:
-        topic: where it came from.
+        topic: where it came from; '' where that is not known any more.
         stamp_ns: of the prompt, in nanoseconds.
         id: of the refused object, or ''.
         kind: what it is counted under.

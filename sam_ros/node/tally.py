@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sam_ros.errors import shortened
 from sam_ros.node.listener import Listener
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest
+
+WHY_LOST = (
+    "it was lost on the first frame after its prompt, where the model holds something else for it; drag a "
+    "box around it, or click elsewhere on it"
+)
 
 
 class Tally:
@@ -26,6 +33,12 @@ class Tally:
     def refused_edit(self, topic: str, kind: str, reason: str, id: str = "") -> None:
         """An edit of the object of this id was refused."""
         self._refused(Refusal(topic, 0, shortened(id), kind, reason), 1)
+
+    def lost_at_once(self, ids: Sequence[str]) -> None:
+        """These objects were not found on the first frame after their prompt: nobody may have seen them."""
+        if ids:
+            more = f" (and {len(ids) - 1} more objects)" if len(ids) > 1 else ""
+            self._refused(Refusal("", 0, shortened(ids[0]), "lost at once", WHY_LOST + more), len(ids))
 
     def dropped(self, kind: str, reason: str) -> None:
         """An image was dropped."""

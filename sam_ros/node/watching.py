@@ -16,6 +16,7 @@ from sam_ros.errors import shortened
 
 RATE_SEC = 1.5  # of images, after which their rate is told
 WAIT_SEC = 5.0  # without an image, after which the cause is said
+PERIODS = 3  # of a slow camera, that it may be silent for
 TOPICS_SHOWN = 5  # of other image topics
 
 
@@ -98,7 +99,7 @@ class Notes(Protocol):
 
 
 class CameraWatch:
-    """Says once when images come, and after a while without any why none do.
+    """Says when images come, when they stop, and after a while without any why none do.
 
     Args:
         node: whose subscription it is.
@@ -112,29 +113,51 @@ class CameraWatch:
     ) -> None:
         self._node, self._subscription, self._reporter, self._clock = node, subscription, reporter, clock
         self._since = clock()
-        self._first: tuple[bytes, float] | None = None  # serialized, and when it came
-        self._is_told = False
-        reporter.note(f"active, waiting for images on {subscription.topic_name} ({self._message_type})")
+        self._first: bytes | None = None  # serialized, until it is told
+        self._first_sec = self._last_sec = self._since  # when the first and the last image came
+        self._num_images = 0
+        self._is_told = self._is_silent = False
+        reporter.note(f"active, waiting for images on {self._topic} ({self._message_type})")
 
     def saw(self, serialized: bytes) -> None:
         """To be called with every image that comes."""
-        if self._first is None:
-            self._first = serialized, self._clock()
-
-    def look(self, num_images: int) -> None:
-        """To be called now and then, with the number of images that came since the watch began."""
-        if not num_images and self._clock() - self._since > WAIT_SEC:
-            self._reporter.warn("no images", self._why())
-        if self._first is None or self._is_told:
-            return
-        serialized, came_sec = self._first
-        watched_sec = self._clock() - came_sec
-        if watched_sec > RATE_SEC:
-            self._is_told, self._first = True, (b"", came_sec)
-            rate = f", {(num_images - 1) / watched_sec:.1f} Hz" if num_images > 1 else ""
+        now = self._clock()
+        if not self._num_images:
+            self._first, self._first_sec = serialized, now
+        if self._is_silent:
+            self._is_silent = False
             self._reporter.note(
-                f"images come on {self._subscription.topic_name}: {self._described(serialized)}{rate}"
+                f"images come again on {self._topic}, after {now - self._last_sec:.1f} s without any"
             )
+        self._num_images += 1
+        self._last_sec = now
+
+    def look(self) -> None:
+        """To be called now and then."""
+        if not self._num_images:
+            if self._clock() - self._since > WAIT_SEC:
+                self._reporter.warn("no images", self._why())
+            return
+        watched_sec = self._clock() - self._first_sec
+        if not self._is_told and watched_sec > RATE_SEC:
+            self._tell_images(watched_sec)
+        self._look_for_silence()
+
+    def _tell_images(self, watched_sec: float) -> None:
+        """Say once what comes, and how often."""
+        serialized, self._first, self._is_told = self._first or b"", None, True
+        rate = f", {(self._num_images - 1) / watched_sec:.1f} Hz" if self._num_images > 1 else ""
+        self._reporter.note(f"images come on {self._topic}: {self._described(serialized)}{rate}")
+
+    def _look_for_silence(self) -> None:
+        """Say once that a camera stopped; a still image, which came alone, has not."""
+        if self._is_silent or self._num_images < 2:
+            return
+        silent_sec = self._clock() - self._last_sec
+        period_sec = (self._last_sec - self._first_sec) / (self._num_images - 1)
+        if silent_sec > max(WAIT_SEC, PERIODS * period_sec):
+            self._is_silent = True
+            self._reporter.warn("no images", f"no image for {silent_sec:.1f} s: {self._why()}")
 
     def _described(self, serialized: bytes) -> str:
         """Size and encoding of an image, as far as its message tells."""
@@ -144,7 +167,7 @@ class CameraWatch:
         return f"{shortened(msg.format)}, {len(msg.data) / 1000:.0f} kB"
 
     def _why(self) -> str:
-        topic = self._subscription.topic_name
+        topic = self._topic
         return why_no_images(
             topic,
             self._message_type,
@@ -152,6 +175,11 @@ class CameraWatch:
             offers_on(self._node, topic),
             topics_with_publishers(self._node),
         )
+
+    @property
+    def _topic(self) -> str:
+        name: str = self._subscription.topic_name
+        return name
 
     @property
     def _message_type(self) -> str:

@@ -169,7 +169,10 @@ class Server:
         except OSError as error:
             where = f"{self._host}:{self._port}"
             self._started.set_exception(
-                ServerError(f"cannot listen on {where}: {error}; choose another with -p port:= or -p host:=")
+                ServerError(
+                    f"cannot listen on {where}: {error}; choose another with -p port:= or -p host:= "
+                    "(standalone/demo --web: with --port or --host)"
+                )
             )
         finally:
             _close(self._loop)

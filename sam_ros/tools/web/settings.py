@@ -10,7 +10,10 @@ from rclpy.node import Node
 
 from sam_ros.errors import InvalidParameterError
 
-TRANSPORTS = ("raw", "compressed")
+CHOICES = {
+    "image_transport": ("raw", "compressed"),
+    "image_durability": ("volatile", "transient_local"),
+}
 LARGEST_RATE_HZ = 1000.0
 
 
@@ -28,16 +31,18 @@ class Settings:
     max_viewers: int
     node: str
     image_transport: str
+    image_durability: str
     max_rate: float
     longest_side: int
     jpeg_quality: int
     images_kept: int
 
     def __post_init__(self) -> None:
-        if self.image_transport not in TRANSPORTS:
-            raise InvalidParameterError(
-                f"parameter image_transport must be {' or '.join(TRANSPORTS)}, got {self.image_transport!r}"
-            )
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InvalidParameterError(
+                    f"parameter {name} must be {' or '.join(choices)}, got {getattr(self, name)!r}"
+                )
         for name in ("host", "node"):
             if not getattr(self, name):
                 raise InvalidParameterError(f"parameter {name} is empty")
@@ -68,6 +73,9 @@ def declare_settings(node: Node) -> Settings:
         max_viewers=declared("max_viewers", 8, "How many pages may be open at once.", 1, 1000),
         node=declared("node", "sam", "Name of the node to talk to, with its namespace if it has one."),
         image_transport=declared("image_transport", "raw", "raw: image; compressed: <image>/compressed."),
+        image_durability=declared(
+            "image_durability", "volatile", "transient_local: a still image that came before is shown, too."
+        ),
         max_rate=_rate("max_rate", declared("max_rate", 15.0, "Most pictures in a second; 0 is unlimited.")),
         longest_side=declared(
             "longest_side", 1280, "Pictures are made smaller until no side is longer.", 16, 16384
