@@ -269,7 +269,7 @@ def test_verify_names_file_digests_and_command(server: Server, tmp_path: Path) -
         hashlib.sha256(CONTENT).hexdigest(),
         hashlib.sha256(CONTENT[::-1]).hexdigest(),
         f"ros2 run sam_ros weights vit_b --directory {tmp_path}",
-        f"python -m sam_ros.weights vit_b --directory {tmp_path}",
+        f".venv/bin/weights vit_b --directory {tmp_path}",
     ):
         assert part in str(raised.value)
 
