@@ -62,7 +62,6 @@ class Contest:
     Attributes:
         model_type: which model.
         weights: of both sides.
-        theirs: upstream's predictor, in float32.
         ours: this project's, by precision.
         options: see there.
         image_rgb: (H, W, 3) uint8.
@@ -70,10 +69,14 @@ class Contest:
 
     model_type: str
     weights: Weights
-    theirs: SamPredictor
     ours: Mapping[str, Predictor]
     options: Options
     image_rgb: ImageRGB
+
+    @cached_property
+    def theirs(self) -> SamPredictor:
+        """Upstream's predictor, in float32; not every part needs it."""
+        return _load_upstream(self.model_type, self.weights.path, self.options.device)
 
     @cached_property
     def embeddings(self) -> dict[str, Embedding]:
@@ -98,15 +101,14 @@ class Contest:
 
 
 def open_contest(model_type: str, weights: Weights, options: Options, image_rgb: ImageRGB) -> Contest:
-    """Load a model on both sides; they are to look at an image (H, W, 3) uint8."""
-    theirs = _load_upstream(model_type, weights.path, options.device)
+    """Load a model; both sides are to look at an image (H, W, 3) uint8."""
     ours = {
         precision: load_predictor(
             model_type, weights.path, str(options.device), precision, compile=options.compile
         )
         for precision in options.precisions
     }
-    return Contest(model_type, weights, theirs, ours, options, image_rgb)
+    return Contest(model_type, weights, ours, options, image_rgb)
 
 
 def _load_upstream(model_type: str, path: Path, device: torch.device) -> SamPredictor:

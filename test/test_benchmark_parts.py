@@ -81,12 +81,9 @@ def test_remembering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remembering, "COUNTS", (1, 2))
     path = tmp_path / "miniature.safetensors"
     save_random_sam(MINIATURE_REP_VIT, path)
-    never_asked: Any = None
     ours = {"float32": load_predictor("sam_tiny", path)}
     weights, image_rgb = Weights(path, trained=False), photograph((72, 128))
-    one, two = remembering.measure(
-        Contest("sam_tiny", weights, never_asked, ours, OPTIONS, image_rgb), MACHINE
-    )
+    one, two = remembering.measure(Contest("sam_tiny", weights, ours, OPTIONS, image_rgb), MACHINE)
     assert [one.case["objects"], two.case["objects"]] == ["1", "2"]
     for result in (one, two):
         frames, *shares = result.figures.values()
