@@ -4,7 +4,7 @@ Needs a camera and the node, for example these, each in a terminal:
 
     ros2 run sam_ros camera --ros-args -p source:=photograph:coffee
     ros2 run sam_ros sam_node
-    python3 examples/segment.py 270 140 --output coffee.png
+    python3 examples/segment.py 365 285 --output spoon.png
 
 It prints every object of the answer and ends. Another camera: ``--ros-args -r image:=/camera/image_raw``.
 """

@@ -28,18 +28,16 @@ def start_example(ros: RosSession, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("follow", ["true", "false"])
-def test_the_documented_click_saves_a_mask_of_the_coffee(
-    ros: RosSession, tmp_path: Path, follow: str
-) -> None:
+def test_the_documented_click_saves_a_mask_of_the_spoon(ros: RosSession, tmp_path: Path, follow: str) -> None:
     photographs = pytest.importorskip("skimage.data")
     ros.start("sam_ros.tools.camera", "--ros-args", "-p", "source:=photograph:coffee", "-p", "rate:=5")
     ros.start("sam_ros.node.sam_node", "--ros-args", "-p", f"follow:={follow}")
     output = tmp_path / "saved.png"
-    assert start_example(ros, "270", "140", "--output", str(output), "--timeout", "120") == 0
+    assert start_example(ros, "365", "285", "--output", str(output), "--timeout", "120") == 0
     before = cv2.cvtColor(photographs.coffee(), cv2.COLOR_RGB2BGR)
     changed = (cv2.imread(str(output)) != before).any(axis=2)
-    coffee = cv2.ellipse(np.zeros(changed.shape, np.uint8), (288, 145), (83, 50), 0, 0, 360, 1, -1) > 0
-    assert (changed & coffee).sum() / (changed | coffee).sum() > 0.6
+    bowl = cv2.ellipse(np.zeros(changed.shape, np.uint8), (364, 284), (42, 43), 0, 0, 360, 1, -1) > 0
+    assert (changed & bowl).sum() / (changed | bowl).sum() > 0.8
 
 
 def test_without_a_camera_it_says_what_may_be_missing(ros: RosSession, tmp_path: Path) -> None:
