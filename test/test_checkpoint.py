@@ -363,7 +363,7 @@ def test_a_download_of_another_digest_is_never_read(official: Path, monkeypatch:
 def test_a_missing_download_says_how_to_get_it(official: Path) -> None:
     official.unlink()
     said = refused("vit_b", None)
-    assert "is missing" in said and "python -m sam_ros.weights vit_b" in said
+    assert "is missing" in said and ".venv/bin/weights vit_b" in said
 
 
 def test_the_real_digests_are_asked_for(tmp_path: Path, sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
