@@ -9,6 +9,11 @@ def shortened(name: str) -> str:
     return name if len(name) <= SHOWN_OF_NAME else f"{name[:SHOWN_OF_NAME]}... ({len(name)} characters)"
 
 
+def of_several(reason: str, count: int) -> str:
+    """A reason that holds for so many objects, of which only the first is named beside it."""
+    return f"{reason} (and {count - 1} more objects)" if count > 1 else reason
+
+
 class SamRosError(Exception):
     """Root of every error that sam_ros raises on purpose.
 

@@ -59,6 +59,7 @@ OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray, "overla
 DEPTH_DEMO = Path(__file__).with_name("demo_depth.py")
 COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"
 
+ISOLATION = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")  # what ``isolate`` sets
 FASTDDS_PROFILE = Path(__file__).parents[1] / "config" / "fastdds.xml"
 
 BRIDGE = CvBridge()
@@ -402,9 +403,6 @@ def run(folder: Path, parameters: Sequence[str]) -> None:
         client = Client(rclpy.create_node("demo_client"), lambda: check_running(processes))
         client.wait_for_node()
         prompt_by_topic(client, Album(folder))
-
-
-ISOLATION = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")
 
 
 def isolate() -> None:

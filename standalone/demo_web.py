@@ -15,6 +15,8 @@ from pathlib import Path
 
 from demo_client import (
     ISOLATION,
+    PAN_PX,
+    PHOTOGRAPH,
     START_SEC,
     DemoError,
     check_running,
@@ -26,8 +28,7 @@ from demo_client import (
 
 LOOK_SEC = 0.2
 IMAGES_KEPT = 300  # half a minute: a person who has paused the page looks before clicking
-PHOTOGRAPH = "photograph:coffee"
-SWAY = "pan:=20"  # pixels: so that there is something to follow
+DEFAULT_SOURCE = f"photograph:{PHOTOGRAPH}"  # sways, so that there is something to follow
 NODE = (f"images_kept:={IMAGES_KEPT}", "click_mode:=add")
 ADDRESS = re.compile(r"open (http://\S+) in a browser")
 
@@ -42,7 +43,7 @@ def run(folder: Path, source: str, page: Sequence[str], parameters: Sequence[str
     """Start all three, say where the page is, and keep them until one ends or Ctrl-C comes."""
     with ExitStack() as stack:
         print("demo: starting the camera, the node and the page; Ctrl-C ends them", flush=True)
-        camera = [f"source:={source}", *([SWAY] if source == PHOTOGRAPH else [])]
+        camera = [f"source:={source}", *([f"pan:={PAN_PX}"] if source == DEFAULT_SOURCE else [])]
         programs = {
             "camera": program("camera", folder, *camera),
             "sam_node": program("sam_node", folder, *NODE, *parameters),
@@ -70,7 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="standalone/demo --web", description=__doc__)
     parser.add_argument(
         "--source",
-        default=PHOTOGRAPH,
+        default=DEFAULT_SOURCE,
         help="picture, folder, video, /dev/videoN, rtsp://... or photograph:NAME; default: %(default)s",
     )
     parser.add_argument("--host", default="127.0.0.1", help="of the page; 0.0.0.0 lets the whole network in")

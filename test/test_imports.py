@@ -133,7 +133,7 @@ ALLOWED = {
     "node.conversions": EDGE,
     "node.inputs": CORE | EDGE | ROS,
     "node.outputs": CORE | EDGE | ROS,
-    "node.qos_overrides": ROS,
+    "node.qos": ROS,
     "node.parameters": ROS | {"numpy"},
     "node.diagnostics": MESSAGES,
     "node.reporting": ROS,

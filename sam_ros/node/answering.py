@@ -107,8 +107,7 @@ class Answering:
         if result is None:
             return
         for refused, count in by_kind(result.refused):
-            more = f" (and {count - 1} more objects)" if count > 1 else ""
-            self._tally.refused(prompt.request, refused.kind, refused.reason + more, refused.id, count)
+            self._tally.refused(prompt.request, refused.kind, refused.reason, refused.id, count)
         if result.change is not None:
             self._listener.on_answered(prompt.request.topic, result.outputs, result.change.touched)
             if not is_following:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from geometry_msgs.msg import Point as PointMsg
 from geometry_msgs.msg import PointStamped
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
@@ -36,14 +36,11 @@ from sam_ros.node.conversions import (
 from sam_ros.node.engine import Engine
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream, image_from_compressed_msg, image_from_msg
+from sam_ros.node.qos import image_qos
 from sam_ros.node.sizes import size_of_compressed, size_of_image
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.prompt import BACKGROUND, FOREGROUND
 
-DURABILITIES = {
-    "volatile": DurabilityPolicy.VOLATILE,
-    "transient_local": DurabilityPolicy.TRANSIENT_LOCAL,
-}  # by the parameter image_durability
 # A lost click would have to be clicked again.
 CLICK_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 # Best effort matches any detector, and its next message replaces a lost one.
@@ -344,14 +341,7 @@ def subscribe_to_camera(
         camera.message_type,
         topic,
         take,
-        QoSProfile(
-            depth=1,
-            # Best effort takes from every camera driver; only the newest frame matters.
-            reliability=ReliabilityPolicy.RELIABLE
-            if durability == "transient_local"  # what is kept for late subscribers is sent reliably
-            else ReliabilityPolicy.BEST_EFFORT,
-            durability=DURABILITIES[durability],
-        ),
+        image_qos(durability),
         qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         raw=True,
     )

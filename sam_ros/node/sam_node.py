@@ -55,7 +55,7 @@ from sam_ros.node.parameters import (
     read_parameters,
     unknown_overrides,
 )
-from sam_ros.node.qos_overrides import QOS_PREFIX, check_qos_overrides
+from sam_ros.node.qos import QOS_PREFIX, check_qos_overrides
 from sam_ros.node.reporting import Reporter
 from sam_ros.node.startup import init_rclpy
 from sam_ros.node.statistics import Refusal, Statistics

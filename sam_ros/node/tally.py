@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sam_ros.errors import shortened
+from sam_ros.errors import of_several, shortened
 from sam_ros.node.listener import Listener
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest
@@ -28,6 +28,7 @@ class Tally:
 
     def refused(self, request: PromptRequest, kind: str, reason: str, id: str = "", count: int = 1) -> None:
         """A prompt was refused, or so many of its objects, of which ``id`` is the first."""
+        reason = of_several(reason, count)
         self._refused(Refusal(request.topic, request.stamp_ns, shortened(id), kind, reason), count)
 
     def refused_edit(self, topic: str, kind: str, reason: str, id: str = "") -> None:
@@ -37,8 +38,8 @@ class Tally:
     def lost_at_once(self, ids: Sequence[str]) -> None:
         """These objects were not found on the first frame after their prompt: nobody may have seen them."""
         if ids:
-            more = f" (and {len(ids) - 1} more objects)" if len(ids) > 1 else ""
-            self._refused(Refusal("", 0, shortened(ids[0]), "lost at once", WHY_LOST + more), len(ids))
+            reason = of_several(WHY_LOST, len(ids))
+            self._refused(Refusal("", 0, shortened(ids[0]), "lost at once", reason), len(ids))
 
     def dropped(self, kind: str, reason: str) -> None:
         """An image was dropped."""

@@ -29,6 +29,7 @@ from sam_ros.core.overlay import BACKGROUND_RGB, FOREGROUND_RGB, MASK_OPACITY, C
 from sam_ros.errors import InvalidImageError, SamRosError
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_msg
+from sam_ros.node.qos import image_qos
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.web.colours import Colours
@@ -49,8 +50,6 @@ from sam_ros.tools.web.prompter import Prompter
 
 ImageRgb = npt.NDArray[np.uint8]  # (H, W, 3)
 
-# Best effort takes from every camera driver; only the newest frame matters.
-IMAGE_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 # As the node publishes: two halves of an answer are to meet.
 ANSWER_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -187,7 +186,7 @@ class SamClick(Node):
         return f"{self._sam}/{name}"
 
     def _subscribe(self) -> None:
-        self.create_subscription(Image, "image", self._take_image, IMAGE_QOS, raw=True)
+        self.create_subscription(Image, "image", self._take_image, image_qos("volatile"), raw=True)
         self.create_subscription(Image, self._name("labels"), self._take_labels, ANSWER_QOS, raw=True)
         self.create_subscription(Detection2DArray, self._name("segments"), self._take_segments, ANSWER_QOS)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)

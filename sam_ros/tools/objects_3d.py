@@ -33,7 +33,7 @@ from sam_ros.core.pinhole import Pinhole
 from sam_ros.errors import InvalidDepthError, InvalidImageError, InvalidParameterError, SamRosError
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_msg
-from sam_ros.node.qos_overrides import check_qos_overrides
+from sam_ros.node.qos import check_qos_overrides
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools import conversions_3d

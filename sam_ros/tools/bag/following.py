@@ -10,7 +10,7 @@ from sam_ros.core.frames import EmbeddedFrame
 from sam_ros.core.objects import ObjectTable, by_kind
 from sam_ros.core.protocol import PromptableModel
 from sam_ros.core.segmenter import Options, Outputs, Segmented, Segmenter
-from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidPromptError, SamRosError
+from sam_ros.errors import DeviceError, DeviceMemoryError, InvalidPromptError, SamRosError, of_several
 from sam_ros.node.waiting import PromptRequest, WaitingPrompt
 from sam_ros.tools.bag.plan import Plan
 from sam_ros.tools.bag.preparing import Prepared
@@ -98,7 +98,7 @@ class Following:
             self._refuse(request, str(error))
             return table
         for refused, count in by_kind(result.refused):
-            self._refuse(request, refused.reason + (f" (and {count - 1} more objects)" if count > 1 else ""))
+            self._refuse(request, of_several(refused.reason, count))
         return result.table
 
     def _prompted(self, table: ObjectTable, request: PromptRequest, frame: EmbeddedFrame) -> Segmented:

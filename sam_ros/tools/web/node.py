@@ -19,7 +19,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
@@ -29,6 +29,7 @@ from vision_msgs.msg import Detection2DArray
 from sam_ros.errors import InvalidImageError, SamRosError
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_compressed_msg, image_from_msg
+from sam_ros.node.qos import image_qos
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.web import messages
@@ -40,13 +41,6 @@ from sam_ros.tools.web.prompter import Prompter
 from sam_ros.tools.web.server import Server
 from sam_ros.tools.web.settings import Settings, declare_settings
 
-# Best effort takes from every camera driver; only the newest frame matters.
-IMAGE_QOS = {  # by the parameter image_durability
-    "volatile": QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
-    "transient_local": QoSProfile(
-        depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-    ),
-}
 # As the node publishes: two halves of an answer are to meet.
 ANSWER_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 DIAGNOSTICS_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -155,7 +149,7 @@ class SamWeb(Node):
                 Image if is_raw else CompressedImage,
                 self._image_topic,
                 self._take_image,
-                IMAGE_QOS[self.settings.image_durability],
+                image_qos(self.settings.image_durability),
                 raw=True,
             ),
         ]

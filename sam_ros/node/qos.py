@@ -1,4 +1,4 @@
-"""The parameters that rclpy makes for QoS, ``qos_overrides.<topic>.<publisher or subscription>.<policy>``."""
+"""QoS of camera images, and the parameters by which people override QoS."""
 
 from __future__ import annotations
 
@@ -7,13 +7,26 @@ from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
-from rclpy.qos import HistoryPolicy, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-QOS_PREFIX = "qos_overrides."
+QOS_PREFIX = "qos_overrides."  # then topic, publisher or subscription, and policy: rclpy's parameters
 WORDS = {
     name: [word.lower() for word in policy.__members__ if word != "UNKNOWN"]
     for name, policy in (("history", HistoryPolicy), ("reliability", ReliabilityPolicy))
 }
+
+
+def image_qos(durability: str) -> QoSProfile:
+    """Of a subscription to a camera, by the parameter ``image_durability``: volatile or transient_local.
+
+    Best effort takes from every camera driver, and only the newest frame matters; what is kept for late
+    subscribers is sent reliably. Made anew every time, since rclpy writes overrides into it.
+    """
+    if durability == "transient_local":
+        return QoSProfile(
+            depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+        )
+    return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def check_qos_overrides(changes: Iterable[Parameter]) -> SetParametersResult:
