@@ -43,6 +43,7 @@ STOP_SEC = 10.0
 DURATION = " (ms)"  # how the names of durations end in the node's reports
 SETTLE_SEC = 2.0  # of the camera before anything is counted
 LONGEST_PAUSE_SEC = 0.1  # between clicks, random, so that they do not fall in step with the camera
+START_NODE = "import sys; from sam_ros.start import sam_node; sys.exit(sam_node())"  # as its executable does
 FASTDDS = Path(__file__).parents[1] / "config" / "fastdds.xml"
 
 
@@ -338,7 +339,7 @@ def ros_environment(domain_id: int) -> dict[str, str]:
 
 def _start_node(parameters: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     settings = [argument for name, value in parameters.items() for argument in ("-p", f"{name}:={value}")]
-    command = [sys.executable, "-m", "sam_ros.node.sam_node", "--ros-args", *settings]
+    command = [sys.executable, "-c", START_NODE, "--ros-args", *settings]
     with log.open("wb") as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
