@@ -21,6 +21,7 @@ from moving_pictures import (
     warped,
 )
 
+from sam_ros.core import ownership
 from sam_ros.core.follower import (
     LOOKS,
     WHOLE_KEPT,
@@ -219,6 +220,40 @@ def test_what_the_answers_do_not_confirm_is_lost_as_it_was_before_it_was_moved()
     assert (first.created, first.is_lost, first.logits_sequence) == (0, False, 2)
     assert (second.created, second.is_lost, second.logits_sequence) == (1, True, 1)
     np.testing.assert_array_equal(second.low_res_logits, objects[1].low_res_logits)
+
+
+@pytest.mark.parametrize("is_confirmed", [False, True])
+def test_what_the_model_does_not_give_a_second_time_is_carried_by_its_points(
+    is_confirmed: bool,
+) -> None:
+    frames = panned(32, (2, 1))
+    follower, elsewhere = follower_of(frames), answer(low_res(ellipse((100, 300))))
+    one = replace(seen(ellipse((250, 160)), 1), sequence=1)
+    if is_confirmed:
+        (one,) = follower.confirmed(
+            follower.expected([one], target(2)), [answer(low_res(ellipse((252, 161))))], target(2)
+        )
+    for sequence in range(one.logits_sequence + 1, 33):
+        (one,) = follower.confirmed(follower.expected([one], target(sequence)), [elsewhere], target(sequence))
+        if is_confirmed:
+            assert one.is_lost, "the model knew it before"
+            return
+        assert not one.is_lost and one.logits_sequence == sequence
+    assert iou(np.asarray(one.low_res_logits), low_res(ellipse((250 + 2 * 31, 160 + 31)))) > 0.9
+    follower.add(33, make_view(textured(seed=9)))
+    (one,) = follower.confirmed(follower.expected([one], target(33)), [elsewhere], target(33))
+    assert one.is_lost, "its points are gone"
+
+
+def test_the_mask_that_is_carried_instead_of_an_answer_is_shown_with_a_lower_predicted_iou() -> None:
+    carried, given = low_res(ellipse((250, 160), (60, 60))), low_res(ellipse((300, 160), (60, 60)))
+    masks = np.zeros((1, *SIZE_HW), bool)
+    scores = np.full(1, 0.8, np.float32)
+    shown = ownership.kept(Masks(masks, scores, scores, given[None]), carried, GRID)
+    truth = ellipse((250, 160), (60, 60))
+    assert (shown.masks[0] & truth).sum() > 0.95 * (shown.masks[0] | truth).sum()
+    assert shown.predicted_iou[0] == pytest.approx(0.8 * iou(carried, given), abs=1e-5)
+    assert shown.low_res_logits[0] is not given and (shown.low_res_logits[0] == carried).all()
 
 
 def test_an_object_that_is_covered_is_found_again_where_it_was_last_seen_whole() -> None:

@@ -326,12 +326,12 @@ def confirmed_object(
 
     A mask that spills over to something else would grow from frame to frame and be carried along with that:
     it is believed only near the expected one. Of the tracked points those stay that lie in the mask. None
-    where the mask is empty or something else's.
+    where the mask is empty or something else's, unless the object is still as it was prompted.
     """
     if colours is not None and not one.is_lost:
         logits = without_others(one, logits, colours)
     if not _is_where_expected(one, logits > 0):
-        return None
+        return one if _is_still_as_prompted(one) else None
     logits = _near(_with_entering(one), logits)
     now = None if colours is None else look(colours, logits > 0, features, others)
     num_pixels, num_known = int((logits > 0).sum()), int((np.asarray(one.low_res_logits) > 0).sum())
@@ -355,6 +355,18 @@ def _is_where_expected(one: SegmentedObject, mask: BoolMask) -> bool:
     known = np.asarray(one.low_res_logits) > 0
     outside = ~_with_entering(one) | known
     return bool(mask.any() and (mask & known).sum() >= LEAST_OVERLAP * ((mask | known) & outside).sum())
+
+
+def _is_still_as_prompted(one: SegmentedObject) -> bool:
+    """Whether an object that the model never found again since its prompt is there by most of its points.
+
+    The mask of a click on a background is often one that the model does not give a second time. It is all
+    that is known of the object then.
+    """
+    seen, tracks = one.tracking.reference, one.tracking.tracks
+    if one.is_lost or seen is None or tracks is None or len(tracks.points) < FEWEST_TO_LOSE:
+        return False
+    return seen.logits_sequence == one.sequence and tracks.found >= LEAST_FOUND_AGAIN
 
 
 def _with_entering(one: SegmentedObject) -> BoolMask:

@@ -147,7 +147,8 @@ def _moved(
     motion = find_motion(here, there, 1 + np.minimum(ages, MOST_WEIGHT - 1))
     moves_along = np.linalg.norm(_applied(motion, here) - there, axis=1) < ASTRAY_PX
     logits, entering = _warped(mask, in_cells(motion, view_cell_xy(grid)), grid)
-    return TrackedMask(logits, Tracks(there[moves_along], ages[moves_along] + 1), entering)
+    share = np.count_nonzero(moves_along) / max(1, len(tracks.points))
+    return TrackedMask(logits, Tracks(there[moves_along], ages[moves_along] + 1, share), entering)
 
 
 def enough_tracks(

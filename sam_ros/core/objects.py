@@ -123,10 +123,12 @@ class Tracks:
     Attributes:
         points: (N, 2) float32 XY in the view of a frame, see ``motion.View``.
         ages: (N,) over how many frames each has been tracked.
+        found: the share of those looked for on the newest of these frames that moved along with the object.
     """
 
     points: npt.NDArray[np.float32]
     ages: npt.NDArray[np.int64]
+    found: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -229,7 +229,7 @@ def _mask(one: SegmentedObject | None) -> BoolMask:
 
 
 def kept(answer: Masks, logits: LowResLogits | None, grid: Grid) -> Masks:
-    """An answer without those pixels that were found not to be the object's.
+    """An answer without those pixels that were found not to be the object's, or what was kept in its place.
 
     Args:
         answer: of the model, one mask.
@@ -238,12 +238,32 @@ def kept(answer: Masks, logits: LowResLogits | None, grid: Grid) -> Masks:
     """
     if logits is None or logits is answer.low_res_logits[0]:
         return answer
+    if ((logits > 0) & (answer.low_res_logits[0] <= 0)).any():
+        return _instead(answer, logits, grid)
     rows, columns = grid.covered_hw()
     is_cut = ((answer.low_res_logits[0] > 0) & (logits <= 0))[:rows, :columns]
     if not is_cut.any():
         return answer
-    height, width = grid.original_hw
-    size_wh = np.rint(grid.cell_xy * (columns, rows)).astype(int)
-    larger = cv2.resize(is_cut.astype(np.uint8), size_wh.tolist(), interpolation=cv2.INTER_NEAREST)
-    pixels: npt.NDArray[np.bool_] = larger[:height, :width] > 0
+    pixels = _in_pixels(is_cut.astype(np.float32), grid, cv2.INTER_NEAREST)
     return replace(answer, masks=answer.masks & ~pixels, low_res_logits=logits[None])
+
+
+def _instead(answer: Masks, logits: LowResLogits, grid: Grid) -> Masks:
+    """The mask of logits that the model did not answer with: predicted IoU falls as they disagree."""
+    rows, columns = grid.covered_hw()
+    given, known = answer.low_res_logits[0] > 0, logits > 0
+    agreement = np.float32((given & known).sum() / (given | known).sum())
+    return replace(
+        answer,
+        masks=_in_pixels(logits[:rows, :columns], grid, cv2.INTER_LINEAR)[None],
+        predicted_iou=answer.predicted_iou * agreement,
+        low_res_logits=logits[None],
+    )
+
+
+def _in_pixels(cells: npt.NDArray[np.float32], grid: Grid, interpolation: int) -> BoolMask:
+    """(H, W) where cells (rows, columns) that cover the image are positive."""
+    height, width = grid.original_hw
+    size_wh = np.rint(grid.cell_xy * cells.shape[::-1]).astype(int)
+    larger = cv2.resize(cells, size_wh.tolist(), interpolation=interpolation)
+    return np.asarray(larger[:height, :width] > 0)
