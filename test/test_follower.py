@@ -32,7 +32,7 @@ from sam_ros.core.follower import (
 )
 from sam_ros.core.grid import padded_grid
 from sam_ros.core.motion import MOST_POINTS, make_view
-from sam_ros.core.objects import Point, SegmentedObject, Target
+from sam_ros.core.objects import ObjectTable, Point, SegmentedObject, Target, Tracking, lost_at_once
 from sam_ros.masks import Masks
 
 
@@ -41,7 +41,7 @@ def target(sequence: int, size_hw: tuple[int, int] = SIZE_HW) -> Target:
 
 
 def seen(mask: Mask, sequence: int, created: int = 0) -> SegmentedObject:
-    """An object that was last prompted on frame 0, and followed to a frame."""
+    """An object that was last prompted on frame 0, and followed to a frame where the model gave it again."""
     return SegmentedObject(
         f"_{created}",
         "",
@@ -50,6 +50,7 @@ def seen(mask: Mask, sequence: int, created: int = 0) -> SegmentedObject:
         (mask.shape[0], mask.shape[1]),
         low_res_logits=low_res(mask),
         logits_sequence=sequence,
+        tracking=Tracking(must_be_confirmed=sequence != 0),
     )
 
 
@@ -222,38 +223,80 @@ def test_what_the_answers_do_not_confirm_is_lost_as_it_was_before_it_was_moved()
     np.testing.assert_array_equal(second.low_res_logits, objects[1].low_res_logits)
 
 
-@pytest.mark.parametrize("is_confirmed", [False, True])
-def test_what_the_model_does_not_give_a_second_time_is_carried_by_its_points(
-    is_confirmed: bool,
-) -> None:
-    frames = panned(32, (2, 1))
-    follower, elsewhere = follower_of(frames), answer(low_res(ellipse((100, 300))))
-    one = replace(seen(ellipse((250, 160)), 1), sequence=1)
-    if is_confirmed:
-        (one,) = follower.confirmed(
-            follower.expected([one], target(2)), [answer(low_res(ellipse((252, 161))))], target(2)
-        )
-    for sequence in range(one.logits_sequence + 1, 33):
-        (one,) = follower.confirmed(follower.expected([one], target(sequence)), [elsewhere], target(sequence))
-        if is_confirmed:
-            assert one.is_lost, "the model knew it before"
-            return
+def confirmed_on(follower: Follower, one: SegmentedObject, sequence: int, mask: Mask) -> SegmentedObject:
+    """An object once the model has answered on a frame with a mask (H, W)."""
+    expected = follower.expected([one], target(sequence))
+    (after,) = follower.confirmed(expected, [answer(low_res(mask))] * len(expected), target(sequence))
+    return after
+
+
+ELSEWHERE = ellipse((100, 300))
+
+
+def prompted_on_first(size: tuple[int, int] = (40, 25)) -> SegmentedObject:
+    return replace(seen(ellipse((250, 160), size), 1), sequence=1, tracking=Tracking())
+
+
+def panned_to(sequence: int, size: tuple[int, int] = (40, 25)) -> Mask:
+    """Where what was at the beginning of ``panned(_, (2, 1))`` is on a frame."""
+    return ellipse((250 + 2 * (sequence - 1), 160 + sequence - 1), size)
+
+
+def test_what_the_model_does_not_give_a_second_time_is_carried_by_its_points() -> None:
+    follower, one = follower_of(panned(40, (2, 1))), prompted_on_first()
+    for sequence in range(2, 33):
+        one = confirmed_on(follower, one, sequence, ELSEWHERE)
         assert not one.is_lost and one.logits_sequence == sequence
-    assert iou(np.asarray(one.low_res_logits), low_res(ellipse((250 + 2 * 31, 160 + 31)))) > 0.9
-    follower.add(33, make_view(textured(seed=9)))
-    (one,) = follower.confirmed(follower.expected([one], target(33)), [elsewhere], target(33))
-    assert one.is_lost, "its points are gone"
+    assert iou(np.asarray(one.low_res_logits), low_res(panned_to(32))) > 0.8
 
 
-def test_the_mask_that_is_carried_instead_of_an_answer_is_shown_with_a_lower_predicted_iou() -> None:
-    carried, given = low_res(ellipse((250, 160), (60, 60))), low_res(ellipse((300, 160), (60, 60)))
-    masks = np.zeros((1, *SIZE_HW), bool)
-    scores = np.full(1, 0.8, np.float32)
-    shown = ownership.kept(Masks(masks, scores, scores, given[None]), carried, GRID)
+def test_what_is_carried_is_lost_with_its_points_and_looked_for_where_it_was_last() -> None:
+    frames = panned(24, (2, 1))
+    follower, one = follower_of(frames), prompted_on_first()
+    for sequence in range(2, 22):
+        one = confirmed_on(follower, one, sequence, ELSEWHERE)
+    follower.add(22, make_view(textured(seed=9)))
+    lost = confirmed_on(follower, one, 22, ELSEWHERE)
+    assert lost.is_lost and lost_at_once(ObjectTable((one,)), ObjectTable((lost,))) == []
+    ((expected, _),) = follower.expected([lost], target(23))
+    assert iou(np.asarray(expected.low_res_logits), low_res(panned_to(23))) > 0.8
+    assert confirmed_on(follower, lost, 23, ELSEWHERE).is_lost, "what was lost has to be confirmed"
+    assert not confirmed_on(follower, lost, 23, panned_to(23)).is_lost
+
+
+@pytest.mark.parametrize("given", [(40, 25), (20, 25)], ids=["whole", "half"])
+def test_what_the_model_gave_again_once_is_lost_where_it_does_not(given: tuple[int, int]) -> None:
+    follower = follower_of(panned(5, (2, 1)))
+    one = confirmed_on(follower, prompted_on_first(), 2, panned_to(2, given))
+    assert not one.is_lost
+    assert confirmed_on(follower, one, 3, ELSEWHERE).is_lost
+
+
+def test_what_slides_over_a_carried_object_is_not_shown_in_its_place() -> None:
+    picture, cover = textured(seed=1), np.full((*SIZE_HW, 3), (200, 30, 30), np.uint8)
+    cover[::8], cover[:, ::8] = 255, 255
+    follower, one = Follower(), prompted_on_first()
+    follower.add(1, make_view(picture))
+    for sequence in range(2, 60):
+        covered = picture.copy()
+        covered[100:220, : 200 + 3 * sequence] = cover[100:220, : 200 + 3 * sequence]
+        follower.add(sequence, make_view(covered))
+        one = confirmed_on(follower, one, sequence, ELSEWHERE)
+        if one.is_lost:
+            break
+    assert one.is_lost
+
+
+@pytest.mark.parametrize("given", [ellipse((300, 160), (60, 60)), ellipse((250, 160), (160, 140))])
+def test_a_mask_that_is_carried_instead_of_an_answer_has_a_lower_predicted_iou(
+    given: Mask,
+) -> None:
     truth = ellipse((250, 160), (60, 60))
+    carried, scores = 0.5 * low_res(truth), np.full(1, 0.8, np.float32)
+    shown = ownership.kept(Masks(given[None], scores, scores, low_res(given)[None]), carried, GRID)
     assert (shown.masks[0] & truth).sum() > 0.95 * (shown.masks[0] | truth).sum()
-    assert shown.predicted_iou[0] == pytest.approx(0.8 * iou(carried, given), abs=1e-5)
-    assert shown.low_res_logits[0] is not given and (shown.low_res_logits[0] == carried).all()
+    assert shown.predicted_iou[0] == pytest.approx(0.8 * iou(carried, low_res(given)), abs=1e-5)
+    assert shown.stability_score[0] > 0.9 and (shown.low_res_logits[0] == carried).all()
 
 
 def test_an_object_that_is_covered_is_found_again_where_it_was_last_seen_whole() -> None:

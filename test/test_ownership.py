@@ -199,7 +199,6 @@ def test_an_answer_keeps_what_is_left_of_its_logits() -> None:
     masks = np.zeros((1, *SIZE_HW), np.bool_)
     masks[0, 100:150, 100:150] = True
     answer = Masks(masks, scores, scores, logits[None])
-    assert kept(answer, answer.low_res_logits[0], GRID) is not None
     left = kept(answer, logits_of(cells(20, 20, width=5)), GRID)
     assert left.masks[0, 100:150, 100:125].all() and not left.masks[0, :, 125:].any()
     assert answer.masks[0, 100:150, 100:150].all(), "the answer itself is not changed"

@@ -47,7 +47,7 @@ from sam_ros.core.search import placed_again
 from sam_ros.masks import BoolMask, Masks, tight_box_xyxy
 from sam_ros.prompt import Prompt
 
-VIEWS_KEPT = 512  # at least; a view takes 64 kB at most
+VIEWS_KEPT = 512  # at least; a view takes 128 kB at most
 MOST_STEPS = 16  # from one frame to another; where more lie between, not all are looked at
 NEAR_LEVELS = 1  # of the pyramids, for what moved by a few pixels only
 LEAST_FOUND = 0.1  # of the points that were tracked before: with fewer found, the object is lost
@@ -330,9 +330,13 @@ def confirmed_object(
     """
     if colours is not None and not one.is_lost:
         logits = without_others(one, logits, colours)
-    if not _is_where_expected(one, logits > 0):
-        return one if _is_still_as_prompted(one) else None
-    logits = _near(_with_entering(one), logits)
+    is_confirmed = _is_where_expected(one, logits > 0)
+    if is_confirmed:
+        logits = _near(_with_entering(one), logits)
+    elif _is_still_as_prompted(one):
+        logits = np.asarray(one.low_res_logits)
+    else:
+        return None
     now = None if colours is None else look(colours, logits > 0, features, others)
     num_pixels, num_known = int((logits > 0).sum()), int((np.asarray(one.low_res_logits) > 0).sum())
     if now is not None and not looks_like_it(one, now, num_pixels):
@@ -343,8 +347,12 @@ def confirmed_object(
     if tracks is not None:
         tracks = tracks_inside(tracks, logits, target.grid)
     confirmed = one.decoded(logits, target.sequence)
-    confirmed = replace(confirmed, tracking=Tracking(tracks, shares=one.tracking.shares))
-    return _with_reference(with_look(confirmed, one.tracking.look, now), one.tracking, now)
+    tracking = Tracking(tracks, shares=one.tracking.shares, must_be_confirmed=is_confirmed)
+    if not is_confirmed:
+        tracking = replace(tracking, entering=one.tracking.entering)
+    confirmed = replace(confirmed, tracking=tracking)
+    lately = now if is_confirmed else None  # of what is carried, only the look at its prompt is known
+    return _with_reference(with_look(confirmed, one.tracking.look, lately), one.tracking, now)
 
 
 def _is_where_expected(one: SegmentedObject, mask: BoolMask) -> bool:
@@ -358,15 +366,15 @@ def _is_where_expected(one: SegmentedObject, mask: BoolMask) -> bool:
 
 
 def _is_still_as_prompted(one: SegmentedObject) -> bool:
-    """Whether an object that the model never found again since its prompt is there by most of its points.
+    """Whether an object that the model never gave again since its prompt is there by most of its points.
 
     The mask of a click on a background is often one that the model does not give a second time. It is all
     that is known of the object then.
     """
-    seen, tracks = one.tracking.reference, one.tracking.tracks
-    if one.is_lost or seen is None or tracks is None or len(tracks.points) < FEWEST_TO_LOSE:
+    tracks = one.tracking.tracks
+    if one.is_lost or one.tracking.must_be_confirmed:
         return False
-    return seen.logits_sequence == one.sequence and tracks.found >= LEAST_FOUND_AGAIN
+    return tracks is not None and _has_points(one) and tracks.found >= LEAST_FOUND_AGAIN
 
 
 def _with_entering(one: SegmentedObject) -> BoolMask:

@@ -163,6 +163,8 @@ class Tracking:
         shares: ``created`` of the objects that had much of its mask in common when it was prompted.
         drift_xy: by how many low-res cells it moved from frame to frame lately, while it was seen whole.
         searches: how often it was asked for in vain since it was lost.
+        must_be_confirmed: whether it is lost where the model does not give it again: from when it did so for
+            the first time after the prompt, or the object was lost.
         bank: what the model remembers of it, where it has a memory and that is used.
     """
 
@@ -176,6 +178,7 @@ class Tracking:
     shares: frozenset[int] = frozenset()
     drift_xy: tuple[float, float] = (0.0, 0.0)
     searches: int = 0
+    must_be_confirmed: bool = False
     bank: Bank = field(default_factory=Bank)
 
 
@@ -285,19 +288,23 @@ class SegmentedObject:
         searches = self.tracking.searches
         if seen.low_res_logits is None:
             return replace(seen, tracking=replace(seen.tracking, is_lost=True, searches=searches))
-        area = int((seen.low_res_logits > 0).sum())
-        tracking = replace(seen.tracking, is_lost=True, reference=seen, full_area=area, searches=searches)
+        tracking = replace(
+            seen.tracking,
+            is_lost=True,
+            must_be_confirmed=True,
+            reference=seen,
+            full_area=int((seen.low_res_logits > 0).sum()),
+            searches=searches,
+        )
         return replace(seen, tracking=tracking)
 
 
 def lost_at_once(before: ObjectTable, after: ObjectTable) -> list[SegmentedObject]:
     """Objects that were followed for the first time since their prompt, and were not found."""
-    were_lost = {one.created for one in before.objects if one.is_lost}
-    return [
-        one
-        for one in after.objects
-        if one.is_lost and one.created not in were_lost and one.logits_sequence == one.sequence
-    ]
+    not_followed = {
+        one.created for one in before.objects if not one.is_lost and one.logits_sequence == one.sequence
+    }
+    return [one for one in after.objects if one.is_lost and one.created in not_followed]
 
 
 @dataclass(frozen=True, eq=False)

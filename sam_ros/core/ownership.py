@@ -25,6 +25,7 @@ FEWEST_CELLS = 8  # of a mask; fewer say too little of how it looks to call it l
 OTHERS = -2.0  # natural logarithm: cells with less odds are not the object's
 SAME_PIXELS = 0.3  # of the smaller mask: two that have more in common want the same pixels
 CLEARLY = 1.2  # times as alike: then looks decide whose the pixels are, else motion
+STABILITY_OFFSET = 1.0  # of the logits, see ``Masks.stability_score``
 REMAINS = 0.25  # of what was expected: with less left to it, an object is lost
 SIZES = (0.3, 2.5)  # times what it was seen as: the area of an object that is found again
 
@@ -236,9 +237,10 @@ def kept(answer: Masks, logits: LowResLogits | None, grid: Grid) -> Masks:
         logits: (S/4, S/4) what is left of its logits.
         grid: of its image.
     """
-    if logits is None or logits is answer.low_res_logits[0]:
+    if logits is None:
         return answer
-    if ((logits > 0) & (answer.low_res_logits[0] <= 0)).any():
+    remains = logits > 0
+    if (logits[remains] != answer.low_res_logits[0][remains]).any():
         return _instead(answer, logits, grid)
     rows, columns = grid.covered_hw()
     is_cut = ((answer.low_res_logits[0] > 0) & (logits <= 0))[:rows, :columns]
@@ -249,14 +251,16 @@ def kept(answer: Masks, logits: LowResLogits | None, grid: Grid) -> Masks:
 
 
 def _instead(answer: Masks, logits: LowResLogits, grid: Grid) -> Masks:
-    """The mask of logits that the model did not answer with: predicted IoU falls as they disagree."""
+    """The mask of logits that the model did not answer with; predicted IoU falls as the two disagree."""
     rows, columns = grid.covered_hw()
     given, known = answer.low_res_logits[0] > 0, logits > 0
     agreement = np.float32((given & known).sum() / (given | known).sum())
+    stability = np.float32((logits > STABILITY_OFFSET).sum() / (logits > -STABILITY_OFFSET).sum())
     return replace(
         answer,
         masks=_in_pixels(logits[:rows, :columns], grid, cv2.INTER_LINEAR)[None],
         predicted_iou=answer.predicted_iou * agreement,
+        stability_score=stability[None],
         low_res_logits=logits[None],
     )
 
