@@ -14,8 +14,10 @@ def limit_arenas() -> None:
 
     Threads share what an arena keeps, and an image's buffers are made by one thread and freed by another: of
     many arenas each fills with them. Those that exist stay, so it is to be called before the first thread.
-    ``MALLOC_ARENA_MAX`` in the environment comes first. Other C libraries have no arenas.
+    What the environment says of it comes first, by ``MALLOC_ARENA_MAX`` or ``GLIBC_TUNABLES``. Other C
+    libraries have no arenas.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
+    is_given = "MALLOC_ARENA_MAX" in os.environ or "arena_max" in os.environ.get("GLIBC_TUNABLES", "")
+    if mallopt is not None and not is_given:
         mallopt(M_ARENA_MAX, ARENAS)

@@ -51,9 +51,9 @@ from sam_ros.node.inputs import (
     PROMPT_INPUTS,
     EditInput,
     PromptInput,
-    deserialize,
 )
 from sam_ros.node.layouts import PACKED, PLANAR
+from sam_ros.node.serialized import deserialize
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's, of damaged files
 

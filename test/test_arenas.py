@@ -35,16 +35,18 @@ def main():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
-@pytest.mark.parametrize(("given", "arenas"), [(None, 2), ("3", 3)])
+@pytest.mark.parametrize(
+    ("given", "arenas"),
+    [({}, 2), ({"MALLOC_ARENA_MAX": "3"}, 3), ({"GLIBC_TUNABLES": "glibc.malloc.arena_max=4"}, 4)],
+)
 def test_freed_memory_is_kept_in_two_arenas_unless_the_environment_says_otherwise(
-    tmp_path: Path, given: str | None, arenas: int
+    tmp_path: Path, given: dict[str, str], arenas: int
 ) -> None:
     (tmp_path / "counting.py").write_text(COUNTING)
-    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    unset = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
+    environment = {name: value for name, value in os.environ.items() if name not in unset} | given
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(tmp_path), *filter(None, [environment.get("PYTHONPATH")])]
     )
-    if given is not None:
-        environment["MALLOC_ARENA_MAX"] = given
     subprocess.run([sys.executable, "-c", PROGRAM], env=environment, cwd=tmp_path, timeout=60, check=True)
     assert (tmp_path / "info.xml").read_text().count("<heap nr=") == arenas

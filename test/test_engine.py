@@ -485,6 +485,46 @@ def test_stopping_cancels_an_encode(make_rig: Callable[..., Rig]) -> None:
     assert rig.predictor.encoded == []
 
 
+def test_stopping_refuses_what_still_waits(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig()
+    rig.predictor.gates[1] = threading.Event()
+    rig.image(1)
+    rig.click()
+    wait_until(lambda: rig.predictor.started == [1], "the encode")
+    assert rig.engine.stop()
+    assert [(told.kind, told.topic) for told in rig.heard.refusals] == [("inactive", "/sam/test")]
+
+
+def test_undo_takes_back_the_later_click_though_an_earlier_one_waits(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(images_kept=10, embeddings_kept=2)
+    rig.embed(1, 2, 3)  # by now the first one is embedded no more
+    rig.predictor.gates[1] = threading.Event()
+    rig.click(at=1)
+    rig.program(program_point("a", 1), at=3)
+    rig.click(x=2, at=3)
+    wait_until(lambda: rig.engine.num_objects == 2, "the later click's object")
+    assert rig.engine.undo()
+    wait_until(lambda: rig.engine.num_objects == 1, "the object to be gone")
+    rig.predictor.gates[1].set()
+    wait_until(lambda: rig.engine.num_objects == 2, "the earlier click's object")
+
+
+def test_a_frame_is_not_followed_any_more_once_following_was_switched_off(following: Rig) -> None:
+    following.embed(1)
+    following.click()
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.predictor.decode_gate.clear()
+    following.predictor.decoding.clear()
+    following.image(2)
+    assert following.predictor.decoding.wait(DEADLINE_SEC)
+    following.engine.configure(Settings(follow=False))
+    following.predictor.decode_gate.set()
+    following.click(label=0)
+    following.click(label=0)
+    wait_until(lambda: len(following.heard.answers) == 3, "the answers to all clicks")
+    assert seconds(following.outputs(3)) == [1, 2, 2] and len(following.heard.outputs) == 3
+
+
 def test_an_engine_that_was_stopped_answers_nothing_any_more(
     make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

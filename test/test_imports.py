@@ -130,6 +130,7 @@ ALLOWED = {
     "node.brightness": VALUES,
     "node.layouts": {"cv2", "numpy"} | MESSAGES,
     "node.images": EDGE,
+    "node.serialized": {"rclpy", "std_msgs"},
     "node.sizes": EDGE | {"rclpy"},
     "node.conversions": EDGE,
     "node.inputs": CORE | EDGE | ROS,

@@ -33,9 +33,9 @@ from sam_ros.node.inputs import (
     TRIGGER_INPUTS,
     PromptTopics,
     TriggerInput,
-    header_of_serialized,
     subscribe_to_camera,
 )
+from sam_ros.node.serialized import header_of_serialized
 from sam_ros.node.waiting import PromptRequest
 
 SAME = (0, 0)  # prompts are given on the image itself

@@ -62,5 +62,11 @@ def test_another_file_is_refused(data: bytes) -> None:
         size_of_compressed(file_message(data), MAX_PIXELS)
 
 
+def test_a_message_that_is_cut_short_is_refused_as_malformed() -> None:
+    with pytest.raises(InvalidImageError) as caught:
+        size_of_compressed(file_message(b"GIF89a")[:22], MAX_PIXELS)
+    assert caught.value.kind == "malformed message"
+
+
 def file_message(data: bytes) -> bytes:
     return bytes(serialize_message(CompressedImage(data=array.array("B", data))))

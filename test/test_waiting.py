@@ -140,6 +140,17 @@ def test_the_last_undoable_prompt_is_taken_back_waiting_ones_first() -> None:
     assert prompts.withdraw_all() == [program]
 
 
+def test_what_was_changed_later_is_undone_before_a_prompt_that_still_waits() -> None:
+    early, late = request(at=2), request()
+    prompts = waiting(early, late)
+    prompts.look_for_frames(store(1, embedded=1), encode_always=True)
+    running = prompts.first_ready(until=None)
+    assert running is not None and running.request is late
+    prompts.begin(running)
+    assert prompts.withdraw_last() and running.is_withdrawn, "the last that came, though another one waits"
+    assert not prompts.withdraw_last(after_turn=1) and prompts.withdraw_last(after_turn=-1)
+
+
 def test_what_has_been_answered_cannot_be_taken_back() -> None:
     prompts = waiting(request())
     prompts.look_for_frames(store(1, embedded=1), encode_always=True)

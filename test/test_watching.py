@@ -105,6 +105,17 @@ class Notes:
         self.said.append(f"{kind}: {text}")
 
 
+def test_a_first_image_that_is_malformed_is_described_as_that(tmp_path: Path) -> None:
+    clock, notes = Clock(), Notes()
+    with ros_session(tmp_path) as ros:
+        subscription = ros.node.create_subscription(Image, "/image", lambda _: None, 1)
+        watch = CameraWatch(ros.node, subscription, notes, clock)
+        watch.saw(image()[:20])
+        clock.now += 2.0
+        watch.look()
+    assert "images come on /image: 20 bytes are no Image" in notes.said[-1]
+
+
 @pytest.mark.parametrize(
     ("num_images", "expected"),
     [(46, "images come on /image: 5 x 3, bgr8, 22.5 Hz"), (1, "images come on /image: 5 x 3, bgr8")],

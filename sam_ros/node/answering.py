@@ -140,11 +140,13 @@ class Answering:
         if isinstance(frame, UnencodedFrame):
             self._leave_empty(frame.frame, frame.size_hw)
             return
-        before = ObjectTable()
+        before, is_following = ObjectTable(), True
 
         def compute(table: ObjectTable, settings: Settings) -> Segmented:
-            nonlocal before
-            before = table
+            nonlocal before, is_following
+            before, is_following = table, settings.is_following
+            if not is_following:  # it was switched off meanwhile
+                return Segmented(table, empty_outputs(frame.frame, frame.embedding.grid.original_hw))
             return self._segmenter.followed(table, settings, frame)
 
         try:
@@ -152,7 +154,7 @@ class Answering:
         except Exception:
             self._leave_empty(frame.frame, frame.embedding.grid.original_hw)
             raise
-        if result is not None:
+        if result is not None and is_following:
             self._tally.lost_at_once([one.id for one in lost_at_once(before, result.table)])
             self._listener.on_outputs(result.outputs)
 
@@ -197,7 +199,8 @@ class Answering:
                 if self._is_void(frame, prompt):
                     return None
                 undoable = result.change if prompt is not None and prompt.request.undoable else None
-                if self._state.objects.replace(before, result.table, undoable):
+                turn = 0 if prompt is None else prompt.turn
+                if self._state.objects.replace(before, result.table, undoable, turn):
                     if result.table is not before:
                         self._state.answered_on = frame
                     self._state.waiting.end()  # from here on undo takes a prompt back from the history

@@ -27,6 +27,7 @@ from sam_ros.node.waiting import PromptRequest, WaitingPrompts
 
 LATE = "out of order"  # the kind of an image that was overtaken by a later one
 OTHER_CAMERA = "other camera"  # the kind of an image of a second camera on the same topic
+INACTIVE = "inactive"  # the kind of a prompt that is refused for the state of the node
 JOIN_SEC = 4.0  # stopping waits so long for the threads: the node is to end within 5 s of a signal
 
 
@@ -77,6 +78,9 @@ class Engine:
         """End both threads, cancelling an encode; false if one would not end in time."""
         with self._state.changed:
             self._state.stop()
+            withdrawn = self._state.waiting.withdraw_all()
+        for request in withdrawn:
+            self._tally.refused(request, INACTIVE, "the node was deactivated before this could be answered")
         deadline = time.monotonic() + JOIN_SEC
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -156,7 +160,7 @@ class Engine:
     def undo(self) -> bool:
         """Take back the last click, box or mask prompt, waiting or answered; false if there is none."""
         with self._state.changed:
-            if self._state.waiting.withdraw_last():
+            if self._state.waiting.withdraw_last(self._state.objects.last_turn):
                 return True
             if not self._state.objects.undo():
                 return False
@@ -195,7 +199,8 @@ class Engine:
         with self._refusing_edit(topic, id), self._state.changed:
             before = self._state.objects.table
             after = before.without(before.with_id(id))
-            self._state.objects.replace(before, after, difference(before, after))
+            turn = self._state.next_turn()
+            self._state.objects.replace(before, after, difference(before, after), turn)
             self._state.repeat_answers()
 
     def keep_everything(self) -> tuple[bool, str]:

@@ -16,7 +16,6 @@ from geometry_msgs.msg import PointStamped
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header, String, UInt8
 from std_srvs.srv import Trigger
@@ -37,6 +36,7 @@ from sam_ros.node.engine import Engine
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream, image_from_compressed_msg, image_from_msg
 from sam_ros.node.qos import image_qos
+from sam_ros.node.serialized import deserialize
 from sam_ros.node.sizes import size_of_compressed, size_of_image
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.prompt import BACKGROUND, FOREGROUND
@@ -220,26 +220,6 @@ CAMERAS = {  # by the parameter image_transport
 }
 
 
-MALFORMED = "malformed message"  # the kind of what cannot be deserialized
-
-
-def deserialize(serialized: bytes, message_type: Any) -> Any:
-    """A message of its bytes.
-
-    Subscriptions of the node take messages serialized: rclpy deserializes others before any callback, where
-    what another program sent would raise in the executor.
-
-    Raises:
-        SamRosError: the bytes are no message of that type, or its stamp is no time.
-    """
-    try:
-        return deserialize_message(serialized, message_type)
-    except Exception as error:
-        raise SamRosError(
-            f"{len(serialized)} bytes are no {message_type.__name__}: {error}", MALFORMED
-        ) from error
-
-
 class PromptTopics:
     """The subscriptions and services of all rows.
 
@@ -345,12 +325,3 @@ def subscribe_to_camera(
         qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         raw=True,
     )
-
-
-def header_of_serialized(serialized: bytes) -> Header:
-    """The header alone, of a serialized message that begins with it, as both kinds of image do.
-
-    Raises:
-        SamRosError: there is none.
-    """
-    return deserialize(serialized, Header)

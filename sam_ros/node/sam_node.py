@@ -26,7 +26,7 @@ from rclpy.parameter import Parameter
 from sam_ros.core.segmenter import Outputs
 from sam_ros.errors import DEVICE_FAILED_EXIT, DeviceError, InvalidParameterError, SamRosError, shortened
 from sam_ros.node import diagnostics
-from sam_ros.node.engine import Engine
+from sam_ros.node.engine import INACTIVE, Engine
 from sam_ros.node.engine_settings import engine_settings
 from sam_ros.node.guards import guarded
 from sam_ros.node.headers import stamp_to_ns
@@ -36,7 +36,6 @@ from sam_ros.node.inputs import (
     EditInput,
     PromptTopics,
     TriggerInput,
-    header_of_serialized,
     subscribe_to_camera,
 )
 from sam_ros.node.loading import load_warm_predictor
@@ -57,6 +56,7 @@ from sam_ros.node.parameters import (
 )
 from sam_ros.node.qos import QOS_PREFIX, check_qos_overrides
 from sam_ros.node.reporting import Reporter
+from sam_ros.node.serialized import header_of_serialized
 from sam_ros.node.startup import init_rclpy
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest
@@ -65,7 +65,6 @@ from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.signals import event_set_by_signals
 
 DIAGNOSTICS_PERIOD_SEC = 1.0
-INACTIVE = "inactive"  # the kind of a prompt that is refused for the state of the node
 WHY_INACTIVE = "the node is inactive: activate it first"
 OBJECTS_SHOWN = 3  # of those that a prompt touched, in the log
 

@@ -75,10 +75,13 @@ class Surveying:
 
     def _fail(self, job: EverythingJob, error: Exception) -> None:
         with self._state.changed:
-            if self._state.everything.job is job:
+            is_wanted = self._state.everything.job is job
+            if is_wanted:
                 self._state.everything.cancel()
         if is_fault(error):
             self._listener.on_failure(SURVEYING, error)
+        if not is_wanted:
+            return  # another request took its place, or it was taken back
         kind = error.kind if isinstance(error, SamRosError) else SamRosError.kind
         self._tally.refused(job.request, kind, str(error) or type(error).__name__)
 
@@ -103,7 +106,7 @@ def keep_everything(state: EngineState) -> tuple[bool, str]:
     change = difference(before, after)
     if not change.made:
         return False, f"nothing was kept: {len(found.masks)} were found, and max_objects is reached"
-    state.objects.replace(before, after, change)
+    state.objects.replace(before, after, change, state.next_turn())
     state.everything.remember_kept(change.made)
     state.answered_on = found.frame
     state.repeat_answers()

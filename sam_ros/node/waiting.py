@@ -235,17 +235,22 @@ class WaitingPrompts:
         """When the first of those that wait for an image to come gives up, by ``time.monotonic``."""
         return min((p.waits_until for p in self._waiting if p.waits_until is not None), default=None)
 
-    def withdraw_last(self) -> bool:
-        """Take back the last prompt that can be undone, waiting or being answered; false if there is none."""
-        undoable = [prompt for prompt in self._waiting if prompt.request.undoable]
-        if undoable:
-            self._waiting.remove(undoable[-1])
-            return True
-        running = self._running
-        if running is None or not running.request.undoable:
+    def withdraw_last(self, after_turn: int = -1) -> bool:
+        """Take back the last prompt that can be undone, waiting or being answered; false if there is none.
+
+        Args:
+            after_turn: that of a later change, which is to be undone instead of earlier prompts.
+        """
+        prompts = [*self._waiting, *([] if self._running is None else [self._running])]
+        undoable = [prompt for prompt in prompts if prompt.request.undoable and prompt.turn > after_turn]
+        if not undoable:
             return False
-        running.is_withdrawn = True
-        self._running = None
+        last = max(undoable, key=lambda prompt: prompt.turn)
+        if last is self._running:
+            last.is_withdrawn = True
+            self._running = None
+        else:
+            self._waiting.remove(last)
         return True
 
     def withdraw_all(self) -> list[PromptRequest]:

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
-from sam_ros.errors import shortened
+from sam_ros.errors import SamRosError, shortened
+from sam_ros.node.serialized import deserialize
 
 RATE_SEC = 1.5  # of images, after which their rate is told
 WAIT_SEC = 5.0  # without an image, after which the cause is said
@@ -161,7 +161,10 @@ class CameraWatch:
 
     def _described(self, serialized: bytes) -> str:
         """Size and encoding of an image, as far as its message tells."""
-        msg = deserialize_message(serialized, self._subscription.msg_type)
+        try:
+            msg = deserialize(serialized, self._subscription.msg_type)
+        except SamRosError as error:
+            return str(error)
         if isinstance(msg, Image):
             return f"{msg.width} x {msg.height}, {shortened(msg.encoding)}"
         return f"{shortened(msg.format)}, {len(msg.data) / 1000:.0f} kB"

@@ -10,7 +10,7 @@ from sam_ros.errors import SamRosError
 from sam_ros.node.encoding import OUT_OF_ORDER
 from sam_ros.node.engine import LATE, OTHER_CAMERA
 from sam_ros.node.headers import stamp_to_ns
-from sam_ros.node.inputs import header_of_serialized
+from sam_ros.node.serialized import header_of_serialized
 from sam_ros.tools.bag.source import BagError, Recorded
 
 LEFT_OUT = {

@@ -22,8 +22,9 @@ from sam_ros.core.segmenter import Options
 from sam_ros.errors import EncodeCancelledError, InvalidImageError, SamRosError
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream
-from sam_ros.node.inputs import CAMERAS, CameraInput, header_of_serialized
+from sam_ros.node.inputs import CAMERAS, CameraInput
 from sam_ros.node.loading import load_warm_predictor
+from sam_ros.node.serialized import header_of_serialized
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.tools.bag.answers import AnswerWriter, output_topics
 from sam_ros.tools.bag.arguments import Job

@@ -10,7 +10,8 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 from sam_ros.core.objects import ProgramPrompt, Target
 from sam_ros.errors import InvalidPromptError, SamRosError
 from sam_ros.node.conversions import BACKGROUND_CLASS, program_prompts_from_msg
-from sam_ros.node.inputs import PROMPT_INPUTS, deserialize
+from sam_ros.node.inputs import PROMPT_INPUTS
+from sam_ros.node.serialized import deserialize
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.tools.bag.prompts import FilePrompt, PointXY
 

@@ -18,8 +18,8 @@ from sam_ros.core.overlay import draw_overlay
 from sam_ros.errors import InvalidImageError
 from sam_ros.masks import Masks
 from sam_ros.node.headers import stamp_to_ns
-from sam_ros.node.inputs import deserialize, header_of_serialized
 from sam_ros.node.layouts import packed_values
+from sam_ros.node.serialized import deserialize, header_of_serialized
 from sam_ros.tools.bag.answers import LABELS, SEGMENTS, resolved
 from sam_ros.tools.bag.preparing import ReadImage
 from sam_ros.tools.bag.source import BagError, Recorded, SourceBag
