@@ -28,7 +28,9 @@ from bag_rig import (
     write_bag,
 )
 from node_rig import compressed_msg, detection, detections, image_msg, pixels_of, stamp_ns
+from random_models import MINIATURE_HIERA, save_random_sam
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
+from upstream_sam2 import needs_transformers
 
 from sam_ros.errors import SamRosError
 from sam_ros.node.parameters import Parameters
@@ -179,6 +181,19 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(rig: Rig, deep: boo
             assert rig.found(rig.folder / "again") == {t: some[:count] for t, some in rig.found().items()}
     assert rig.found(rig.folder / "again") == rig.found()
     assert len(list((rig.folder / "again").glob("*.mcap"))) > 1
+
+
+@needs_transformers
+def test_that_a_memory_is_not_used_is_said(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    write_bag(rig.folder / "in", images(raw(range(2))))
+    weights = rig.folder / "miniature.safetensors"
+    save_random_sam(MINIATURE_HIERA, weights)
+    with caplog.at_level("INFO"):
+        rig.run()
+        assert "followed by motion" not in caplog.text
+        job = replace(rig.job, output=rig.folder / "other", parameters=Parameters(model_type="sam2.1_tiny"))
+        run(job, Event(), lambda *_: load_predictor("sam_tiny", weights))
+    assert caplog.text.count("objects are followed by motion: sam2.1_tiny has a memory") == 1
 
 
 def test_a_run_that_is_killed_goes_on_from_its_last_file(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

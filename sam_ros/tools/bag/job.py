@@ -46,6 +46,7 @@ FILE_SEC = 60.0  # of work that go into one file: what a run that is killed lose
 CAMERA_OF = {type_name_of(camera.message_type): camera for camera in CAMERAS.values()}
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
 CUSTOM_KEY = "sam_ros"  # in metadata.yaml
+BY_MOTION = "objects are followed by motion: %s has a memory, by which only the node follows (follower: auto)"
 _logger = logging.getLogger(__name__)
 
 
@@ -206,6 +207,8 @@ class _Work:
         if self._progress.position:
             _logger.info("going on after %d of %d images", self._progress.position, self._topic.count)
         model = load_warm_predictor(load, self._job.parameters, self._stop.is_set, _logger)
+        if model.has_memory:
+            _logger.info(BY_MOTION, self._job.parameters.model_type)
         following = Following(model, _options(self._job), plan, self._progress)
         images = prepared(self._arrivals(), self._read_image, model, self._stop.is_set)
         with closing(images), self._bar() as bar, logging_redirect_tqdm():
