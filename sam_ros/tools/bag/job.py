@@ -71,11 +71,27 @@ def run(job: Job, stop: Event, load: Callable[..., Predictor] = load_predictor) 
                 work = _Work(job, source, topic, saved, stop)
                 work.run(prompts, load)
                 report = work.report()
-            if job.video is not None:
-                report += "\n" + _video(job, job.video, source, topic, stop)
         except EncodeCancelledError:
             return None
         return report
+
+
+def draw(job: Job, path: Path, stop: Event) -> str | None:
+    """Draw the video of a job that is done; returns what to tell of it, None if it was stopped early.
+
+    Args:
+        job: whose images and answers are drawn.
+        path: of the video, an MP4.
+        stop: once set, it ends as soon as it can.
+
+    Raises:
+        SamRosError: the video cannot be written, or a bag is damaged; there is no video then.
+    """
+    with SourceBag(job.source) as source:
+        try:
+            return _video(job, path, source, source.topic(job.topic, tuple(CAMERA_OF)), stop)
+        except EncodeCancelledError:
+            return None
 
 
 def _begun(job: Job) -> Saved | None:
