@@ -82,10 +82,10 @@ def replace_executable(prefix: Path, name: str, script: str) -> None:
     (prefix / "lib/sam_ros" / name).write_text(f"#!/bin/sh\n{script}\n")
 
 
-def parameters_of(ros: RosSession, *names: str) -> list[object]:
-    """What the node /sam has."""
-    client = ros.node.create_client(GetParameters, "/sam/get_parameters")
-    ros.wait_until(client.service_is_ready, "the node's parameters", 90)
+def parameters_of(ros: RosSession, *names: str, node: str = "/sam") -> list[object]:
+    """What a node has."""
+    client = ros.node.create_client(GetParameters, f"{node}/get_parameters")
+    ros.wait_until(client.service_is_ready, f"the parameters of {node}", 90)
     future = client.call_async(GetParameters.Request(names=list(names)))
     ros.wait_until(future.done, "their values")
     answer = future.result()
@@ -167,6 +167,16 @@ def test_the_page_comes_on_request(ros: RosSession, prefix: Path) -> None:
     launch = start_launch(ros, prefix, "sam.launch.py", *arguments)
     ros.wait_until(lambda: "it shows /front/image_raw" in launch.output(), "the page")
     ros.wait_until(lambda: ros.node.count_publishers("/robot/sam/point") == 1, "its clicks for the node")
+    assert ctrl_c(launch) == 0
+
+
+def test_the_page_takes_the_images_that_the_node_takes(ros: RosSession, prefix: Path) -> None:
+    given = ["web:=true", "web_port:=0", "image:=/front/image_raw"]
+    given += ["image_transport:=compressed", "image_durability:=transient_local"]
+    launch = start_launch(ros, prefix, "sam.launch.py", *given)
+    names = ("image_transport", "image_durability")
+    assert parameters_of(ros, *names, node="/sam_web") == ["compressed", "transient_local"]
+    ros.wait_until(lambda: "it shows /front/image_raw/compressed" in launch.output(), "the page")
     assert ctrl_c(launch) == 0
 
 
