@@ -25,6 +25,7 @@ CONFIG = PathJoinSubstitution([FindPackageShare("sam_ros"), "config"])
 DEFAULT_PARAMS = PathJoinSubstitution([CONFIG, "sam.yaml"])
 FASTDDS_PROFILE = PathJoinSubstitution([CONFIG, "fastdds.xml"])
 WEB_IMAGES_KEPT = 120  # a person who has paused the page looks before clicking
+OF_IMAGES = ("image_transport", "image_durability")  # parameters that node and page have to have alike
 
 ARGUMENTS = [
     DeclareLaunchArgument("params_file", default_value=DEFAULT_PARAMS, description="Parameters (YAML)"),
@@ -124,10 +125,11 @@ def objects_3d(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def web(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     host = ParameterValue(LaunchConfiguration("web_host"), value_type=str)
     port = ParameterValue(LaunchConfiguration("web_port"), value_type=int)
+    alike = {name: value for name, value in given_parameters(context).items() if name in OF_IMAGES}
     return [
         Node(
             **common(context, "web"),
-            parameters=[{"host": host, "port": port}],
+            parameters=[{"host": host, "port": port, **alike}],
             remappings=[("image", LaunchConfiguration("image"))],
             condition=IfCondition(LaunchConfiguration("web")),
         )

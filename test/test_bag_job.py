@@ -28,14 +28,16 @@ from bag_rig import (
     write_bag,
 )
 from node_rig import compressed_msg, detection, detections, image_msg, pixels_of, stamp_ns
+from random_models import MINIATURE_HIERA, save_random_sam
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
+from upstream_sam2 import needs_transformers
 
 from sam_ros.errors import SamRosError
 from sam_ros.node.parameters import Parameters
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.tools.bag import job as job_module
 from sam_ros.tools.bag.arguments import Job
-from sam_ros.tools.bag.job import run
+from sam_ros.tools.bag.job import draw, run
 from sam_ros.tools.bag.source import BagError
 
 COUNT = 8
@@ -73,6 +75,9 @@ class Rig:
 
     def run(self, stop: Event | None = None, **changes: Any) -> str | None:
         return run(replace(self.job, **changes), stop or Event(), load)
+
+    def draw(self, stop: Event | None = None) -> str | None:
+        return draw(self.job, self.folder / "video.mp4", stop or Event())
 
     def found(self, output: Path | None = None) -> dict[str, list[tuple[int, Any]]]:
         return read_bag(output or self.out)
@@ -181,6 +186,19 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(rig: Rig, deep: boo
     assert len(list((rig.folder / "again").glob("*.mcap"))) > 1
 
 
+@needs_transformers
+def test_that_a_memory_is_not_used_is_said(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    write_bag(rig.folder / "in", images(raw(range(2))))
+    weights = rig.folder / "miniature.safetensors"
+    save_random_sam(MINIATURE_HIERA, weights)
+    with caplog.at_level("INFO"):
+        rig.run()
+        assert "followed by motion" not in caplog.text
+        job = replace(rig.job, output=rig.folder / "other", parameters=Parameters(model_type="sam2.1_tiny"))
+        run(job, Event(), lambda *_: load_predictor("sam_tiny", weights))
+    assert caplog.text.count("objects are followed by motion: sam2.1_tiny has a memory") == 1
+
+
 def test_a_run_that_is_killed_goes_on_from_its_last_file(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     write_bag(rig.folder / "in", images(raw()))
     rig.run()
@@ -202,17 +220,16 @@ def test_a_finished_run_is_not_done_again_and_its_video_can_still_be_made(rig: R
     rig.run()
     written = rig.found()
     assert rig.run() == f"{rig.out} is finished already"
-    report = rig.run(video=rig.folder / "video.mp4")
-    assert report is not None and report.endswith(f"8 images are in {rig.folder / 'video.mp4'}")
+    assert rig.draw() == f"8 images are in {rig.folder / 'video.mp4'}"
     assert (rig.folder / "video.mp4").stat().st_size > 1000 and rig.found() == written
 
 
 def test_a_video_that_is_interrupted_is_drawn_anew(rig: Rig) -> None:
     write_bag(rig.folder / "in", images(raw()))
     rig.run()
-    assert rig.run(StopAfter(3), video=rig.folder / "video.mp4") is None
+    assert rig.draw(StopAfter(3)) is None
     assert not list(rig.folder.glob("*.mp4")) and not list(rig.folder.glob(".*"))
-    assert rig.run(video=rig.folder / "video.mp4") is not None
+    assert rig.draw() is not None
     assert (rig.folder / "video.mp4").exists()
 
 
@@ -327,3 +344,31 @@ def test_the_executable_is_interrupted_goes_on_and_reports(rig: Rig) -> None:
         [*command, "--topic", "/a"], capture_output=True, text=True, check=False, timeout=DEADLINE_SEC
     )
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: ") and "no topic /a" in wrong.stderr
+
+
+def executed(rig: Rig, video: Path) -> subprocess.CompletedProcess[str]:
+    """The executable, run to its end with a video to draw."""
+    command = [sys.executable, "-m", "sam_ros.tools.bag.main", str(rig.folder / "in"), "--video", str(video)]
+    command += ["--prompts", str(rig.folder / "prompts.yaml"), "--output", str(rig.out), "--threads", "1"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_SEC)
+
+
+def test_an_image_whose_stamp_is_no_time_is_left_out_of_the_video_too(rig: Rig) -> None:
+    written = images(raw(range(4)))
+    written[2][2].header.stamp.nanosec = 1_000_000_000
+    write_bag(rig.folder / "in", written)
+    done = executed(rig, rig.folder / "video.mp4")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2:] == [
+        "3 images are answered",
+        "left out: 1 (invalid header)",
+        f"3 images are in {rig.folder / 'video.mp4'}",
+    ]
+    assert (rig.folder / "video.mp4").stat().st_size > 1000
+
+
+def test_a_video_that_cannot_be_drawn_does_not_cost_the_report(rig: Rig) -> None:
+    write_bag(rig.folder / "in", images(raw(range(2))))
+    done = executed(rig, rig.folder / "nowhere" / "video.mp4")
+    assert done.returncode == 1 and done.stdout.endswith("2 images are answered\n")
+    assert done.stderr.splitlines()[-1].startswith("error: OpenCV cannot write a video")

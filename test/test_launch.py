@@ -1,6 +1,7 @@
 """The launch files: their arguments, and both run for real by launch itself."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from geometry_msgs.msg import Point, PointStamped
 from processes import RosSession, RunningProcess, ros_session
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
+from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import Image
 
 from sam_ros.errors import DEVICE_FAILED_EXIT
@@ -23,6 +25,8 @@ pytest.importorskip("launch_ros.actions", reason="launch_ros is not installed")
 
 from launch import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+from sam_ros.tools.launch_arguments import full_topic
 
 ROOT = Path(__file__).parents[1]
 EXECUTABLES = {
@@ -82,10 +86,10 @@ def replace_executable(prefix: Path, name: str, script: str) -> None:
     (prefix / "lib/sam_ros" / name).write_text(f"#!/bin/sh\n{script}\n")
 
 
-def parameters_of(ros: RosSession, *names: str) -> list[object]:
-    """What the node /sam has."""
-    client = ros.node.create_client(GetParameters, "/sam/get_parameters")
-    ros.wait_until(client.service_is_ready, "the node's parameters", 90)
+def parameters_of(ros: RosSession, *names: str, node: str = "/sam") -> list[object]:
+    """What a node has."""
+    client = ros.node.create_client(GetParameters, f"{node}/get_parameters")
+    ros.wait_until(client.service_is_ready, f"the parameters of {node}", 90)
     future = client.call_async(GetParameters.Request(names=list(names)))
     ros.wait_until(future.done, "their values")
     answer = future.result()
@@ -170,6 +174,16 @@ def test_the_page_comes_on_request(ros: RosSession, prefix: Path) -> None:
     assert ctrl_c(launch) == 0
 
 
+def test_the_page_takes_the_images_that_the_node_takes(ros: RosSession, prefix: Path) -> None:
+    given = ["web:=true", "web_port:=0", "image:=/front/image_raw"]
+    given += ["image_transport:=compressed", "image_durability:=transient_local"]
+    launch = start_launch(ros, prefix, "sam.launch.py", *given)
+    names = ("image_transport", "image_durability")
+    assert parameters_of(ros, *names, node="/sam_web") == ["compressed", "transient_local"]
+    ros.wait_until(lambda: "it shows /front/image_raw/compressed" in launch.output(), "the page")
+    assert ctrl_c(launch) == 0
+
+
 def test_the_demo_answers_a_click(ros: RosSession, prefix: Path) -> None:
     images: list[Image] = []
     masks: list[Image] = []
@@ -189,6 +203,65 @@ def test_the_demo_answers_a_click(ros: RosSession, prefix: Path) -> None:
         assert mask.header in [image.header for image in images]
     assert ros.node.count_subscribers("/image_mouse_left") == 1
     assert ctrl_c(launch) == 0
+
+
+def test_the_demos_camera_has_the_names_that_the_node_is_given(ros: RosSession, prefix: Path) -> None:
+    given = ["source:=scene:tabletop", "namespace:=left", "image:=/front/image", "depth:=depth"]
+    launch = start_launch(ros, prefix, "demo.launch.py", *given, "image_durability:=transient_local")
+    depths: list[Image] = []
+    ros.node.create_subscription(Image, "/left/depth", depths.append, 10)
+    for topic in ("/front/image", "/left/camera_info", "/left/depth"):
+        ros.wait_until(partial(ros.node.count_publishers, topic), f"the camera on {topic}")
+    (camera,) = ros.node.get_publishers_info_by_topic("/front/image")
+    assert camera.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    for topic in ("/front/image_mouse_left", "/front/image", "/left/depth"):
+        ros.wait_until(partial(ros.node.count_subscribers, topic), f"the node on {topic}")
+    ros.wait_until(lambda: bool(depths), "a depth image")
+    assert depths[0].encoding == "16UC1"
+    assert parameters_of(ros, "pan", node="/left/camera") == [0]
+    assert ctrl_c(launch) == 0
+
+
+def test_the_demos_windows_show_what_camera_and_node_publish(ros: RosSession, prefix: Path) -> None:
+    shown = prefix / "shown"
+    (prefix / "share/ament_index/resource_index/packages/rqt_image_view").touch()
+    (prefix / "lib/rqt_image_view").mkdir()
+    window = prefix / "lib/rqt_image_view/rqt_image_view"
+    window.write_text(f'#!/bin/sh\necho "$1" >> {shown}\n')
+    window.chmod(0o755)
+    launch = start_launch(ros, prefix, "demo.launch.py", "view:=true", "namespace:=left", "image:=raw")
+    ros.wait_until(lambda: shown.exists() and len(shown.read_text().split()) == 2, "both windows")
+    assert sorted(shown.read_text().split()) == ["/left/raw", "/left/sam/overlay"]
+    ros.wait_until(lambda: ros.node.count_subscribers("/left/raw_mouse_left") == 1, "the node on clicks")
+    assert ctrl_c(launch) == 0
+
+
+def test_the_demos_camera_has_the_log_level(ros: RosSession, prefix: Path) -> None:
+    for name in ("camera", "sam_node"):
+        replace_executable(prefix, name, f'echo "{name} got: $*"')
+    launch = start_launch(ros, prefix, "demo.launch.py", "log_level:=warn")
+    assert launch.wait(60) == 0
+    for name in ("camera", "sam_node"):
+        assert re.search(rf"{name} got: .*--log-level warn", launch.output())
+
+
+def test_a_live_camera_has_no_depth(ros: RosSession, prefix: Path) -> None:
+    launch = start_launch(ros, prefix, "demo.launch.py", "source:=/dev/video0", "depth:=/depth")
+    assert launch.wait(60) == 1
+    assert "parameter depth must be '' with a live camera" in last_line(launch)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "topic", "expected"),
+    [
+        ("", "image", "/image"),
+        ("left", "image", "/left/image"),
+        ("/robot/left/", "sam/overlay", "/robot/left/sam/overlay"),
+        ("left", "/image", "/image"),
+    ],
+)
+def test_full_names_of_topics(namespace: str, topic: str, expected: str) -> None:
+    assert full_topic(namespace, topic) == expected
 
 
 # Arguments.

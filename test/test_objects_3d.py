@@ -30,6 +30,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray, Obj
 from sam_ros.core.box3d import Box3D
 from sam_ros.core.pinhole import Pinhole
 from sam_ros.core.tabletop import THINGS, render, sensed, tilted_view
+from sam_ros.node.headers import stamp_to_ns
 from sam_ros.tools.conversions_3d import box_from_msg
 from sam_ros.tools.objects_3d import INPUTS, Objects3D
 from sam_ros.tools.transforms import Transforms
@@ -317,18 +318,30 @@ class KnownTransforms:
         return made
 
 
-def test_in_a_target_frame_boxes_stand_upright_at_the_images_stamp(rig: Rig) -> None:
+@pytest.fixture
+def in_target_frame(rig: Rig) -> Iterator[tuple[Objects3D, KnownTransforms, SingleThreadedExecutor]]:
+    """The node in this process, for the frame of the table; what its buffer knows is the test's."""
     buffer = KnownTransforms()
     context = Context()
     context.init(args=[], domain_id=rig.ros.domain_id)
     node = Objects3D(
         lambda _: Transforms(buffer, None),
         context=context,
-        parameter_overrides=[Parameter("target_frame", value="table")],
+        parameter_overrides=[Parameter("target_frame", value="table"), Parameter("messages_kept", value=8)],
     )
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     rig.ros.wait_until(rig._is_connected, "the node")
+    yield node, buffer, executor
+    executor.shutdown()
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def test_in_a_target_frame_boxes_stand_upright_at_the_images_stamp(
+    rig: Rig, in_target_frame: tuple[Objects3D, KnownTransforms, SingleThreadedExecutor]
+) -> None:
+    _, buffer, executor = in_target_frame
     early, late = rig.next_stamp_ns(), rig.next_stamp_ns()
 
     def answered() -> bool:
@@ -347,6 +360,52 @@ def test_in_a_target_frame_boxes_stand_upright_at_the_images_stamp(rig: Rig) -> 
     np.testing.assert_allclose(can.size, THINGS[2].size, atol=0.02)
     np.testing.assert_allclose(can.center, [*THINGS[2].base_xy, 0.075], atol=0.015)
     np.testing.assert_allclose(block.size, THINGS[0].size, atol=0.02)
-    executor.shutdown()
-    node.destroy_node()
-    context.try_shutdown()
+
+
+def test_a_transform_that_always_comes_some_frames_late_is_waited_for(
+    rig: Rig, in_target_frame: tuple[Objects3D, KnownTransforms, SingleThreadedExecutor]
+) -> None:
+    """The frames of a fast camera come one after the other before the first one's transform does."""
+    node, buffer, executor = in_target_frame
+    stamps_ns: list[int] = []
+
+    def enough() -> bool:
+        if len(stamps_ns) < 30:
+            stamps_ns.append(rig.next_stamp_ns())
+            rig.send(messages(stamps_ns[-1]))
+        buffer.known_ns = set(stamps_ns[:-5])  # five frames late
+        for _ in range(8):
+            executor.spin_once(timeout_sec=0.005)
+        return len(rig.detections) >= 10
+
+    rig.ros.wait_until(enough, "detections of many frames")
+    lifted_ns = [stamp_to_ns(answer.header) for answer in rig.detections]
+    assert lifted_ns == sorted(set(lifted_ns))
+    assert not node._drops
+
+
+def test_every_frame_without_a_transform_is_counted_and_the_cause_said(
+    rig: Rig, in_target_frame: tuple[Objects3D, KnownTransforms, SingleThreadedExecutor]
+) -> None:
+    """A steady stream of frames, none of which ever gets its transform."""
+    node, _, executor = in_target_frame
+
+    def said() -> bool:
+        rig.send(messages(rig.next_stamp_ns()))
+        for _ in range(8):
+            executor.spin_once(timeout_sec=0.005)
+        return any(
+            "stamp before 8 newer frames had come (messages_kept)" in status.message
+            for status in rig.statuses
+        )
+
+    def all_expired() -> bool:
+        executor.spin_once(timeout_sec=0.02)
+        counted = {pair.key: pair.value for pair in rig.statuses[-1].values}
+        return counted.get("refused: no transform") == str(node._matcher.matches)
+
+    rig.ros.wait_until(said, "the cause")
+    assert node._matcher.matches > 8
+    rig.ros.wait_until(all_expired, "a count of all of them")
+    rig.wait_for_status("no transform from 'lens' to target_frame 'table' at the image's stamp within 1 s")
+    assert not rig.detections

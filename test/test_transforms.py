@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from geometry_msgs.msg import TransformStamped
 from processes import ros_session
 
 from sam_ros.errors import InvalidParameterError
-from sam_ros.tools.transforms import Transforms, open_transforms
+from sam_ros.tools.transforms import RewindingBuffer, Transforms, open_transforms
 
 HAS_TF2 = importlib.util.find_spec("tf2_ros") is not None
 
@@ -63,6 +64,75 @@ def test_tf2_ros_knows_what_was_broadcast(tmp_path: Path) -> None:
         pose = transforms.pose("base", "lens", stamp)
         assert pose is not None
         np.testing.assert_allclose(pose.translation, [0, 2, 0])
+
+
+def sent(stamp_sec: int, child: str = "lens", x: float = 0.0) -> TransformStamped:
+    """A transform at a stamp."""
+    made = TransformStamped(child_frame_id=child)
+    made.header.frame_id, made.header.stamp.sec = "base", stamp_sec
+    made.transform.translation.x, made.transform.rotation.w = x, 1.0
+    return made
+
+
+class Recording:
+    """In place of a tf2_ros.Buffer: keeps what it takes until it is emptied."""
+
+    def __init__(self) -> None:
+        self.stamps_sec: list[int] = []
+        self.static: list[str] = []
+
+    def set_transform(self, transform: TransformStamped, _: str) -> None:
+        self.stamps_sec.append(transform.header.stamp.sec)
+
+    def set_transform_static(self, transform: TransformStamped, _: str) -> None:
+        self.static.append(transform.child_frame_id)
+
+    def clear(self) -> None:
+        self.stamps_sec = []
+
+
+def test_a_jump_back_empties_the_buffer_before_the_first_transform_of_the_new_loop() -> None:
+    recording = Recording()
+    buffer = RewindingBuffer(recording)
+    buffer.set_transform_static(sent(0, "plate"), "")
+    for stamp_sec in (100, 101, 99, 102):  # a little out of order is no jump
+        buffer.set_transform(sent(stamp_sec), "")
+    assert recording.stamps_sec == [100, 101, 99, 102]
+    for stamp_sec in (10, 11):
+        buffer.set_transform(sent(stamp_sec), "")
+    assert recording.stamps_sec == [10, 11]
+    assert recording.static == ["plate"]
+
+
+def test_what_a_slower_frame_still_says_of_the_old_loop_does_not_stay() -> None:
+    recording = Recording()
+    buffer = RewindingBuffer(recording)
+    for stamp_sec, child in [(100, "lens"), (100, "arm"), (10, "lens"), (101, "arm"), (11, "arm")]:
+        buffer.set_transform(sent(stamp_sec, child), "")
+    assert recording.stamps_sec == [11]
+    buffer.set_transform(sent(12, "lens"), "")
+    assert recording.stamps_sec == [11, 12]
+
+
+@pytest.mark.skipif(not HAS_TF2, reason="needs tf2_ros")
+def test_in_each_loop_of_a_bag_tf2_knows_the_transforms_of_that_loop(tmp_path: Path) -> None:
+    with ros_session(tmp_path) as session:
+        transforms = open_transforms(session.node)
+        tf2_ros = importlib.import_module("tf2_ros")
+        mount = sent(0, "mount")
+        mount.header.frame_id = "lens"
+        tf2_ros.StaticTransformBroadcaster(session.node).sendTransform(mount)
+        broadcaster = tf2_ros.TransformBroadcaster(session.node)
+
+        def is_known(stamp_sec: int, x: float) -> bool:
+            broadcaster.sendTransform(sent(stamp_sec, x=x))
+            pose = transforms.pose("base", "mount", Time(sec=stamp_sec))
+            return pose is not None and pose.translation[0] == x
+
+        for loop in (1.0, 2.0):
+            for stamp_sec in (1000, 1005, 1020):  # longer than what tf2 keeps
+                known = partial(is_known, stamp_sec, loop)
+                session.wait_until(known, f"the transform at {stamp_sec} s in loop {loop}")
 
 
 class _Nanoseconds:

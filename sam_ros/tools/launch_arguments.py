@@ -118,6 +118,13 @@ def check_package(package: str, argument: str) -> None:
         ) from None
 
 
+def full_topic(namespace: str, topic: str) -> str:
+    """The full name of a topic of a node in a namespace: a name with a leading slash has it already."""
+    if topic.startswith("/"):
+        return topic
+    return "/" + "/".join(filter(None, (namespace.strip("/"), topic)))
+
+
 def is_true(context: LaunchContext, argument: str) -> bool:
     """Whether an argument that is true or false is true.
 

@@ -6,7 +6,7 @@ import importlib
 import sys
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -109,6 +109,23 @@ class Frame:
     image: Image | None
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A match whose transform is not known yet.
+
+    It holds the serialized messages, which the matcher keeps for as long: so it costs the masks' memory only.
+
+    Attributes:
+        match: the messages.
+        header: of the masks.
+        since_sec: when it came, on the monotonic clock.
+    """
+
+    match: Match
+    header: Header
+    since_sec: float
+
+
 class Objects3D(Node):
     """Lifts each set of masks that has a depth image; what cannot be lifted is said with its reason.
 
@@ -134,7 +151,8 @@ class Objects3D(Node):
             kept=self._settings.messages_kept,
         )
         self._camera: Pinhole | None = None
-        self._waiting: tuple[Frame, float] | None = None  # for its transform, since when
+        self._waiting: deque[Waiting] = deque()  # for their transforms, oldest first
+        self._passed_over = 0  # of these, since a newer one was lifted
         self._last_match_sec = time.monotonic()
         self._said: dict[str, float] = {}
         self._drops: Counter[str] = Counter()
@@ -179,7 +197,7 @@ class Objects3D(Node):
             return
         self._last_match_sec = time.monotonic()
         try:
-            self._lift_or_wait(self._frame(match))
+            self._lift_or_wait(match)
         except SamRosError as error:
             self._drop(error.kind, str(error))
 
@@ -207,33 +225,65 @@ class Objects3D(Node):
             messages.get("image"),
         )
 
-    def _lift_or_wait(self, frame: Frame) -> None:
+    def _lift_or_wait(self, match: Match) -> None:
+        """What comes of a match.
+
+        Raises:
+            SamRosError: its messages do not fit together.
+        """
         if not any(output.get_subscription_count() for output in self._outputs):
+            self._waiting.clear()
+            self._frame(match)  # so that what does not fit is told all the same
             self._status, self._figures = (DiagnosticStatus.OK, "nobody has subscribed"), {}
         elif self._transforms is None:
-            self._lift(frame, None)
+            self._lift(self._frame(match), None)
         else:
-            self._waiting = frame, time.monotonic()
+            self._wait(match)
             self._try_waiting()
 
+    def _wait(self, match: Match) -> None:
+        """Let a match wait for its transform, at the most as many as messages are kept."""
+        kept = self._settings.messages_kept
+        if len(self._waiting) >= kept:
+            self._give_up(f"before {kept} newer frames had come (messages_kept)")
+        header = deserialize_message(match["labels"], Header)
+        self._waiting.append(Waiting(match, header, time.monotonic()))
+
     def _try_waiting(self) -> None:
-        """Lift the newest frame as soon as there is a transform of its stamp."""
-        if self._waiting is None or self._transforms is None:
-            return
-        frame, since = self._waiting
+        """Lift the newest frame that there is a transform of; older ones are not lifted any more."""
+        found = self._newest_with_pose()
+        if found is not None:
+            number, match, pose = found
+            for _ in range(number):
+                self._waiting.popleft()
+            self._passed_over += number - 1
+            try:
+                self._lift(self._frame(match), pose)
+            except SamRosError as error:
+                self._drop(error.kind, str(error))
+        while self._waiting and time.monotonic() - self._waiting[0].since_sec > TRANSFORM_WAIT_SEC:
+            self._give_up(f"within {TRANSFORM_WAIT_SEC:g} s")
+
+    def _newest_with_pose(self) -> tuple[int, Match, Pose] | None:
+        """Of the frames that wait: how many there are up to this one, its messages, its pose."""
+        if self._transforms is None:
+            return None
         target = self._settings.target_frame
-        pose = self._transforms.pose(target, frame.header.frame_id, frame.header.stamp)
-        if pose is not None:
-            self._waiting = None
-            self._lift(frame, pose)
-        elif time.monotonic() - since > TRANSFORM_WAIT_SEC:
-            self._waiting = None
-            self._drop(
-                "no transform",
-                f"no transform from {frame.header.frame_id!r} to target_frame {target!r} at the image's "
-                f"stamp within {TRANSFORM_WAIT_SEC:g} s: is it published, are the clocks the same "
-                "(ros2 run tf2_ros tf2_echo)?",
-            )
+        for number in range(len(self._waiting), 0, -1):
+            one = self._waiting[number - 1]
+            pose = self._transforms.pose(target, one.header.frame_id, one.header.stamp)
+            if pose is not None:
+                return number, one.match, pose
+        return None
+
+    def _give_up(self, limit: str) -> None:
+        """The frame that has waited longest gets no transform within a limit."""
+        source = self._waiting.popleft().header.frame_id
+        self._drop(
+            "no transform",
+            f"no transform from {source!r} to target_frame {self._settings.target_frame!r} at the image's "
+            f"stamp {limit}: is it published, are the clocks the same (ros2 run tf2_ros tf2_echo)?",
+        )
 
     def _lift(self, frame: Frame, pose: Pose | None) -> None:
         start = time.perf_counter()
@@ -321,6 +371,7 @@ class Objects3D(Node):
             **self._figures,
             "sets lifted or refused": str(self._matcher.matches),
             **{f"refused: {kind}": str(count) for kind, count in self._drops.items()},
+            **({"passed over for a newer one": str(self._passed_over)} if self._transforms else {}),
             **{f"received: {name}": str(count) for name, count in self._matcher.received.items()},
         }
         status = DiagnosticStatus(level=level, name=f"{self.get_name()}: lifting", message=message)

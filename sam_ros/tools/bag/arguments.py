@@ -29,7 +29,9 @@ PARAMETERS = (
 )
 DESCRIPTION = """\
 Segment and follow objects through a recorded bag, as the node sam does with a live camera,
-but with every image and as fast as the machine can. Nothing else of ROS has to run."""
+but with every image and as fast as the machine can. Nothing else of ROS has to run.
+Objects are followed by motion, also with the models of which the node uses the memory
+(sam2.1_*, edgetam): for these the answers are those of the node with follower: motion."""
 EXAMPLE = """\
 prompts.yaml says what to segment:
 

@@ -47,6 +47,7 @@ FILE_SEC = 60.0  # of work that go into one file: what a run that is killed lose
 CAMERA_OF = {type_name_of(camera.message_type): camera for camera in CAMERAS.values()}
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
 CUSTOM_KEY = "sam_ros"  # in metadata.yaml
+BY_MOTION = "objects are followed by motion: %s has a memory, by which only the node follows (follower: auto)"
 _logger = logging.getLogger(__name__)
 
 
@@ -71,11 +72,27 @@ def run(job: Job, stop: Event, load: Callable[..., Predictor] = load_predictor) 
                 work = _Work(job, source, topic, saved, stop)
                 work.run(prompts, load)
                 report = work.report()
-            if job.video is not None:
-                report += "\n" + _video(job, job.video, source, topic, stop)
         except EncodeCancelledError:
             return None
         return report
+
+
+def draw(job: Job, path: Path, stop: Event) -> str | None:
+    """Draw the video of a job that is done; returns what to tell of it, None if it was stopped early.
+
+    Args:
+        job: whose images and answers are drawn.
+        path: of the video, an MP4.
+        stop: once set, it ends as soon as it can.
+
+    Raises:
+        SamRosError: the video cannot be written, or a bag is damaged; there is no video then.
+    """
+    with SourceBag(job.source) as source:
+        try:
+            return _video(job, path, source, source.topic(job.topic, tuple(CAMERA_OF)), stop)
+        except EncodeCancelledError:
+            return None
 
 
 def _begun(job: Job) -> Saved | None:
@@ -207,6 +224,8 @@ class _Work:
         if self._progress.position:
             _logger.info("going on after %d of %d images", self._progress.position, self._topic.count)
         model = load_warm_predictor(load, self._job.parameters, self._stop.is_set, _logger)
+        if model.has_memory:
+            _logger.info(BY_MOTION, self._job.parameters.model_type)
         following = Following(model, _options(self._job), plan, self._progress)
         images = prepared(self._arrivals(), self._read_image, model, self._stop.is_set)
         with closing(images), self._bar() as bar, logging_redirect_tqdm():

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sam_ros.errors import SamRosError
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.bag.arguments import parse_arguments
-from sam_ros.tools.bag.job import run
+from sam_ros.tools.bag.job import draw, run
 
 INTERRUPTED = 130  # the exit code, as a shell's after Ctrl-C
 
@@ -21,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         job = parse_arguments(sys.argv[1:] if argv is None else argv)
         report = run(job, stop)
+        if report is not None and job.video is not None:
+            print(report, flush=True)  # it is true whatever comes of the video
+            report = draw(job, job.video, stop)
     except SamRosError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

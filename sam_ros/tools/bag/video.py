@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from vision_msgs.msg import Detection2DArray
 
 from sam_ros.core.objects import SegmentedObject
 from sam_ros.core.overlay import draw_overlay
-from sam_ros.errors import InvalidImageError
+from sam_ros.errors import InvalidImageError, SamRosError
 from sam_ros.masks import Masks
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.layouts import packed_values
@@ -116,7 +117,7 @@ def _matched(
     for image in images:
         if one is None:
             return
-        if stamp_to_ns(header_of_serialized(image.data)) != one.stamp_ns:
+        if _stamp_ns(image) != one.stamp_ns:
             continue
         try:
             image_rgb = read_image(image.data)
@@ -125,6 +126,13 @@ def _matched(
         if image_rgb.shape[:2] == (one.labels.height, one.labels.width):
             yield image_rgb, one
             one = next(found, None)
+
+
+def _stamp_ns(image: Recorded) -> int | None:
+    """The stamp of an image; None where it has none that is a time: then it has no answer either."""
+    with suppress(SamRosError):
+        return stamp_to_ns(header_of_serialized(image.data))
+    return None
 
 
 def _found(answers: SourceBag, node: str) -> Iterator[Found]:
