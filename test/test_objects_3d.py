@@ -185,6 +185,25 @@ def test_masks_and_depth_become_boxes_and_points(rig: Rig) -> None:
     assert process.stop(signal.SIGINT) == 0
 
 
+def test_messages_that_cannot_be_read_are_named_and_do_not_end_it(rig: Rig) -> None:
+    process = rig.start()
+    raw = rig.ros.node.create_publisher(CameraInfo, "camera_info", 10)
+    rig.ros.wait_until(raw.get_subscription_count, "the subscription")
+
+    def said(kind: str, send: Callable[[], object]) -> bool:
+        send()
+        return rig.comes_true(
+            lambda: any(pair.key == f"refused: {kind}" for status in rig.statuses for pair in status.values)
+        )
+
+    info = CameraInfo()
+    info.header.stamp.nanosec = 2 * SECOND
+    rig.ros.wait_until(lambda: said("malformed message", lambda: raw.publish(b"\0\1\0\0\1")), "the bytes")
+    rig.ros.wait_until(lambda: said("invalid header", lambda: raw.publish(info)), "the stamp")
+    assert "Traceback" not in process.output()
+    assert [detection.id for detection in rig.answer().detections] == IDS
+
+
 def test_points_have_the_colours_of_the_image(rig: Rig) -> None:
     rig.start()
 

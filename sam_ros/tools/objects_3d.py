@@ -23,7 +23,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray
@@ -34,6 +33,7 @@ from sam_ros.errors import InvalidDepthError, InvalidImageError, InvalidParamete
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_msg
 from sam_ros.node.qos import check_qos_overrides
+from sam_ros.node.serialized import deserialize, header_of_serialized
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools import conversions_3d
@@ -191,13 +191,12 @@ class Objects3D(Node):
         )
 
     def _take(self, stream: str, serialized: bytes) -> None:
-        header = deserialize_message(serialized, Header)  # all kinds begin with it
-        match = self._matcher.add(stream, stamp_to_ns(header), serialized)
-        if match is None:
-            return
-        self._last_match_sec = time.monotonic()
         try:
-            self._lift_or_wait(match)
+            stamp_ns = stamp_to_ns(header_of_serialized(serialized))  # all kinds begin with it
+            match = self._matcher.add(stream, stamp_ns, serialized)
+            if match is not None:
+                self._last_match_sec = time.monotonic()
+                self._lift_or_wait(match)
         except SamRosError as error:
             self._drop(error.kind, str(error))
 
@@ -207,7 +206,7 @@ class Objects3D(Node):
         Raises:
             SamRosError: they do not fit together.
         """
-        messages = {name: deserialize_message(data, INPUTS[name]) for name, data in match.items()}
+        messages = {name: deserialize(data, INPUTS[name]) for name, data in match.items()}
         labels, depth = messages["labels"], messages["depth"]
         _check_frame_ids(labels.header.frame_id, depth.header.frame_id)
         camera = conversions_3d.pinhole_from_msg(messages["camera_info"], self._settings.rectified)
@@ -246,7 +245,7 @@ class Objects3D(Node):
         kept = self._settings.messages_kept
         if len(self._waiting) >= kept:
             self._give_up(f"before {kept} newer frames had come (messages_kept)")
-        header = deserialize_message(match["labels"], Header)
+        header = header_of_serialized(match["labels"])
         self._waiting.append(Waiting(match, header, time.monotonic()))
 
     def _try_waiting(self) -> None:
