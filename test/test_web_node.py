@@ -308,6 +308,42 @@ def test_a_bad_image_does_not_end_it(ros: RosSession) -> None:
     web.close()
 
 
+def test_an_image_whose_stamp_is_no_time_does_not_end_it(ros: RosSession) -> None:
+    web = Web(ros)
+    bad = image_msg(picture(), "rgb8", SECOND)
+    bad.header.stamp.nanosec = 2 * SECOND
+    reason = "a stamp's nanosec must be below 1000000000, got 2000000000"
+
+    def told_twice() -> bool:
+        web.sam.image.publish(bad)
+        return [s["image_problem"] for s in web.page.of_type("status")].count(reason) >= 2
+
+    web.wait_until(told_twice, "the problem to be said")
+    web.frame_of(picture(), web.stamp())
+    web.page.messages.clear()
+    web.wait_until(lambda: web.page.of_type("status"), "the next status")
+    assert web.page.of_type("status")[0]["image_problem"] == ""
+    assert 1 <= web.process.output().count(reason) <= 2  # once in a while, not for each image
+    assert web.process.stop() == 0
+    web.close()
+
+
+def test_an_answer_or_report_that_cannot_be_read_does_not_end_it(ros: RosSession) -> None:
+    web = Web(ros)
+    for _ in range(3):
+        web.sam.answer_at_no_time()
+    web.wait_until(lambda: len(web.page.of_type("failed")) == 2, "the failures")
+    for half in ("labels", "segments"):
+        reason = f"a message on /sam/{half} failed: a stamp's nanosec must be below 1000000000"
+        assert sum(reason in message["reason"] for message in web.page.of_type("failed")) == 1
+        assert web.process.output().count(reason) == 1
+    labels = np.ones((H, W), np.uint16)
+    stamp = web.stamp()
+    web.sam.answer(labels, stamp, scored("_1", (0, 0, W, H), 0.9))
+    web.sam.show_until(picture(), stamp, lambda: any(f[0]["objects"] for f in web.frames(stamp)), "masks")
+    web.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_cleanly_while_a_page_is_open(ros: RosSession, number: signal.Signals) -> None:
     web = Web(ros)

@@ -103,6 +103,13 @@ class StandIn:
         self._labels.publish(labels_msg(labels, stamp_ns))
         self._segments.publish(detections(stamp_ns, *objects))
 
+    def answer_at_no_time(self) -> None:
+        """Publish an answer whose stamps no clock has."""
+        labels, segments = labels_msg(np.zeros((1, 1), np.uint16), 0), detections(0)
+        labels.header.stamp.nanosec = segments.header.stamp.nanosec = 2_000_000_000
+        self._labels.publish(labels)
+        self._segments.publish(segments)
+
     def offer(self, candidates: npt.NDArray[np.uint8], stamp_ns: int) -> None:
         self._candidates.publish(image_msg(candidates, "8UC3", stamp_ns))
 
