@@ -307,6 +307,56 @@ def test_hovering_tells_what_is_under_the_pointer(scene: Scene) -> None:
     assert scene.tab.page.is_hidden("#tooltip")
 
 
+def hovered(tab: Tab) -> list[str]:
+    """The ids of the objects that the list marks as under the pointer: none or one."""
+    return [
+        str(id)
+        for id in tab.page.eval_on_selector_all("#objects li.hover", "rows => rows.map(r => r.dataset.id)")
+    ]
+
+
+def test_what_moves_under_a_resting_pointer_is_what_delete_removes(scene: Scene) -> None:
+    aside = (200, 100, 260, 180)
+    scene.show(picture(), labels(BOX, aside), scored("_1", BOX, 0.9), scored("_2", aside, 0.8))
+    scene.tab.page.mouse.move(*scene.tab.at(120, 100))
+    for boxes, id in (((aside, BOX), "_2"), ((BOX, aside), "_1")):
+        scene.show(picture(), labels(*boxes), scored("_1", boxes[0], 0.9), scored("_2", boxes[1], 0.8))
+        assert hovered(scene.tab) == [id]
+        assert scene.tab.text("#tooltip").startswith(f"{id} ")
+        scene.tab.page.keyboard.press("Delete")
+        assert scene.sam.next_prompt()[1].data == id
+    scene.show(picture(), labels(aside), scored("_1", aside, 0.9))
+    assert hovered(scene.tab) == [] and scene.tab.page.is_hidden("#tooltip")
+    scene.tab.page.keyboard.press("Delete")
+    assert scene.sam.next_prompt()[1].data == ""  # the clicked object
+
+
+def test_what_zooming_brings_under_a_resting_pointer_is_hovered(scene: Scene) -> None:
+    corner = (0, 0, 60, 50)
+    scene.show(picture(), labels(BOX, corner), scored("_1", BOX, 0.9), scored("_2", corner, 0.8))
+    place = scene.tab.at(120, 100)
+    scene.tab.page.mouse.move(*scene.tab.at(0, 0))
+    scene.tab.page.mouse.wheel(0, -900)
+    scene.wait_until(lambda: float(scene.tab.place()["scale"]) > 8, "the zoom")
+    scene.tab.page.mouse.move(*place)
+    assert hovered(scene.tab) == ["_2"]
+    scene.tab.page.keyboard.press("0")
+    scene.wait_until(lambda: hovered(scene.tab) == ["_1"], "the object that lies there now")
+    assert scene.tab.text("#tooltip").startswith("_1 ")
+
+
+def test_a_line_of_the_list_stays_hovered_until_its_object_is_gone(scene: Scene) -> None:
+    other = (200, 100, 260, 180)
+    for _ in range(2):
+        scene.show(picture(), labels(BOX, other), scored("_1", BOX, 0.9), scored("_2", other, 0.8))
+        scene.tab.page.hover('#objects [data-id="_2"]')
+    scene.show(picture(), labels(BOX, other), scored("_1", BOX, 0.9), scored("_2", other, 0.8))
+    assert hovered(scene.tab) == ["_2"]
+    scene.show(picture(), labels(BOX), scored("_1", BOX, 0.9))
+    scene.tab.page.keyboard.press("Delete")
+    assert scene.sam.next_prompt()[1].data == ""  # the clicked object, not one that there is no longer
+
+
 def test_the_list_selects_and_removes(scene: Scene) -> None:
     scene.show(picture(), labels(BOX), scored("_1", BOX, 0.9))
     for button, topic in (("Select", "select"), ("\u2715", "remove")):

@@ -10,7 +10,7 @@ import { View } from "./view.js";
 
 const canvas = document.getElementById("canvas");
 const tooltip = document.getElementById("tooltip");
-const view = new View(canvas, tellWhere);
+const view = new View(canvas, tellDrawn);
 const objectList = new panel.ObjectList({ hover, select, remove });
 
 let shown = null; // header of the frame on the screen
@@ -23,7 +23,7 @@ let isStale = false; // the paused frame was clicked on, and the node no longer 
 let isPressed = false; // a click or a box is being made: the picture stands still
 let tool = "foreground";
 let selectedId = "";
-let pointerPlace = null;
+let pointerPlace = null; // of the pointer on the page, while it is over the canvas
 let candidateIou = null; // { sec, nanosec, iou }: of the candidates that come with it, or came before
 let candidates = null; // { masks, width, height, header, canvases, chosen }
 let clicked = null; // { header, picture }: the frame of the last click, for the thumbnails
@@ -73,6 +73,7 @@ async function showFrame(message) {
   if (!isFrozen()) await showPicture(message);
   else if (sameFrame(header, shown)) await showMasks(header, parts);
   else later = message;
+  hoverAnew();
   showObjects();
   noteAnswer(header);
   connection.send({ type: "drawn", sequence: header.sequence });
@@ -102,11 +103,12 @@ async function showMasks(header, [, png]) {
 function setMasks(labels, header) {
   view.masks = labels && new Masks(labels, header.objects);
   view.preview = null;
-  showTooltip();
+  hoverAnew();
 }
 
 /** For whoever looks from outside, as tests do: which frame is where on the canvas. */
-function tellWhere() {
+function tellDrawn() {
+  hoverAnew(); // the view may have moved
   if (!shown) return;
   const { scale, left, top } = view.placement();
   Object.assign(canvas.dataset, { ...momentOf(shown), scale, left, top, objects: shown.objects.length });
@@ -234,20 +236,28 @@ function showObjects() {
   objectList.show(objects, view.hoveredId, selectedId);
 }
 
-function showTooltip() {
-  const object = pointerPlace && view.masks?.at(...pointerPlace.image);
+function showTooltip(object) {
   tooltip.hidden = !object;
   if (!object) return;
   tooltip.textContent = `${panel.nameOf(object)} \u00b7 IoU ${panel.iouOf(object)} \u00b7 ${panel.areaOf(object)}`;
-  const left = Math.min(pointerPlace.x + 14, canvas.clientWidth - tooltip.offsetWidth - 6);
-  Object.assign(tooltip.style, { left: `${left}px`, top: `${Math.max(6, pointerPlace.y - 40)}px` });
+  const bounds = canvas.getBoundingClientRect();
+  const left = Math.min(pointerPlace.x - bounds.left + 14, canvas.clientWidth - tooltip.offsetWidth - 6);
+  const top = Math.max(6, pointerPlace.y - bounds.top - 40);
+  Object.assign(tooltip.style, { left: `${left}px`, top: `${top}px` });
 }
 
-function hoverAt(image, event) {
-  const bounds = canvas.getBoundingClientRect();
-  pointerPlace = image && { image, x: event.clientX - bounds.left, y: event.clientY - bounds.top };
-  hover((image && view.masks?.at(...image)?.id) ?? "");
-  showTooltip();
+function hoverAt(place) {
+  pointerPlace = place;
+  if (!place) hover("");
+  hoverAnew();
+}
+
+/** What is under the pointer may be another object, though only masks or view have moved; a line of the list stays. */
+function hoverAnew() {
+  const object = pointerPlace && view.masks?.at(...view.toImage(pointerPlace.x, pointerPlace.y));
+  showTooltip(object);
+  if (pointerPlace) hover(object?.id ?? "");
+  else if (!objects.some(({ id }) => id === view.hoveredId)) hover("");
 }
 
 // Pause, tools, keys.
