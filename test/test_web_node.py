@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 pytest.importorskip("aiohttp")
 
-from web_rig import SEEN, PageClient, StandIn, address_of, connect_prompts, scored, start_web
+from web_rig import EVERY_GESTURE, SEEN, PageClient, StandIn, address_of, connect_prompts, scored, start_web
 
 H, W = 60, 80
 
@@ -188,6 +188,17 @@ def test_candidates_are_passed_on(web: Web) -> None:
     values, (png,) = web.page.candidates[-1]
     assert values["sec"] * SECOND == stamp
     np.testing.assert_array_equal(decoded(png), candidates)
+
+
+def test_all_that_may_be_for_another_object_voids_the_candidates_of_every_page(web: Web) -> None:
+    other = PageClient(web.ros, web.address)
+    for gesture in EVERY_GESTURE:  # ends with the two services
+        web.page.send(**gesture)
+    choices = sum(gesture["type"] == "choose" for gesture in EVERY_GESTURE)
+    for page in (web.page, other):
+        web.wait_until(lambda page=page: len(page.of_type("said")) == 2, "the answers of the services")
+        assert len(page.of_type("candidates_void")) == len(EVERY_GESTURE) - choices
+    other.close()
 
 
 def test_the_ious_of_candidates_are_passed_on_with_the_stamp_of_their_frame(web: Web) -> None:

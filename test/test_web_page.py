@@ -262,6 +262,34 @@ def test_candidates_are_shown_with_their_iou_and_chosen(scene: Scene) -> None:
     assert scene.next_prompt()[1].data == 0
 
 
+def offer(scene: Scene, stamp: int, *tabs: Tab) -> None:
+    """Offer candidates until these tabs show them."""
+    scene.sam.offer(np.full((H, W, 3), 255, np.uint8), stamp)
+    for tab in tabs or (scene.tab,):
+        scene.wait_until(lambda tab=tab: tab.page.is_visible("#candidate-list"), "thumbnails")
+
+
+@pytest.mark.parametrize("button", ["Select", "\u2715"])
+def test_candidates_are_gone_once_another_object_may_be_the_clicked_one(scene: Scene, button: str) -> None:
+    other = (200, 100, 260, 180)
+    stamp = scene.show(picture(), labels(BOX, other), scored("_1", BOX, 0.9), scored("_2", other, 0.8))
+    second = Tab(scene.browser, scene.address)
+    scene.wait_until(lambda: second.object_ids() == ["_1", "_2"], "the second page")
+    offer(scene, stamp, scene.tab, second)
+    scene.tab.page.click(f'#objects [data-id="_2"] button:text-is("{button}")')
+    assert scene.tab.page.is_hidden("#candidates")
+    assert scene.sam.next_prompt()[1].data == "_2"
+    scene.wait_until(lambda: second.page.is_hidden("#candidates"), "no thumbnails on the other page")
+    for tab in (scene.tab, second):
+        tab.page.keyboard.press("2")
+        tab.page.keyboard.press("n")
+    scene.tab.page.keyboard.press("u")
+    scene.wait_until(lambda: scene.sam.calls, "the undoing")
+    assert scene.sam.prompts == []
+    assert second.errors == []
+    second.close()
+
+
 def thumbnails_have_masks_of_growing_area(tab: Tab) -> bool:
     """Counts the pixels that are more blue than red: the picture is grey."""
     counts = tab.page.eval_on_selector_all(

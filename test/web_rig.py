@@ -194,8 +194,9 @@ class PageClient:
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["type"] == kind]
 
-    def messages_but(self, kind: str) -> list[dict[str, Any]]:
-        return [message for message in self.messages if message["type"] != kind]
+    def answers(self) -> list[dict[str, Any]]:
+        """What came because of a gesture."""
+        return [message for message in self.messages if message["type"] in ("refused", "said")]
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._listen())
@@ -242,7 +243,7 @@ def connect_prompts(ros: RosSession, sam: StandIn, page: PageClient) -> None:
         while not sam.prompts and not page.of_type("said"):
             page.messages.clear()
             page.send(**gesture)
-            ros.wait_until(lambda: bool(sam.prompts or page.messages_but("status")), "a prompt")
+            ros.wait_until(lambda: bool(sam.prompts or page.answers()), "a prompt")
         page.messages.clear()
     sam.prompts.clear()
     sam.calls.clear()

@@ -36,7 +36,7 @@ from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.web import messages
 from sam_ros.tools.web.colours import Colours
-from sam_ros.tools.web.gestures import Gesture
+from sam_ros.tools.web.gestures import Choose, Gesture
 from sam_ros.tools.web.pairing import Pair, Pairing
 from sam_ros.tools.web.pictures import candidates_png, envelope, jpeg, labels_png
 from sam_ros.tools.web.prompter import Prompter
@@ -130,7 +130,10 @@ class SamWeb(Node):
         if bool(self._num_viewers) != bool(self._subscriptions_of_viewers):
             self._stop_looking() if self._subscriptions_of_viewers else self._look()
         while not self._gestures.empty():
-            self._prompter.publish(self._gestures.get_nowait())
+            gesture = self._gestures.get_nowait()
+            if not isinstance(gesture, Choose):  # of another object, or none: no page may offer them any more
+                self._server.send({"type": "candidates_void"})
+            self._prompter.publish(gesture)
 
     # What is subscribed to while somebody looks.
 

@@ -26,6 +26,7 @@ let selectedId = "";
 let pointerPlace = null; // of the pointer on the page, while it is over the canvas
 let candidateIou = null; // { sec, nanosec, iou }: of the candidates that come with it, or came before
 let candidates = null; // { masks, width, height, header, canvases, chosen }
+let timesForgotten = 0; // the candidates: those that were still being read then are void too
 let clicked = null; // { header, picture }: the frame of the last click, for the thumbnails
 let asked = null; // { atMs, ids, header }: a prompt whose mask is awaited
 let clickToMaskMs;
@@ -43,6 +44,7 @@ const connection = new Connection(
     if (header.type === "frame") takeFrame({ header, parts });
     else if (header.type === "candidates") takeCandidates(header, parts);
     else if (header.type === "candidate_iou") takeCandidateIou(header);
+    else if (header.type === "candidates_void") forgetCandidates();
     else if (header.type === "status") takeStatus(header);
     else if (header.type === "refused") takeRefusal(header);
     else if (header.type === "failed") panel.toast(header.reason, "bad");
@@ -115,7 +117,9 @@ function tellDrawn() {
 }
 
 async function takeCandidates(header, [png]) {
+  const before = timesForgotten;
   const read = await readCandidates(png);
+  if (before !== timesForgotten) return;
   const picture = clicked && sameFrame(clicked.header, header) ? clicked.picture : null;
   const canvases = [0, 1, 2].map((index) => thumbnail(read, index, picture));
   candidates = { ...read, header, canvases, chosen: 0 };
@@ -177,10 +181,16 @@ function send(gesture) {
   return sent;
 }
 
+/** Sends what may make another object the clicked one: the candidates are not its masks. The server tells all pages. */
+function edit(gesture) {
+  const sent = send(gesture);
+  if (sent) forgetCandidates();
+  return sent;
+}
+
 function prompt(gesture) {
-  if (!send({ ...gesture, ...momentOf(shown) })) return;
+  if (!edit({ ...gesture, ...momentOf(shown) })) return;
   asked = { atMs: performance.now(), ids: new Set(objects.map((object) => object.id)), header: shown };
-  forgetCandidates();
 }
 
 function click([x, y], kind) {
@@ -206,21 +216,22 @@ function choose(index) {
 }
 
 function forgetCandidates() {
+  timesForgotten += 1;
   candidates = null;
   showChoice();
 }
 
 function command(name) {
-  if (send({ type: "command", name })) forgetCandidates();
+  edit({ type: "command", name });
 }
 
 function select(id) {
-  if (send({ type: "select", id })) selectedId = id;
+  if (edit({ type: "select", id })) selectedId = id;
   showObjects();
 }
 
 function remove(id) {
-  if (send({ type: "remove", id }) && id === selectedId) selectedId = "";
+  if (edit({ type: "remove", id }) && id === selectedId) selectedId = "";
 }
 
 // What is under the pointer.
