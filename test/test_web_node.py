@@ -179,6 +179,20 @@ def test_labels_of_another_resolution_are_not_drawn_on_an_image(web: Web) -> Non
     web.frame_of(picture(), web.stamp())
 
 
+def test_scores_that_no_browser_reads_are_told_and_not_sent(web: Web) -> None:
+    stamp = web.stamp()
+    web.sam.answer(np.ones((H, W), np.uint16), stamp, scored("_1", (0, 0, W, H), float("nan")))
+
+    def problem() -> bool:
+        web.sam.show(picture(), stamp)
+        return any("not JSON compliant" in s["image_problem"] for s in web.page.of_type("status"))
+
+    web.wait_until(problem, "the problem to be said")
+    assert not any(values["objects"] for values, _ in web.frames(stamp))
+    web.sam.answer(np.zeros((H, W), np.uint16), web.stamp())  # the node goes on
+    web.frame_of(picture(), web.stamp())
+
+
 def test_candidates_are_passed_on(web: Web) -> None:
     candidates = np.zeros((H, W, 3), np.uint8)
     candidates[:10, :, 0], candidates[:20, :, 1], candidates[:30, :, 2] = 255, 255, 255

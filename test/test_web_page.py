@@ -21,6 +21,7 @@ from browser import Tab, chromium
 from web_rig import PageClient, StandIn, address_of, connect_prompts, scored, start_web
 
 from sam_ros.core.overlay import PALETTE_RGB
+from sam_ros.tools.web.server import FRAMES_UNDERWAY
 
 H, W = 240, 320
 GREY = 100
@@ -521,6 +522,33 @@ def touch(tab: Tab, kind: str, *places: tuple[float, float]) -> None:
     """What fingers do: playwright itself can only tap."""
     points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
     tab.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_pictures_that_cannot_be_drawn_do_not_hold_up_those_after_them(scene: Scene) -> None:
+    scene.show(picture(60))
+    before = scene.tab.stamp()
+    scene.tab.page.evaluate(
+        """() => {
+            Object.assign(window, { failed: 0, decode: createImageBitmap });
+            window.createImageBitmap = () => {
+                failed += 1;
+                return Promise.reject(new Error("no memory"));
+            };
+        }"""
+    )
+
+    def has_failed_often() -> bool:
+        scene.sam.show(picture(80), scene.next_stamp())
+        return bool(scene.tab.page.evaluate("failed") > 2 * FRAMES_UNDERWAY)
+
+    scene.wait_until(has_failed_often, "pictures that fail")
+    assert scene.tab.text("#toasts") == "A picture could not be drawn: no memory"
+    assert scene.tab.stamp() == before
+    scene.tab.page.evaluate("() => { window.createImageBitmap = decode; }")
+    scene.show(picture(150))
+    np.testing.assert_allclose(scene.tab.rgb(30, 200), (150, 150, 150), atol=4)
+    assert {"no memory" in error for error in scene.tab.errors} == {True}
+    scene.tab.errors.clear()
 
 
 def test_it_comes_back_when_the_server_does(ros: RosSession, browser: Any) -> None:

@@ -8,6 +8,8 @@ import { decodedJpeg } from "./pictures.js";
 import { Pointer } from "./pointer.js";
 import { View } from "./view.js";
 
+const SAY_AGAIN_MS = 5000; // the same complaint is made at most so often
+
 const canvas = document.getElementById("canvas");
 const tooltip = document.getElementById("tooltip");
 const view = new View(canvas, tellDrawn);
@@ -32,6 +34,7 @@ let asked = null; // { atMs, ids, header }: a prompt whose mask is awaited
 let clickToMaskMs;
 let status = null;
 let drawnTimesMs = [];
+let failedAtMs = -Infinity; // when it was last said that a picture could not be drawn
 
 const momentOf = ({ sec, nanosec, frame_id }) => ({ sec, nanosec, frame_id });
 const sameFrame = (a, b) => a && b && a.sec === b.sec && a.nanosec === b.nanosec;
@@ -64,7 +67,7 @@ async function takeFrame(message) {
   while (waiting) {
     const next = waiting;
     waiting = null;
-    await showFrame(next).catch(console.error); // the next one may be better
+    await showFrame(next).catch(tellFailure); // the next one may be better
   }
   isShowing = false;
 }
@@ -72,13 +75,23 @@ async function takeFrame(message) {
 async function showFrame(message) {
   const { header, parts } = message;
   objects = header.objects;
-  if (!isFrozen()) await showPicture(message);
-  else if (sameFrame(header, shown)) await showMasks(header, parts);
-  else later = message;
-  hoverAnew();
-  showObjects();
-  noteAnswer(header);
-  connection.send({ type: "drawn", sequence: header.sequence });
+  try {
+    if (!isFrozen()) await showPicture(message);
+    else if (sameFrame(header, shown)) await showMasks(header, parts);
+    else later = message;
+    noteAnswer(header);
+  } finally {
+    hoverAnew();
+    showObjects();
+    connection.send({ type: "drawn", sequence: header.sequence }); // else no more would be sent
+  }
+}
+
+function tellFailure(error) {
+  console.error(error);
+  if (performance.now() - failedAtMs < SAY_AGAIN_MS) return;
+  failedAtMs = performance.now();
+  panel.toast(`A picture could not be drawn: ${error.message}`, "bad");
 }
 
 async function showPicture(message) {
