@@ -227,11 +227,20 @@ def test_the_ious_of_candidates_are_passed_on_with_the_stamp_of_their_frame(web:
 
 def test_a_refusal_is_told_in_the_node_s_words_and_only_its_own(web: Web) -> None:
     refusal = {"topic": "/sam/point", "id": "", "kind": "stale", "reason": "too old by 3 s"}
+    refusal["stamp"] = "7.000000008"
     web.sam.report("other: prompt refused", "not of interest", refusal)
     web.sam.report("sam: prompt refused", refusal["reason"], refusal, DiagnosticStatus.WARN)
     web.wait_until(lambda: web.page.of_type("refused"), "the refusal")
     assert web.page.of_type("refused") == [
-        {"type": "refused", "topic": "/sam/point", "id": "", "kind": "stale", "reason": "too old by 3 s"}
+        {
+            "type": "refused",
+            "topic": "/sam/point",
+            "id": "",
+            "kind": "stale",
+            "reason": "too old by 3 s",
+            "sec": 7,
+            "nanosec": 8,
+        }
     ]
 
 

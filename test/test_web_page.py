@@ -424,13 +424,24 @@ def test_an_answer_to_the_paused_frame_is_drawn_on_it(scene: Scene) -> None:
 
 
 def test_a_paused_picture_that_the_node_no_longer_has_is_said_to_be_stale(scene: Scene) -> None:
-    scene.show(picture())
+    def refuse(kind: str, stamp: int, reason: str) -> None:
+        values = {"topic": "/sam/point", "kind": kind, "reason": reason}
+        values["stamp"] = f"{stamp // SECOND}.000000000"
+        scene.sam.report("sam: prompt refused", reason, values)
+        scene.wait_until(lambda: reason in scene.tab.text("#log"), "the refusal")
+
+    stamp = scene.show(picture())
     scene.tab.page.keyboard.press("Space")
+    refuse("stale", stamp - SECOND, "of a detector, which saw an older frame")
+    assert "stale" not in scene.tab.text("#state")
     scene.tab.click(120, 100)
-    values = {"topic": "/sam/point", "id": "", "kind": "stale", "reason": "its frame is no longer kept"}
-    scene.sam.report("sam: prompt refused", values["reason"], values)
+    refuse("stale", stamp, "its frame is no longer kept")
     said = "This picture is stale: the node has dropped it, so resume"
-    scene.wait_until(lambda: said in scene.tab.text("#state"), "the state")
+    assert said in scene.tab.text("#state")
+    refuse("invalid prompt", 0, "of somebody else")
+    assert said in scene.tab.text("#state")
+    refuse("stale", stamp - SECOND, "of the detector again")
+    assert said in scene.tab.text("#state")
     scene.tab.page.keyboard.press("Space")
     scene.wait_until(lambda: "stale" not in scene.tab.text("#state"), "the live state")
 

@@ -207,8 +207,7 @@ class SamWeb(Node):
         if what == "segmentation":
             self._node_status, self._node_status_sec = values, time.monotonic()
         elif what == "prompt refused":
-            told = {key: values["values"].get(key, "") for key in ("topic", "id", "kind", "reason")}
-            self._server.send({"type": "refused", **told})
+            self._server.send({"type": "refused", **messages.refusal_values(values["values"])})
         elif what == "candidates":
             with suppress(ValueError):  # no report of the node
                 iou = messages.candidate_values(values["values"])

@@ -21,7 +21,7 @@ let waiting = null; // the newest message that was not looked at yet
 let later = null; // the newest message whose picture is to be shown once the present one may change
 let isShowing = false;
 let isPaused = false;
-let isStale = false; // the paused frame was clicked on, and the node no longer had it
+let isStale = false; // the paused frame was prompted on, and the node no longer had it
 let isPressed = false; // a click or a box is being made: the picture stands still
 let tool = "foreground";
 let selectedId = "";
@@ -164,11 +164,13 @@ function takeStatus(header) {
   document.getElementById("empty").textContent = problem;
 }
 
+/** Of anybody's prompt: its frame tells whether it is about what is seen here. Without a frame nobody took it. */
 function takeRefusal(header) {
-  asked = null;
   panel.logRefusal(header);
-  isStale = isPaused && header.kind === "stale";
-  if (isStale) showPaused();
+  if (header.sec === undefined || sameFrame(header, asked?.header)) asked = null;
+  if (header.kind !== "stale" || !isPaused || !sameFrame(header, shown)) return;
+  isStale = true;
+  showPaused();
 }
 
 function showPaused() {
