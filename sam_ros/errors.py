@@ -95,6 +95,11 @@ class EverythingCancelledError(SamRosError):
     kind = "everything cancelled"
 
 
+def in_words(error: Exception) -> str:
+    """What an error says, with its type where it was not raised on purpose."""
+    return str(error) if isinstance(error, SamRosError) else f"{type(error).__name__}: {error}"
+
+
 def is_fault(error: Exception) -> bool:
     """Whether an error is one that no input explains: of another package, or of the device."""
     return not isinstance(error, SamRosError) or isinstance(error, DeviceError)

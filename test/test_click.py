@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from node_rig import SECOND
+from node_rig import SECOND, image_msg
 from processes import RosSession, RunningProcess, ros_session
 
 pytest.importorskip("aiohttp")
@@ -181,3 +181,26 @@ def test_mouse_and_keys_prompt_on_the_frame_that_was_seen(ros: RosSession) -> No
         assert (msg.bbox.size_x, msg.bbox.size_y) == (pytest.approx(41, abs=1), pytest.approx(21, abs=1))
         desk.xdotool("key", "q")
         assert desk.click.wait() == 0
+
+
+@pytest.mark.skipif(not HAS_WINDOWS, reason="this OpenCV has no windows")
+@pytest.mark.skipif(not (shutil.which("Xvfb") and shutil.which("xdotool")), reason="no Xvfb or xdotool")
+def test_messages_whose_stamps_are_no_time_do_not_end_it(ros: RosSession) -> None:
+    bad = image_msg(np.zeros((H, W, 3), np.uint8), "rgb8", SECOND)
+    bad.header.stamp.nanosec = 2 * SECOND
+    topics = ("/image", "/sam/labels", "/sam/segments")
+    reasons = [f"a message on {topic} failed: a stamp's nanosec must be below" for topic in topics]
+    with x_server() as display:
+        desk = Desk(ros, display)
+        desk.show()
+
+        def are_told() -> bool:
+            desk.sam.image.publish(bad)
+            desk.sam.answer_at_no_time()
+            return all(reason in desk.click.output() for reason in reasons)
+
+        ros.wait_until(are_told, "the failures")
+        assert desk.act("click", 1)[0] == "point"
+        desk.xdotool("key", "q")
+        assert desk.click.wait() == 0
+        assert all(desk.click.output().count(reason) == 1 for reason in reasons)

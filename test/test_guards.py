@@ -10,7 +10,8 @@ from rcl_interfaces.msg import Parameter, SetParametersResult
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 from std_srvs.srv import Trigger
 
-from sam_ros.node.guards import guarded
+from sam_ros.errors import InvalidImageError
+from sam_ros.node.guards import guarded, guarded_take, told
 
 
 def answered(service: Any, request: Any) -> tuple[Any, list[str]]:
@@ -52,6 +53,25 @@ def test_parameters_that_are_set_together_fail_together() -> None:
 def test_other_services_answer_as_if_nothing_was_found(service: Any) -> None:
     response, reported = answered(service, service.Request())
     assert response == service.Response() and len(reported) == 1
+
+
+def test_a_message_that_cannot_be_taken_is_reported_with_its_topic() -> None:
+    reported: list[str] = []
+    taken: list[int] = []
+
+    def take(number: int) -> None:
+        taken.append(10 // number)
+
+    guarded_one = guarded_take(take, "/image", lambda what, error: reported.append(f"{what}: {error}"))
+    for number in (5, 0, 2):
+        guarded_one(number)
+    assert taken == [2, 5]
+    assert reported == ["a message on /image: integer division or modulo by zero"]
+
+
+def test_a_failure_is_told_with_its_traceback_unless_it_says_what_is_wrong() -> None:
+    assert told("showing", InvalidImageError("of 0 pixels")) == "showing failed: of 0 pixels"
+    assert "showing failed: ValueError: odd\nValueError: odd" in told("showing", ValueError("odd"))
 
 
 def test_what_works_is_left_alone() -> None:

@@ -115,7 +115,7 @@ ALLOWED = {
     "node.settings": VALUES | {"cv2"},
     "node.schedule": VALUES | {"cv2"},
     "node.listener": VALUES | {"cv2"},
-    "node.guards": MESSAGES,
+    "node.guards": ROS,
     "node.watching": ROS,
     "node.startup": ROS,
     "node.waiting": VALUES | {"cv2"},

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 pytest.importorskip("aiohttp")
 
-from web_rig import SEEN, PageClient, StandIn, address_of, connect_prompts, scored, start_web
+from web_rig import EVERY_GESTURE, SEEN, PageClient, StandIn, address_of, connect_prompts, scored, start_web
 
 H, W = 60, 80
 
@@ -179,6 +179,20 @@ def test_labels_of_another_resolution_are_not_drawn_on_an_image(web: Web) -> Non
     web.frame_of(picture(), web.stamp())
 
 
+def test_scores_that_no_browser_reads_are_told_and_not_sent(web: Web) -> None:
+    stamp = web.stamp()
+    web.sam.answer(np.ones((H, W), np.uint16), stamp, scored("_1", (0, 0, W, H), float("nan")))
+
+    def problem() -> bool:
+        web.sam.show(picture(), stamp)
+        return any("not JSON compliant" in s["image_problem"] for s in web.page.of_type("status"))
+
+    web.wait_until(problem, "the problem to be said")
+    assert not any(values["objects"] for values, _ in web.frames(stamp))
+    web.sam.answer(np.zeros((H, W), np.uint16), web.stamp())  # the node goes on
+    web.frame_of(picture(), web.stamp())
+
+
 def test_candidates_are_passed_on(web: Web) -> None:
     candidates = np.zeros((H, W, 3), np.uint8)
     candidates[:10, :, 0], candidates[:20, :, 1], candidates[:30, :, 2] = 255, 255, 255
@@ -188,6 +202,17 @@ def test_candidates_are_passed_on(web: Web) -> None:
     values, (png,) = web.page.candidates[-1]
     assert values["sec"] * SECOND == stamp
     np.testing.assert_array_equal(decoded(png), candidates)
+
+
+def test_all_that_may_be_for_another_object_voids_the_candidates_of_every_page(web: Web) -> None:
+    other = PageClient(web.ros, web.address)
+    for gesture in EVERY_GESTURE:  # ends with the two services
+        web.page.send(**gesture)
+    choices = sum(gesture["type"] == "choose" for gesture in EVERY_GESTURE)
+    for page in (web.page, other):
+        web.wait_until(lambda page=page: len(page.of_type("said")) == 2, "the answers of the services")
+        assert len(page.of_type("candidates_void")) == len(EVERY_GESTURE) - choices
+    other.close()
 
 
 def test_the_ious_of_candidates_are_passed_on_with_the_stamp_of_their_frame(web: Web) -> None:
@@ -202,11 +227,20 @@ def test_the_ious_of_candidates_are_passed_on_with_the_stamp_of_their_frame(web:
 
 def test_a_refusal_is_told_in_the_node_s_words_and_only_its_own(web: Web) -> None:
     refusal = {"topic": "/sam/point", "id": "", "kind": "stale", "reason": "too old by 3 s"}
+    refusal["stamp"] = "7.000000008"
     web.sam.report("other: prompt refused", "not of interest", refusal)
     web.sam.report("sam: prompt refused", refusal["reason"], refusal, DiagnosticStatus.WARN)
     web.wait_until(lambda: web.page.of_type("refused"), "the refusal")
     assert web.page.of_type("refused") == [
-        {"type": "refused", "topic": "/sam/point", "id": "", "kind": "stale", "reason": "too old by 3 s"}
+        {
+            "type": "refused",
+            "topic": "/sam/point",
+            "id": "",
+            "kind": "stale",
+            "reason": "too old by 3 s",
+            "sec": 7,
+            "nanosec": 8,
+        }
     ]
 
 
@@ -305,6 +339,42 @@ def test_a_bad_image_does_not_end_it(ros: RosSession) -> None:
 
     web.wait_until(problem, "the problem to be said")
     web.frame_of(picture(), web.stamp())
+    web.close()
+
+
+def test_an_image_whose_stamp_is_no_time_does_not_end_it(ros: RosSession) -> None:
+    web = Web(ros)
+    bad = image_msg(picture(), "rgb8", SECOND)
+    bad.header.stamp.nanosec = 2 * SECOND
+    reason = "a stamp's nanosec must be below 1000000000, got 2000000000"
+
+    def told_twice() -> bool:
+        web.sam.image.publish(bad)
+        return [s["image_problem"] for s in web.page.of_type("status")].count(reason) >= 2
+
+    web.wait_until(told_twice, "the problem to be said")
+    web.frame_of(picture(), web.stamp())
+    web.page.messages.clear()
+    web.wait_until(lambda: web.page.of_type("status"), "the next status")
+    assert web.page.of_type("status")[0]["image_problem"] == ""
+    assert 1 <= web.process.output().count(reason) <= 2  # once in a while, not for each image
+    assert web.process.stop() == 0
+    web.close()
+
+
+def test_an_answer_or_report_that_cannot_be_read_does_not_end_it(ros: RosSession) -> None:
+    web = Web(ros)
+    for _ in range(3):
+        web.sam.answer_at_no_time()
+    web.wait_until(lambda: len(web.page.of_type("failed")) == 2, "the failures")
+    for half in ("labels", "segments"):
+        reason = f"a message on /sam/{half} failed: a stamp's nanosec must be below 1000000000"
+        assert sum(reason in message["reason"] for message in web.page.of_type("failed")) == 1
+        assert web.process.output().count(reason) == 1
+    labels = np.ones((H, W), np.uint16)
+    stamp = web.stamp()
+    web.sam.answer(labels, stamp, scored("_1", (0, 0, W, H), 0.9))
+    web.sam.show_until(picture(), stamp, lambda: any(f[0]["objects"] for f in web.frames(stamp)), "masks")
     web.close()
 
 

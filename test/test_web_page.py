@@ -21,6 +21,7 @@ from browser import Tab, chromium
 from web_rig import PageClient, StandIn, address_of, connect_prompts, scored, start_web
 
 from sam_ros.core.overlay import PALETTE_RGB
+from sam_ros.tools.web.server import FRAMES_UNDERWAY
 
 H, W = 240, 320
 GREY = 100
@@ -262,6 +263,34 @@ def test_candidates_are_shown_with_their_iou_and_chosen(scene: Scene) -> None:
     assert scene.next_prompt()[1].data == 0
 
 
+def offer(scene: Scene, stamp: int, *tabs: Tab) -> None:
+    """Offer candidates until these tabs show them."""
+    scene.sam.offer(np.full((H, W, 3), 255, np.uint8), stamp)
+    for tab in tabs or (scene.tab,):
+        scene.wait_until(lambda tab=tab: tab.page.is_visible("#candidate-list"), "thumbnails")
+
+
+@pytest.mark.parametrize("button", ["Select", "\u2715"])
+def test_candidates_are_gone_once_another_object_may_be_the_clicked_one(scene: Scene, button: str) -> None:
+    other = (200, 100, 260, 180)
+    stamp = scene.show(picture(), labels(BOX, other), scored("_1", BOX, 0.9), scored("_2", other, 0.8))
+    second = Tab(scene.browser, scene.address)
+    scene.wait_until(lambda: second.object_ids() == ["_1", "_2"], "the second page")
+    offer(scene, stamp, scene.tab, second)
+    scene.tab.page.click(f'#objects [data-id="_2"] button:text-is("{button}")')
+    assert scene.tab.page.is_hidden("#candidates")
+    assert scene.sam.next_prompt()[1].data == "_2"
+    scene.wait_until(lambda: second.page.is_hidden("#candidates"), "no thumbnails on the other page")
+    for tab in (scene.tab, second):
+        tab.page.keyboard.press("2")
+        tab.page.keyboard.press("n")
+    scene.tab.page.keyboard.press("u")
+    scene.wait_until(lambda: scene.sam.calls, "the undoing")
+    assert scene.sam.prompts == []
+    assert second.errors == []
+    second.close()
+
+
 def thumbnails_have_masks_of_growing_area(tab: Tab) -> bool:
     """Counts the pixels that are more blue than red: the picture is grey."""
     counts = tab.page.eval_on_selector_all(
@@ -307,6 +336,56 @@ def test_hovering_tells_what_is_under_the_pointer(scene: Scene) -> None:
     assert scene.tab.page.is_hidden("#tooltip")
 
 
+def hovered(tab: Tab) -> list[str]:
+    """The ids of the objects that the list marks as under the pointer: none or one."""
+    return [
+        str(id)
+        for id in tab.page.eval_on_selector_all("#objects li.hover", "rows => rows.map(r => r.dataset.id)")
+    ]
+
+
+def test_what_moves_under_a_resting_pointer_is_what_delete_removes(scene: Scene) -> None:
+    aside = (200, 100, 260, 180)
+    scene.show(picture(), labels(BOX, aside), scored("_1", BOX, 0.9), scored("_2", aside, 0.8))
+    scene.tab.page.mouse.move(*scene.tab.at(120, 100))
+    for boxes, id in (((aside, BOX), "_2"), ((BOX, aside), "_1")):
+        scene.show(picture(), labels(*boxes), scored("_1", boxes[0], 0.9), scored("_2", boxes[1], 0.8))
+        assert hovered(scene.tab) == [id]
+        assert scene.tab.text("#tooltip").startswith(f"{id} ")
+        scene.tab.page.keyboard.press("Delete")
+        assert scene.sam.next_prompt()[1].data == id
+    scene.show(picture(), labels(aside), scored("_1", aside, 0.9))
+    assert hovered(scene.tab) == [] and scene.tab.page.is_hidden("#tooltip")
+    scene.tab.page.keyboard.press("Delete")
+    assert scene.sam.next_prompt()[1].data == ""  # the clicked object
+
+
+def test_what_zooming_brings_under_a_resting_pointer_is_hovered(scene: Scene) -> None:
+    corner = (0, 0, 60, 50)
+    scene.show(picture(), labels(BOX, corner), scored("_1", BOX, 0.9), scored("_2", corner, 0.8))
+    place = scene.tab.at(120, 100)
+    scene.tab.page.mouse.move(*scene.tab.at(0, 0))
+    scene.tab.page.mouse.wheel(0, -900)
+    scene.wait_until(lambda: float(scene.tab.place()["scale"]) > 8, "the zoom")
+    scene.tab.page.mouse.move(*place)
+    assert hovered(scene.tab) == ["_2"]
+    scene.tab.page.keyboard.press("0")
+    scene.wait_until(lambda: hovered(scene.tab) == ["_1"], "the object that lies there now")
+    assert scene.tab.text("#tooltip").startswith("_1 ")
+
+
+def test_a_line_of_the_list_stays_hovered_until_its_object_is_gone(scene: Scene) -> None:
+    other = (200, 100, 260, 180)
+    for _ in range(2):
+        scene.show(picture(), labels(BOX, other), scored("_1", BOX, 0.9), scored("_2", other, 0.8))
+        scene.tab.page.hover('#objects [data-id="_2"]')
+    scene.show(picture(), labels(BOX, other), scored("_1", BOX, 0.9), scored("_2", other, 0.8))
+    assert hovered(scene.tab) == ["_2"]
+    scene.show(picture(), labels(BOX), scored("_1", BOX, 0.9))
+    scene.tab.page.keyboard.press("Delete")
+    assert scene.sam.next_prompt()[1].data == ""  # the clicked object, not one that there is no longer
+
+
 def test_the_list_selects_and_removes(scene: Scene) -> None:
     scene.show(picture(), labels(BOX), scored("_1", BOX, 0.9))
     for button, topic in (("Select", "select"), ("\u2715", "remove")):
@@ -345,13 +424,24 @@ def test_an_answer_to_the_paused_frame_is_drawn_on_it(scene: Scene) -> None:
 
 
 def test_a_paused_picture_that_the_node_no_longer_has_is_said_to_be_stale(scene: Scene) -> None:
-    scene.show(picture())
+    def refuse(kind: str, stamp: int, reason: str) -> None:
+        values = {"topic": "/sam/point", "kind": kind, "reason": reason}
+        values["stamp"] = f"{stamp // SECOND}.000000000"
+        scene.sam.report("sam: prompt refused", reason, values)
+        scene.wait_until(lambda: reason in scene.tab.text("#log"), "the refusal")
+
+    stamp = scene.show(picture())
     scene.tab.page.keyboard.press("Space")
+    refuse("stale", stamp - SECOND, "of a detector, which saw an older frame")
+    assert "stale" not in scene.tab.text("#state")
     scene.tab.click(120, 100)
-    values = {"topic": "/sam/point", "id": "", "kind": "stale", "reason": "its frame is no longer kept"}
-    scene.sam.report("sam: prompt refused", values["reason"], values)
+    refuse("stale", stamp, "its frame is no longer kept")
     said = "This picture is stale: the node has dropped it, so resume"
-    scene.wait_until(lambda: said in scene.tab.text("#state"), "the state")
+    assert said in scene.tab.text("#state")
+    refuse("invalid prompt", 0, "of somebody else")
+    assert said in scene.tab.text("#state")
+    refuse("stale", stamp - SECOND, "of the detector again")
+    assert said in scene.tab.text("#state")
     scene.tab.page.keyboard.press("Space")
     scene.wait_until(lambda: "stale" not in scene.tab.text("#state"), "the live state")
 
@@ -443,6 +533,33 @@ def touch(tab: Tab, kind: str, *places: tuple[float, float]) -> None:
     """What fingers do: playwright itself can only tap."""
     points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
     tab.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_pictures_that_cannot_be_drawn_do_not_hold_up_those_after_them(scene: Scene) -> None:
+    scene.show(picture(60))
+    before = scene.tab.stamp()
+    scene.tab.page.evaluate(
+        """() => {
+            Object.assign(window, { failed: 0, decode: createImageBitmap });
+            window.createImageBitmap = () => {
+                failed += 1;
+                return Promise.reject(new Error("no memory"));
+            };
+        }"""
+    )
+
+    def has_failed_often() -> bool:
+        scene.sam.show(picture(80), scene.next_stamp())
+        return bool(scene.tab.page.evaluate("failed") > 2 * FRAMES_UNDERWAY)
+
+    scene.wait_until(has_failed_often, "pictures that fail")
+    assert scene.tab.text("#toasts") == "A picture could not be drawn: no memory"
+    assert scene.tab.stamp() == before
+    scene.tab.page.evaluate("() => { window.createImageBitmap = decode; }")
+    scene.show(picture(150))
+    np.testing.assert_allclose(scene.tab.rgb(30, 200), (150, 150, 150), atol=4)
+    assert {"no memory" in error for error in scene.tab.errors} == {True}
+    scene.tab.errors.clear()
 
 
 def test_it_comes_back_when_the_server_does(ros: RosSession, browser: Any) -> None:

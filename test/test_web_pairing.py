@@ -1,6 +1,8 @@
 """Which image the page shows, and with which answer."""
 
-from sam_ros.tools.web.pairing import ANSWERS_KEPT, HOLD_SEC, LONGEST_HOLD_SEC, Pairing
+import pytest
+
+from sam_ros.tools.web.pairing import ANSWERS_KEPT, HOLD_SEC, Pairing, hold_sec
 
 Texts = Pairing[str, str]
 
@@ -69,8 +71,8 @@ def test_images_go_on_when_no_answer_has_come_for_a_while() -> None:
     pairing.add_image(1, b"image")
     answered(pairing, 1, 0.0)
     pairing.add_image(2, b"image")
-    assert shown(pairing, LONGEST_HOLD_SEC - 0.01) == (1, "labels 1")  # how fast it answers is not known yet
-    assert shown(pairing, LONGEST_HOLD_SEC) == (2, None)
+    assert shown(pairing, 0.9 * HOLD_SEC) == (1, "labels 1")
+    assert shown(pairing, HOLD_SEC) == (2, None)
     answered(pairing, 2, 20.0)
     answered(pairing, 2, 20.1)
     pairing.add_image(3, b"image")
@@ -80,12 +82,40 @@ def test_images_go_on_when_no_answer_has_come_for_a_while() -> None:
 
 def test_a_slow_node_is_waited_for_longer() -> None:
     pairing = Texts(10)
-    for stamp, now_sec in ((1, 0.0), (2, 2.0)):
+    for stamp, now_sec in enumerate((0.0, 2.0, 4.1, 5.9)):
         pairing.add_image(stamp, b"image")
         answered(pairing, stamp, now_sec)
-    pairing.add_image(3, b"image")
-    assert shown(pairing, 7.9) == (2, "labels 2")
-    assert shown(pairing, 8.0) == (3, None)
+    pairing.add_image(4, b"image")
+    assert shown(pairing, 11.8) == (3, "labels 3")
+    assert shown(pairing, 12.0) == (4, None)
+
+
+def test_images_go_on_soon_after_each_click_where_the_node_does_not_follow() -> None:
+    pairing = Texts(10)
+    for stamp, now_sec in enumerate((0.0, 8.0, 9.5, 12.4, 13.0, 33.0)):
+        pairing.add_image(2 * stamp, b"image")
+        answered(pairing, 2 * stamp, now_sec)
+        pairing.add_image(2 * stamp + 1, b"image")
+        assert shown(pairing, now_sec + 0.5 * HOLD_SEC) == (2 * stamp, f"labels {2 * stamp}")
+        if stamp != 3:  # the next click comes before
+            assert shown(pairing, now_sec + HOLD_SEC) == (2 * stamp + 1, None)
+
+
+@pytest.mark.parametrize(
+    ("periods_sec", "expected_sec"),
+    [
+        ((), HOLD_SEC),
+        ((2.0, 2.0), HOLD_SEC),  # too few to tell
+        ((2.0, 2.0, 2.0), 6.0),
+        ((2.0, 0.3, 1.8, 2.0, 2.2), 6.0),  # a click was answered in between
+        ((0.1, 2.9, 1.4, 0.6, 2.2), HOLD_SEC),  # clicks only
+        ((0.1, 0.1, 0.1), HOLD_SEC),
+    ],
+)
+def test_only_answers_that_come_regularly_say_when_the_next_is_due(
+    periods_sec: tuple[float, ...], expected_sec: float
+) -> None:
+    assert hold_sec(periods_sec) == pytest.approx(expected_sec)
 
 
 def test_a_frame_that_is_answered_again_is_shown_again_and_halves_are_never_mixed() -> None:

@@ -103,6 +103,13 @@ class StandIn:
         self._labels.publish(labels_msg(labels, stamp_ns))
         self._segments.publish(detections(stamp_ns, *objects))
 
+    def answer_at_no_time(self) -> None:
+        """Publish an answer whose stamps no clock has."""
+        labels, segments = labels_msg(np.zeros((1, 1), np.uint16), 0), detections(0)
+        labels.header.stamp.nanosec = segments.header.stamp.nanosec = 2_000_000_000
+        self._labels.publish(labels)
+        self._segments.publish(segments)
+
     def offer(self, candidates: npt.NDArray[np.uint8], stamp_ns: int) -> None:
         self._candidates.publish(image_msg(candidates, "8UC3", stamp_ns))
 
@@ -187,8 +194,9 @@ class PageClient:
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["type"] == kind]
 
-    def messages_but(self, kind: str) -> list[dict[str, Any]]:
-        return [message for message in self.messages if message["type"] != kind]
+    def answers(self) -> list[dict[str, Any]]:
+        """What came because of a gesture."""
+        return [message for message in self.messages if message["type"] in ("refused", "said")]
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._listen())
@@ -235,7 +243,7 @@ def connect_prompts(ros: RosSession, sam: StandIn, page: PageClient) -> None:
         while not sam.prompts and not page.of_type("said"):
             page.messages.clear()
             page.send(**gesture)
-            ros.wait_until(lambda: bool(sam.prompts or page.messages_but("status")), "a prompt")
+            ros.wait_until(lambda: bool(sam.prompts or page.answers()), "a prompt")
         page.messages.clear()
     sam.prompts.clear()
     sam.calls.clear()

@@ -28,7 +28,7 @@ from sam_ros.errors import DEVICE_FAILED_EXIT, DeviceError, InvalidParameterErro
 from sam_ros.node import diagnostics
 from sam_ros.node.engine import INACTIVE, Engine
 from sam_ros.node.engine_settings import engine_settings
-from sam_ros.node.guards import guarded
+from sam_ros.node.guards import guarded, spin_once
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream
 from sam_ros.node.inputs import (
@@ -432,10 +432,7 @@ def _spin(node: SamNode, executor: SingleThreadedExecutor, terminate: threading.
     if node.get_parameter("autostart").value and not _autostart(node) and not terminate.is_set():
         return DEVICE_FAILED_EXIT if node.device_failed else 1
     while not terminate.is_set() and rclpy.ok():
-        try:
-            executor.spin_once(timeout_sec=0.1)
-        except Exception as error:  # noqa: BLE001 whatever a callback raises, the node lives on
-            node.on_failure("a callback", error)
+        spin_once(executor, 0.1, node.on_failure)
         if node.device_failed:
             node.get_logger().fatal("the device failed: this process ends, for another to take its place")
             return DEVICE_FAILED_EXIT

@@ -27,9 +27,11 @@ from vision_msgs.msg import Detection2DArray
 
 from sam_ros.core.overlay import BACKGROUND_RGB, FOREGROUND_RGB, MASK_OPACITY, ColourRgb
 from sam_ros.errors import InvalidImageError, SamRosError
+from sam_ros.node.guards import guarded_take, spin_once, told
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_msg
 from sam_ros.node.qos import image_qos
+from sam_ros.node.reporting import SAY_AGAIN_SEC, Throttle
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.web.colours import Colours
@@ -158,6 +160,7 @@ class SamClick(Node):
         self._pairing: Pairing[bytes, Detection2DArray] = Pairing(IMAGES_KEPT)
         self._colours = Colours()
         self._shown: tuple[int, int] | None = None
+        self._throttle = Throttle(SAY_AGAIN_SEC)
         self._prompter = Prompter(self, self._name, on_refusal=self._refuse, on_answer=self._say)
         self.publish: Callable[[Gesture], None] = self._prompter.publish
         self._subscribe()
@@ -176,20 +179,29 @@ class SamClick(Node):
                 labels = labels_of(deserialize_message(pair.answer.labels, Image))
                 ids = [detection.id for detection in pair.answer.segments.detections]
                 image_rgb = blended(image_rgb, labels, [self._colours.of(id) for id in ids])
-        except InvalidImageError as error:
-            self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+        except Exception as error:  # noqa: BLE001 the next image may be better
+            self.on_failure("showing an image", error)
             return None
         stamp = msg.header.stamp
         return Picture(image_rgb, Moment(stamp.sec, stamp.nanosec, msg.header.frame_id))
+
+    def on_failure(self, what: str, error: Exception) -> None:
+        """Something failed; it is said once in a while, and the window lives on."""
+        if self._throttle.lets_pass(f"{what}: {type(error).__name__}"):
+            self.get_logger().error(told(what, error))
 
     def _name(self, name: str) -> str:
         return f"{self._sam}/{name}"
 
     def _subscribe(self) -> None:
-        self.create_subscription(Image, "image", self._take_image, image_qos("volatile"), raw=True)
-        self.create_subscription(Image, self._name("labels"), self._take_labels, ANSWER_QOS, raw=True)
-        self.create_subscription(Detection2DArray, self._name("segments"), self._take_segments, ANSWER_QOS)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)
+        def subscribe(kind: Any, topic: str, take: Any, qos: QoSProfile | int, *, raw: bool) -> None:
+            take = guarded_take(take, str(self.resolve_topic_name(topic)), self.on_failure)
+            self.create_subscription(kind, topic, take, qos, raw=raw)
+
+        subscribe(Image, "image", self._take_image, image_qos("volatile"), raw=True)
+        subscribe(Image, self._name("labels"), self._take_labels, ANSWER_QOS, raw=True)
+        subscribe(Detection2DArray, self._name("segments"), self._take_segments, ANSWER_QOS, raw=False)
+        subscribe(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10, raw=False)
 
     def _take_image(self, serialized: bytes) -> None:
         self._pairing.add_image(stamp_to_ns(deserialize_message(serialized, Header)), serialized)
@@ -332,7 +344,7 @@ def _run(stop: Event) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     while not (stop.is_set() or window.is_closed):
-        executor.spin_once(timeout_sec=0.01)
+        spin_once(executor, 0.01, node.on_failure)
         window.show(None if window.stands_still else node.newest())
     window.close()
     executor.shutdown()

@@ -30,6 +30,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, Detection3DArray
 from sam_ros.core.lifting import BOXES, LiftingSettings, Pose, Solid, lift, times_smaller
 from sam_ros.core.pinhole import Pinhole
 from sam_ros.errors import InvalidDepthError, InvalidImageError, InvalidParameterError, SamRosError
+from sam_ros.node.guards import spin_once
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_msg
 from sam_ros.node.qos import check_qos_overrides
@@ -344,9 +345,9 @@ class Objects3D(Node):
         self._status, self._figures = (DiagnosticStatus.WARN, reason), {}
         self._say(kind, reason)
 
-    def on_failure(self, error: Exception) -> None:
-        """A callback failed in a way that no message explains."""
-        self._drop("error", "a callback failed:\n" + "".join(traceback.format_exception(error)))
+    def on_failure(self, what: str, error: Exception) -> None:
+        """Something failed in a way that no message explains."""
+        self._drop("error", f"{what} failed:\n" + "".join(traceback.format_exception(error)))
 
     def _say(self, kind: str, text: str) -> None:
         now = time.monotonic()
@@ -429,10 +430,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     while not stop.is_set():
-        try:
-            executor.spin_once(timeout_sec=0.1)
-        except Exception as error:  # noqa: BLE001 whatever a callback raises, the node lives on
-            node.on_failure(error)
+        spin_once(executor, 0.1, node.on_failure)
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()

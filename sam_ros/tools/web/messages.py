@@ -113,9 +113,23 @@ def candidate_values(values: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ValueError: they are no numbers.
     """
-    sec, _, nanosec = values.get("stamp", "0.0").partition(".")
     iou = [float(value) for name, value in values.items() if name.startswith("IoU ")]
-    return {"sec": int(sec), "nanosec": int(nanosec or 0), "iou": iou}
+    return {**_stamp_values(values), "iou": iou}
+
+
+def refusal_values(values: Mapping[str, str]) -> dict[str, Any]:
+    """What was refused, and the stamp of the frame that it was for; 0 is none.
+
+    Raises:
+        ValueError: the stamp is no number.
+    """
+    return {key: values.get(key, "") for key in ("topic", "id", "kind", "reason")} | _stamp_values(values)
+
+
+def _stamp_values(values: Mapping[str, str]) -> dict[str, int]:
+    """The stamp of a report, whose seconds have nine decimals."""
+    sec, _, nanosec = values.get("stamp", "0.0").partition(".")
+    return {"sec": int(sec), "nanosec": int(nanosec or 0)}
 
 
 def _box_xyxy(bbox: BoundingBox2D) -> tuple[float, float, float, float]:

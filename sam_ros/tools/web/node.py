@@ -26,15 +26,17 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from sam_ros.errors import InvalidImageError, SamRosError
+from sam_ros.errors import InvalidImageError, SamRosError, in_words
+from sam_ros.node.guards import guarded_take, spin_once, told
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_compressed_msg, image_from_msg
 from sam_ros.node.qos import image_qos
+from sam_ros.node.reporting import SAY_AGAIN_SEC, Throttle
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools.web import messages
 from sam_ros.tools.web.colours import Colours
-from sam_ros.tools.web.gestures import Gesture
+from sam_ros.tools.web.gestures import Choose, Gesture
 from sam_ros.tools.web.pairing import Pair, Pairing
 from sam_ros.tools.web.pictures import candidates_png, envelope, jpeg, labels_png
 from sam_ros.tools.web.prompter import Prompter
@@ -77,6 +79,7 @@ class SamWeb(Node):
         self._node_status: dict[str, Any] = {}
         self._node_status_sec = float("-inf")
         self._image_problem = ""
+        self._throttle = Throttle(SAY_AGAIN_SEC)
         self._prompter = Prompter(self, self._name, on_refusal=self._refuse, on_answer=self._say)
         self._wake = self.create_guard_condition(self._take_news)
         # Of the machine, not of ROS: with use_sim_time a bag that is paused stops the latter.
@@ -127,7 +130,10 @@ class SamWeb(Node):
         if bool(self._num_viewers) != bool(self._subscriptions_of_viewers):
             self._stop_looking() if self._subscriptions_of_viewers else self._look()
         while not self._gestures.empty():
-            self._prompter.publish(self._gestures.get_nowait())
+            gesture = self._gestures.get_nowait()
+            if not isinstance(gesture, Choose):  # of another object, or none: no page may offer them any more
+                self._server.send({"type": "candidates_void"})
+            self._prompter.publish(gesture)
 
     # What is subscribed to while somebody looks.
 
@@ -137,6 +143,7 @@ class SamWeb(Node):
         segments = self._name("segments")
 
         def subscribed(kind: Any, topic: str, take: Any, qos: QoSProfile, *, raw: bool) -> Subscription:
+            take = guarded_take(take, str(self.resolve_topic_name(topic)), self.on_failure)
             return self.create_subscription(kind, topic, take, qos, raw=raw)
 
         # Serialized where most messages are not looked at any further.
@@ -166,7 +173,10 @@ class SamWeb(Node):
 
     def _take_image(self, serialized: bytes) -> None:
         self._images_since_status += 1
-        self._pairing.add_image(_stamp_ns(serialized), serialized)
+        try:
+            self._pairing.add_image(_stamp_ns(serialized), serialized)
+        except Exception as error:  # noqa: BLE001 the next image may be better
+            self._tell_image_problem(error)
 
     def _take_labels(self, serialized: bytes) -> None:
         self._pairing.add_labels(_stamp_ns(serialized), serialized, time.monotonic())
@@ -197,8 +207,7 @@ class SamWeb(Node):
         if what == "segmentation":
             self._node_status, self._node_status_sec = values, time.monotonic()
         elif what == "prompt refused":
-            told = {key: values["values"].get(key, "") for key in ("topic", "id", "kind", "reason")}
-            self._server.send({"type": "refused", **told})
+            self._server.send({"type": "refused", **messages.refusal_values(values["values"])})
         elif what == "candidates":
             with suppress(ValueError):  # no report of the node
                 iou = messages.candidate_values(values["values"])
@@ -225,8 +234,8 @@ class SamWeb(Node):
         try:
             self._server.show(self._sequence + 1, self._frame(pair, self._sequence + 1))
             self._sequence, self._image_problem = self._sequence + 1, ""
-        except InvalidImageError as error:
-            self._image_problem = str(error)
+        except Exception as error:  # noqa: BLE001 the next image may be better
+            self._tell_image_problem(error)
         return SPIN_SEC
 
     @property
@@ -274,6 +283,19 @@ class SamWeb(Node):
         if labels.shape != size_hw:
             raise InvalidImageError(f"labels of {labels.shape} belong to an image of {size_hw} (H, W)")
         return messages.objects_of(pair.answer.segments, labels, self._colours), labels_png(labels)
+
+    # What fails: said once in a while.
+
+    def _tell_image_problem(self, error: Exception) -> None:
+        self._image_problem = in_words(error)
+        if self._throttle.lets_pass(f"image: {type(error).__name__}"):
+            self.get_logger().warning(told(f"showing {self._image_topic}", error))
+
+    def on_failure(self, what: str, error: Exception) -> None:
+        """Something failed that does not keep images from being shown."""
+        if self._throttle.lets_pass(f"{what}: {type(error).__name__}"):
+            self.get_logger().error(told(what, error))
+            self._server.send({"type": "failed", "reason": f"{what} failed: {in_words(error)}"})
 
     # Answers to gestures.
 
@@ -331,7 +353,7 @@ def _run(make_node: Callable[[], SamWeb], stop: Event) -> None:
     executor.add_node(node)
     wait_sec = SPIN_SEC
     while not stop.is_set():
-        executor.spin_once(timeout_sec=wait_sec)
+        spin_once(executor, wait_sec, node.on_failure)
         wait_sec = node.show_newest()
     node.stop()
     executor.shutdown()

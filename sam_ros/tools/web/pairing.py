@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Generic, TypeVar
 
 ANSWERS_KEPT = 16
 IMAGE_BYTES_KEPT = 256_000_000
 HOLD_SEC = 1.0  # an answer with objects is looked at for so long before images without one are shown again
-LONGEST_HOLD_SEC = 10.0
-HOLD_PERIODS = 3.0  # a node that answers slowly is waited for so many of its periods
+HOLD_PERIODS = 3.0  # a node that answers slowly, and regularly, is waited for so many of its periods
+LONGEST_PERIOD_SEC = 3.0  # what comes later than this is no next answer: a person has clicked again
+PERIODS_KEPT = 5
+PERIODS_ALIKE = 3  # of them, for the answers to be regular
+LIKENESS = 0.3  # how far a period may be from their median, in parts of it
 
 Labels = TypeVar("Labels")
 Segments = TypeVar("Segments")
@@ -65,7 +69,7 @@ class Pairing(Generic[Labels, Segments]):
         self._answers: OrderedDict[int, Answer[Labels, Segments]] = OrderedDict()
         self._revision = 0
         self._answered_sec = float("-inf")
-        self._hold_sec = HOLD_SEC
+        self._periods_sec: deque[float] = deque(maxlen=PERIODS_KEPT)
 
     def add_image(self, stamp_ns: int, image: bytes) -> None:
         """Take an image; the oldest are forgotten."""
@@ -89,7 +93,7 @@ class Pairing(Generic[Labels, Segments]):
     def newest(self, now_sec: float) -> Pair[Labels, Segments] | None:
         """What to show now; None before the first image."""
         stamp_ns = self._newest_answered_image()
-        if stamp_ns is not None and now_sec - self._answered_sec < self._hold_sec:
+        if stamp_ns is not None and now_sec - self._answered_sec < hold_sec(self._periods_sec):
             answer = self._answers[stamp_ns]
             if answer.num_objects:
                 return Pair(stamp_ns, self._images[stamp_ns], answer)
@@ -114,9 +118,27 @@ class Pairing(Generic[Labels, Segments]):
         self._answers.pop(stamp_ns, None)  # to the end: the order is that of coming
         _put(self._answers, stamp_ns, Answer(labels, segments, self._revision, num_objects))
         self.num_unpaired += stamp_ns not in self._images
-        period_sec = now_sec - self._answered_sec
-        self._hold_sec = min(max(HOLD_SEC, HOLD_PERIODS * period_sec), LONGEST_HOLD_SEC)
+        self._note_period(now_sec - self._answered_sec)
         self._answered_sec = now_sec
+
+    def _note_period(self, period_sec: float) -> None:
+        if period_sec > LONGEST_PERIOD_SEC:
+            self._periods_sec.clear()
+        else:
+            self._periods_sec.append(period_sec)
+
+
+def hold_sec(periods_sec: Sequence[float]) -> float:
+    """How long the newest answer with objects is shown, by the times between the last answers, in seconds.
+
+    Only answers that come regularly say when the next one is due: those to a person's clicks do not, where
+    the node does not follow.
+    """
+    if not periods_sec:
+        return HOLD_SEC
+    period_sec = median(periods_sec)
+    alike = sum(abs(one_sec - period_sec) <= LIKENESS * period_sec for one_sec in periods_sec)
+    return max(HOLD_SEC, HOLD_PERIODS * period_sec) if alike >= PERIODS_ALIKE else HOLD_SEC
 
 
 def _put(kept: OrderedDict[K, V], key: K, value: V) -> None:

@@ -20,8 +20,12 @@ def envelope(header: Mapping[str, Any], *parts: bytes) -> bytes:
     """One binary message: the header's length (4 bytes, little-endian), the header as JSON, the parts.
 
     The header is sent with ``parts``, the length of each.
+
+    Raises:
+        ValueError: a number of the header is not finite, which no browser reads.
     """
-    text = json.dumps({**header, "parts": [len(part) for part in parts]}, separators=(",", ":")).encode()
+    values = {**header, "parts": [len(part) for part in parts]}
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
     return b"".join((struct.pack("<I", len(text)), text, *parts))
 
 

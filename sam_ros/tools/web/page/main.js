@@ -8,9 +8,11 @@ import { decodedJpeg } from "./pictures.js";
 import { Pointer } from "./pointer.js";
 import { View } from "./view.js";
 
+const SAY_AGAIN_MS = 5000; // the same complaint is made at most so often
+
 const canvas = document.getElementById("canvas");
 const tooltip = document.getElementById("tooltip");
-const view = new View(canvas, tellWhere);
+const view = new View(canvas, tellDrawn);
 const objectList = new panel.ObjectList({ hover, select, remove });
 
 let shown = null; // header of the frame on the screen
@@ -19,18 +21,20 @@ let waiting = null; // the newest message that was not looked at yet
 let later = null; // the newest message whose picture is to be shown once the present one may change
 let isShowing = false;
 let isPaused = false;
-let isStale = false; // the paused frame was clicked on, and the node no longer had it
+let isStale = false; // the paused frame was prompted on, and the node no longer had it
 let isPressed = false; // a click or a box is being made: the picture stands still
 let tool = "foreground";
 let selectedId = "";
-let pointerPlace = null;
+let pointerPlace = null; // of the pointer on the page, while it is over the canvas
 let candidateIou = null; // { sec, nanosec, iou }: of the candidates that come with it, or came before
 let candidates = null; // { masks, width, height, header, canvases, chosen }
+let timesForgotten = 0; // the candidates: those that were still being read then are void too
 let clicked = null; // { header, picture }: the frame of the last click, for the thumbnails
 let asked = null; // { atMs, ids, header }: a prompt whose mask is awaited
 let clickToMaskMs;
 let status = null;
 let drawnTimesMs = [];
+let failedAtMs = -Infinity; // when it was last said that a picture could not be drawn
 
 const momentOf = ({ sec, nanosec, frame_id }) => ({ sec, nanosec, frame_id });
 const sameFrame = (a, b) => a && b && a.sec === b.sec && a.nanosec === b.nanosec;
@@ -43,6 +47,7 @@ const connection = new Connection(
     if (header.type === "frame") takeFrame({ header, parts });
     else if (header.type === "candidates") takeCandidates(header, parts);
     else if (header.type === "candidate_iou") takeCandidateIou(header);
+    else if (header.type === "candidates_void") forgetCandidates();
     else if (header.type === "status") takeStatus(header);
     else if (header.type === "refused") takeRefusal(header);
     else if (header.type === "failed") panel.toast(header.reason, "bad");
@@ -62,7 +67,7 @@ async function takeFrame(message) {
   while (waiting) {
     const next = waiting;
     waiting = null;
-    await showFrame(next).catch(console.error); // the next one may be better
+    await showFrame(next).catch(tellFailure); // the next one may be better
   }
   isShowing = false;
 }
@@ -70,12 +75,23 @@ async function takeFrame(message) {
 async function showFrame(message) {
   const { header, parts } = message;
   objects = header.objects;
-  if (!isFrozen()) await showPicture(message);
-  else if (sameFrame(header, shown)) await showMasks(header, parts);
-  else later = message;
-  showObjects();
-  noteAnswer(header);
-  connection.send({ type: "drawn", sequence: header.sequence });
+  try {
+    if (!isFrozen()) await showPicture(message);
+    else if (sameFrame(header, shown)) await showMasks(header, parts);
+    else later = message;
+    noteAnswer(header);
+  } finally {
+    hoverAnew();
+    showObjects();
+    connection.send({ type: "drawn", sequence: header.sequence }); // else no more would be sent
+  }
+}
+
+function tellFailure(error) {
+  console.error(error);
+  if (performance.now() - failedAtMs < SAY_AGAIN_MS) return;
+  failedAtMs = performance.now();
+  panel.toast(`A picture could not be drawn: ${error.message}`, "bad");
 }
 
 async function showPicture(message) {
@@ -102,18 +118,21 @@ async function showMasks(header, [, png]) {
 function setMasks(labels, header) {
   view.masks = labels && new Masks(labels, header.objects);
   view.preview = null;
-  showTooltip();
+  hoverAnew();
 }
 
 /** For whoever looks from outside, as tests do: which frame is where on the canvas. */
-function tellWhere() {
+function tellDrawn() {
+  hoverAnew(); // the view may have moved
   if (!shown) return;
   const { scale, left, top } = view.placement();
   Object.assign(canvas.dataset, { ...momentOf(shown), scale, left, top, objects: shown.objects.length });
 }
 
 async function takeCandidates(header, [png]) {
+  const before = timesForgotten;
   const read = await readCandidates(png);
+  if (before !== timesForgotten) return;
   const picture = clicked && sameFrame(clicked.header, header) ? clicked.picture : null;
   const canvases = [0, 1, 2].map((index) => thumbnail(read, index, picture));
   candidates = { ...read, header, canvases, chosen: 0 };
@@ -145,11 +164,13 @@ function takeStatus(header) {
   document.getElementById("empty").textContent = problem;
 }
 
+/** Of anybody's prompt: its frame tells whether it is about what is seen here. Without a frame nobody took it. */
 function takeRefusal(header) {
-  asked = null;
   panel.logRefusal(header);
-  isStale = isPaused && header.kind === "stale";
-  if (isStale) showPaused();
+  if (header.sec === undefined || sameFrame(header, asked?.header)) asked = null;
+  if (header.kind !== "stale" || !isPaused || !sameFrame(header, shown)) return;
+  isStale = true;
+  showPaused();
 }
 
 function showPaused() {
@@ -175,10 +196,16 @@ function send(gesture) {
   return sent;
 }
 
+/** Sends what may make another object the clicked one: the candidates are not its masks. The server tells all pages. */
+function edit(gesture) {
+  const sent = send(gesture);
+  if (sent) forgetCandidates();
+  return sent;
+}
+
 function prompt(gesture) {
-  if (!send({ ...gesture, ...momentOf(shown) })) return;
+  if (!edit({ ...gesture, ...momentOf(shown) })) return;
   asked = { atMs: performance.now(), ids: new Set(objects.map((object) => object.id)), header: shown };
-  forgetCandidates();
 }
 
 function click([x, y], kind) {
@@ -204,21 +231,22 @@ function choose(index) {
 }
 
 function forgetCandidates() {
+  timesForgotten += 1;
   candidates = null;
   showChoice();
 }
 
 function command(name) {
-  if (send({ type: "command", name })) forgetCandidates();
+  edit({ type: "command", name });
 }
 
 function select(id) {
-  if (send({ type: "select", id })) selectedId = id;
+  if (edit({ type: "select", id })) selectedId = id;
   showObjects();
 }
 
 function remove(id) {
-  if (send({ type: "remove", id }) && id === selectedId) selectedId = "";
+  if (edit({ type: "remove", id }) && id === selectedId) selectedId = "";
 }
 
 // What is under the pointer.
@@ -234,20 +262,28 @@ function showObjects() {
   objectList.show(objects, view.hoveredId, selectedId);
 }
 
-function showTooltip() {
-  const object = pointerPlace && view.masks?.at(...pointerPlace.image);
+function showTooltip(object) {
   tooltip.hidden = !object;
   if (!object) return;
   tooltip.textContent = `${panel.nameOf(object)} \u00b7 IoU ${panel.iouOf(object)} \u00b7 ${panel.areaOf(object)}`;
-  const left = Math.min(pointerPlace.x + 14, canvas.clientWidth - tooltip.offsetWidth - 6);
-  Object.assign(tooltip.style, { left: `${left}px`, top: `${Math.max(6, pointerPlace.y - 40)}px` });
+  const bounds = canvas.getBoundingClientRect();
+  const left = Math.min(pointerPlace.x - bounds.left + 14, canvas.clientWidth - tooltip.offsetWidth - 6);
+  const top = Math.max(6, pointerPlace.y - bounds.top - 40);
+  Object.assign(tooltip.style, { left: `${left}px`, top: `${top}px` });
 }
 
-function hoverAt(image, event) {
-  const bounds = canvas.getBoundingClientRect();
-  pointerPlace = image && { image, x: event.clientX - bounds.left, y: event.clientY - bounds.top };
-  hover((image && view.masks?.at(...image)?.id) ?? "");
-  showTooltip();
+function hoverAt(place) {
+  pointerPlace = place;
+  if (!place) hover("");
+  hoverAnew();
+}
+
+/** What is under the pointer may be another object, though only masks or view have moved; a line of the list stays. */
+function hoverAnew() {
+  const object = pointerPlace && view.masks?.at(...view.toImage(pointerPlace.x, pointerPlace.y));
+  showTooltip(object);
+  if (pointerPlace) hover(object?.id ?? "");
+  else if (!objects.some(({ id }) => id === view.hoveredId)) hover("");
 }
 
 // Pause, tools, keys.

@@ -1,6 +1,7 @@
 // Pictures that came from the server: decoded, and their pixels read exactly.
 
 const EXACT = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+const reader = newCanvas(1, 1).getContext("2d", { willReadFrequently: true }); // one for all: they can be large
 
 /** The JPEG as something that can be drawn; the caller closes it. */
 export function decodedJpeg(bytes) {
@@ -10,11 +11,11 @@ export function decodedJpeg(bytes) {
 /** A PNG's pixels, RGBA, as ImageData. */
 export async function pixelsOf(bytes) {
   const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }), EXACT);
-  const canvas = newCanvas(bitmap.width, bitmap.height);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
+  const { width, height } = bitmap;
+  if (reader.canvas.width !== width || reader.canvas.height !== height) Object.assign(reader.canvas, { width, height });
+  reader.drawImage(bitmap, 0, 0); // it is opaque: nothing of the one before is left
   bitmap.close();
-  return context.getImageData(0, 0, canvas.width, canvas.height);
+  return reader.getImageData(0, 0, width, height);
 }
 
 export function newCanvas(width, height) {

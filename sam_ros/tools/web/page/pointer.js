@@ -8,12 +8,12 @@ const MIDDLE = 1;
 const RIGHT = 2;
 
 /**
- * Calls, all places in image pixels (edges):
+ * Calls, places in image pixels (edges) unless another unit is given:
  *   on.press()                    something is down: the picture must not change
  *   on.release()                  it is up again
  *   on.click(place, button, event) button "left", "right" or "long"
  *   on.drag(box), on.box(box)     while dragging, and at its end; box is XYXY inside the image; null: given up
- *   on.hover(place, event)        the pointer is over this place; null: it is elsewhere
+ *   on.hover({ x, y })            the pointer is over this place of the page; null: it is not over the canvas
  */
 export class Pointer {
   constructor(canvas, view, on) {
@@ -66,7 +66,7 @@ export class Pointer {
   }
 
   moved(event) {
-    this.on.hover(this.view.toImage(event.clientX, event.clientY), event);
+    this.on.hover({ x: event.clientX, y: event.clientY });
     const before = this.pointers.get(event.pointerId);
     if (!before) return;
     if (this.pointers.size === 2) this.pinch(event);
