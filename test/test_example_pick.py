@@ -20,6 +20,7 @@ from sam_ros.tools.calibration import pinhole
 from sam_ros.tools.camera import SCENE_DISTANCE_M, SCENE_SIZE_WH
 from sam_ros.tools.conversions_3d import pinhole_from_msg
 
+FASTDDS = Path(__file__).parents[1] / "config" / "fastdds.xml"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "pick.py"
 CAN = THINGS[2]
 
@@ -38,7 +39,8 @@ pick = load_example()
 
 @pytest.fixture
 def ros(tmp_path: Path) -> Iterator[RosSession]:
-    with ros_session(tmp_path) as session:
+    # As the launch files: images and depth are more than Fast DDS has room for by default.
+    with ros_session(tmp_path, extra_environment={"FASTRTPS_DEFAULT_PROFILES_FILE": str(FASTDDS)}) as session:
         yield session
 
 

