@@ -1,11 +1,10 @@
-"""Start an executable: signals count before its imports, which take seconds, and freed memory is bounded."""
+"""Start an executable so that signals count before its imports, which take seconds."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-from sam_ros.arenas import limit_arenas
 from sam_ros.signals import exit_on_signals
 
 OF_ROS = "source the ROS installation, and sudo apt install "
@@ -30,10 +29,9 @@ def run(module: str) -> int:
 
     SIGINT and SIGTERM end the process quietly, with exit code 0, until ``main`` handles them itself: torch
     and rclpy take seconds to import, and there is nothing to clean up yet. Where a package is missing, that
-    is said with what to do about it. What the C library keeps of freed memory is bounded.
+    is said with what to do about it.
     """
     exit_on_signals()
-    limit_arenas()
     try:
         main = importlib.import_module(module).main
     except ModuleNotFoundError as error:

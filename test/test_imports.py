@@ -44,7 +44,6 @@ CORE = VALUES | TORCH | DOWNLOAD | {"PIL", "cv2"}
 EDGE = {"PIL", "cv2", "numpy"} | MESSAGES
 ALLOWED = {
     "__init__": set[str](),
-    "arenas": set[str](),
     "errors": set[str](),
     "signals": set[str](),
     "start": set[str](),
