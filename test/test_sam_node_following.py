@@ -135,7 +135,7 @@ def test_an_object_that_is_hidden_is_left_out_until_it_is_there_again(rig: NodeR
     for edge in range(0, 120, 12):
         outputs = rig.next_set(curtained(edge))
         visible = truth(0) & (np.arange(W) >= edge)
-        if visible.sum() > 400:
+        if visible.sum() > truth(0).sum() / 3:  # a smaller part may count as lost
             assert iou(mask_of(outputs), visible) > 0.7, edge
     for _ in range(2):
         outputs = rig.next_set(curtained(130))
