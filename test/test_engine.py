@@ -127,6 +127,13 @@ class Rig:
             self.image(number)
             self.wait_for_encode(number)
 
+    def image_held_in_decode(self, number: int) -> None:
+        """An image whose objects are being decoded, until the model's ``decode_gate`` is set."""
+        self.predictor.decode_gate.clear()
+        self.predictor.decoding.clear()
+        self.embed(number)
+        assert self.predictor.decoding.wait(DEADLINE_SEC)
+
     def wait_for_encode(self, number: int) -> None:
         wait_until(lambda: number in self.predictor.encoded, f"the encode of image {number}")
         wait_until(self._has_settled_images, "the image to be stored or dropped")
@@ -513,10 +520,7 @@ def test_a_frame_is_not_followed_any_more_once_following_was_switched_off(follow
     following.embed(1)
     following.click()
     wait_until(lambda: following.engine.num_objects, "the object")
-    following.predictor.decode_gate.clear()
-    following.predictor.decoding.clear()
-    following.image(2)
-    assert following.predictor.decoding.wait(DEADLINE_SEC)
+    following.image_held_in_decode(2)
     following.engine.configure(Settings(follow=False))
     following.predictor.decode_gate.set()
     following.click(label=0)
@@ -1006,10 +1010,7 @@ def test_a_frame_that_is_being_answered_while_objects_are_cleared_shows_none(fol
     following.embed(1)
     following.click()
     wait_until(lambda: following.engine.num_objects, "the object")
-    following.predictor.decode_gate.clear()
-    following.predictor.decoding.clear()
-    following.embed(2)
-    wait_until(following.predictor.decoding.is_set, "the decode")
+    following.image_held_in_decode(2)
     following.engine.clear()
     following.predictor.decode_gate.set()
     sets = following.outputs(2)

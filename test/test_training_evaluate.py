@@ -191,6 +191,11 @@ def test_grab_cut_finds_a_square_in_its_box() -> None:
     assert not (mask & ~taken.masks[0]).any()
 
 
+def test_grab_cut_from_a_box_around_everything_takes_everything() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    assert grab_cut(image, np.array([0, 0, 30, 20], np.float32)).all()
+
+
 def test_flood_fill_spreads_to_what_is_alike() -> None:
     image = np.zeros((4, 6, 3), np.uint8)
     image[1:3, 1:3] = 100

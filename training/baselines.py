@@ -20,11 +20,12 @@ def grab_cut(image: NDArray[np.uint8], box_xyxy: NDArray[np.float32]) -> Mask:
     leaves it no background to learn from: then all is foreground.
     """
     left, top, right, bottom = (int(edge) for edge in box_xyxy)
-    labels = np.zeros(image.shape[:2], np.uint8)
+    height, width = image.shape[:2]
+    if right - left >= width and bottom - top >= height:
+        return np.ones((height, width), np.bool_)
+    labels = np.zeros((height, width), np.uint8)
     background, foreground = np.zeros((1, 65)), np.zeros((1, 65))  # the colour models, for OpenCV's use
     cv2.setRNGSeed(0)  # the models start from a random clustering
-    if right - left >= image.shape[1] and bottom - top >= image.shape[0]:
-        return np.ones(labels.shape, np.bool_)
     rectangle = (left, top, right - left, bottom - top)
     cv2.grabCut(image, labels, rectangle, background, foreground, GRAB_CUT_ITERATIONS, cv2.GC_INIT_WITH_RECT)
     return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)

@@ -347,9 +347,12 @@ def confirmed_object(
     if tracks is not None:
         tracks = tracks_inside(tracks, logits, target.grid)
     confirmed = one.decoded(logits, target.sequence)
-    tracking = Tracking(tracks, shares=one.tracking.shares, must_be_confirmed=is_confirmed)
-    if not is_confirmed:
-        tracking = replace(tracking, entering=one.tracking.entering)
+    tracking = Tracking(
+        tracks,
+        entering=None if is_confirmed else one.tracking.entering,
+        shares=one.tracking.shares,
+        must_be_confirmed=is_confirmed,
+    )
     confirmed = replace(confirmed, tracking=tracking)
     lately = now if is_confirmed else None  # of what is carried, only the look at its prompt is known
     return _with_reference(with_look(confirmed, one.tracking.look, lately), one.tracking, now)

@@ -23,7 +23,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 
 from sam_ros.core.everything import EverythingIn
 from sam_ros.core.objects import Joining, Point, Target, Update
-from sam_ros.errors import InvalidImageError, SamRosError
+from sam_ros.errors import SamRosError
 from sam_ros.node.conversions import (
     box_from_roi,
     everything_from_roi,
@@ -36,7 +36,7 @@ from sam_ros.node.engine import Engine
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream, image_from_compressed_msg, image_from_msg
 from sam_ros.node.qos import image_qos
-from sam_ros.node.serialized import deserialize
+from sam_ros.node.serialized import deserialize, deserialize_image
 from sam_ros.node.sizes import size_of_compressed, size_of_image
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.prompt import BACKGROUND, FOREGROUND
@@ -207,11 +207,7 @@ class CameraInput:
         Raises:
             InvalidImageError: the message makes no picture, or one of more than ``max_pixels``.
         """
-        try:
-            msg = deserialize(serialized, self.message_type)
-        except SamRosError as error:
-            raise InvalidImageError(str(error), error.kind) from error
-        return self.convert(msg, max_pixels, stream)
+        return self.convert(deserialize_image(serialized, self.message_type), max_pixels, stream)
 
 
 CAMERAS = {  # by the parameter image_transport

@@ -7,7 +7,8 @@ from typing import Any
 from rclpy.serialization import deserialize_message
 from std_msgs.msg import Header
 
-from sam_ros.errors import SamRosError
+from sam_ros.errors import InvalidImageError, SamRosError
+from sam_ros.node.headers import stamp_to_ns
 
 MALFORMED = "malformed message"  # the kind of what cannot be deserialized
 
@@ -29,6 +30,18 @@ def deserialize(serialized: bytes, message_type: Any) -> Any:
         ) from error
 
 
+def deserialize_image(serialized: bytes, message_type: Any) -> Any:
+    """An image message of its bytes.
+
+    Raises:
+        InvalidImageError: the bytes are no message of that type.
+    """
+    try:
+        return deserialize(serialized, message_type)
+    except SamRosError as error:
+        raise InvalidImageError(str(error), error.kind) from error
+
+
 def header_of_serialized(serialized: bytes) -> Header:
     """The header alone, of a serialized message that begins with it, as both kinds of image do.
 
@@ -36,3 +49,12 @@ def header_of_serialized(serialized: bytes) -> Header:
         SamRosError: there is none.
     """
     return deserialize(serialized, Header)
+
+
+def stamp_of_serialized(serialized: bytes) -> int:
+    """The stamp of a serialized message that begins with its header, in nanoseconds.
+
+    Raises:
+        SamRosError: there is no header, or its stamp is no time.
+    """
+    return stamp_to_ns(header_of_serialized(serialized))

@@ -8,10 +8,10 @@ import struct
 from PIL import Image as PilImage
 from sensor_msgs.msg import CompressedImage
 
-from sam_ros.errors import InvalidImageError, SamRosError
+from sam_ros.errors import InvalidImageError
 from sam_ros.node.images import COMPRESSED_FORMATS
 from sam_ros.node.layouts import check_size
-from sam_ros.node.serialized import deserialize
+from sam_ros.node.serialized import deserialize_image
 
 ENCAPSULATION_BYTES = 4  # before the message; alignment counts from their end
 LITTLE_ENDIAN = 1  # a bit of the second of them
@@ -45,15 +45,13 @@ def size_of_compressed(serialized: bytes, max_pixels: int) -> tuple[int, int]:
     Raises:
         InvalidImageError: no such message, not a JPEG or PNG, or one of more than ``max_pixels``.
     """
+    msg = deserialize_image(serialized, CompressedImage)
     try:
-        msg = deserialize(serialized, CompressedImage)
         with PilImage.open(io.BytesIO(bytes(msg.data)), formats=COMPRESSED_FORMATS) as image:
             check_size(image.width, image.height, max_pixels)
             return image.height, image.width
     except InvalidImageError:
         raise
-    except SamRosError as error:
-        raise InvalidImageError(str(error), error.kind) from error
     except Exception as error:  # no promise bounds what decoders raise for damaged files
         raise InvalidImageError(f"a compressed image cannot be read: {error}") from error
 

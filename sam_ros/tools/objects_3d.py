@@ -31,10 +31,9 @@ from sam_ros.core.lifting import BOXES, LiftingSettings, Pose, Solid, lift, time
 from sam_ros.core.pinhole import Pinhole
 from sam_ros.errors import InvalidDepthError, InvalidImageError, InvalidParameterError, SamRosError
 from sam_ros.node.guards import spin_once
-from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import image_from_msg
 from sam_ros.node.qos import check_qos_overrides
-from sam_ros.node.serialized import deserialize, header_of_serialized
+from sam_ros.node.serialized import deserialize, header_of_serialized, stamp_of_serialized
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
 from sam_ros.tools import conversions_3d
@@ -193,7 +192,7 @@ class Objects3D(Node):
 
     def _take(self, stream: str, serialized: bytes) -> None:
         try:
-            stamp_ns = stamp_to_ns(header_of_serialized(serialized))  # all kinds begin with it
+            stamp_ns = stamp_of_serialized(serialized)  # all kinds begin with it
             match = self._matcher.add(stream, stamp_ns, serialized)
             if match is not None:
                 self._last_match_sec = time.monotonic()

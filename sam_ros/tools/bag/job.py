@@ -20,11 +20,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sam_ros.core.segmenter import Options
 from sam_ros.errors import EncodeCancelledError, InvalidImageError, SamRosError
-from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream
 from sam_ros.node.inputs import CAMERAS, CameraInput
 from sam_ros.node.loading import load_warm_predictor
-from sam_ros.node.serialized import header_of_serialized
+from sam_ros.node.serialized import stamp_of_serialized
 from sam_ros.predictor import Predictor, load_predictor
 from sam_ros.tools.bag.answers import AnswerWriter, output_topics
 from sam_ros.tools.bag.arguments import Job
@@ -270,7 +269,7 @@ class _Work:
         """Stamp of the first image that has one."""
         for recorded in self._source.messages(self._topic):
             with suppress(SamRosError):
-                return stamp_to_ns(header_of_serialized(recorded.data))
+                return stamp_of_serialized(recorded.data)
         raise BagError(f"no message of {self._topic.name} has a header that can be read")
 
     def _requests(self, prompts: PromptFile) -> list[TimedRequest]:

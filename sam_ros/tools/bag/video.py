@@ -20,7 +20,7 @@ from sam_ros.errors import InvalidImageError, SamRosError
 from sam_ros.masks import Masks
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.layouts import packed_values
-from sam_ros.node.serialized import deserialize, header_of_serialized
+from sam_ros.node.serialized import deserialize, stamp_of_serialized
 from sam_ros.tools.bag.answers import LABELS, SEGMENTS, resolved
 from sam_ros.tools.bag.preparing import ReadImage
 from sam_ros.tools.bag.source import BagError, Recorded, SourceBag
@@ -131,7 +131,7 @@ def _matched(
 def _stamp_ns(image: Recorded) -> int | None:
     """The stamp of an image; None where it has none that is a time: then it has no answer either."""
     with suppress(SamRosError):
-        return stamp_to_ns(header_of_serialized(image.data))
+        return stamp_of_serialized(image.data)
     return None
 
 
