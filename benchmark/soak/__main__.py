@@ -18,7 +18,7 @@ from benchmark.node import end, running_node
 from benchmark.report import table
 from benchmark.soak.plot import draw
 from benchmark.soak.record import Recording, load, save
-from benchmark.soak.soak import Soak
+from benchmark.soak.soak import MAX_OBJECTS, Soak
 from benchmark.soak.verdict import Bounds, Finding, judge, settled
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -59,7 +59,8 @@ def bounds_of(arguments: argparse.Namespace) -> Bounds:
 def soak(arguments: argparse.Namespace) -> Recording:
     """Run the node and everything around it."""
     before = f"{os.getloadavg()[0]:.1f}"
-    with running_node({"follow": "true", "threads": str(arguments.threads)}) as running:
+    parameters = {"follow": "true", "threads": str(arguments.threads), "max_objects": str(MAX_OBJECTS)}
+    with running_node(parameters) as running:
         room = Soak(running, arguments.seed)
         room.run(60 * arguments.minutes)
         end(running.process)

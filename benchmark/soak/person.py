@@ -29,6 +29,7 @@ ANSWER_SEC = 20.0  # after which a click counts as unanswered
 PAUSE_SEC = 2.0  # after what forgets objects: what was sent before has to be over before the next click
 OBJECTS_KEPT = 6  # of those that clicks with an id have made
 MOST_DETECTIONS = 5
+CROWD_EVERY_SEC = 5.0  # another crowd, the last one of images of the other size
 DISTURBS, ADDS = 0.15, 0.15  # how often, of the times that nothing is awaited and something is
 TOPICS = {row.topic.removeprefix("~/"): row.message_type for row in (*PROMPT_INPUTS, *EDIT_INPUTS)}
 
@@ -42,17 +43,23 @@ class _Awaited:
 class Person:
     """Acts five times a second on the topics of the node ``sam``.
 
-    A click of its own id is timed until a set shows that id; one at a time. What would forget that object
-    (clear, undo, a program's complete set, another resolution) is done between two of them.
+    At first it sends crowds: as many detections at once as the node takes, so that its buffers are as large
+    as they ever get. Then a click of its own id is timed until a set shows that id; one at a time. What would
+    forget that object (clear, undo, a program's complete set, another resolution) is done between two of
+    them.
 
     Args:
         node: publishes.
         camera: whose images are prompted on.
         seed: of all that is random.
         recording: takes what becomes of the clicks.
+        crowd: detections in each crowd.
+        crowd_sec: how long only crowds are sent.
     """
 
-    def __init__(self, node: Node, camera: Camera, seed: int, recording: Recording) -> None:
+    def __init__(
+        self, node: Node, camera: Camera, seed: int, recording: Recording, *, crowd: int, crowd_sec: float
+    ) -> None:
         self._camera, self._random, self._recording = camera, random.Random(seed), recording
         self._publishers = {
             topic: node.create_publisher(kind, f"sam/{topic}", 10) for topic, kind in TOPICS.items()
@@ -60,7 +67,11 @@ class Person:
         self._services = {name: node.create_client(Trigger, f"sam/{name}") for name in ("clear", "undo")}
         self._start_sec = time.perf_counter()
         self._awaited: _Awaited | None = None
-        self._ready_sec = self._start_sec
+        self._crowd = crowd
+        self._crowds_at_sec = [
+            self._start_sec + float(after) for after in np.arange(0, crowd_sec, CROWD_EVERY_SEC)
+        ]
+        self._ready_sec = self._start_sec + crowd_sec
         self._num_clicks = 0
         self._alive: list[str] = []
         self._harmless = (
@@ -75,7 +86,7 @@ class Person:
         self._disturbing = (
             partial(self._call, "clear"),
             partial(self._call, "undo"),
-            self._detect,
+            self._detect_some,
             self._change_size,
         )
         node.create_timer(1 / ACT_HZ, self._act)
@@ -98,6 +109,9 @@ class Person:
 
     def _act(self) -> None:
         now = time.perf_counter()
+        if self._crowds_at_sec:
+            self._send_crowds(now)
+            return
         if self._awaited is not None and now - self._awaited.since_sec > ANSWER_SEC:
             self._recording.unanswered += 1
             self._awaited = None
@@ -110,6 +124,15 @@ class Person:
             self._ready_sec = now + PAUSE_SEC
         else:
             self._timed_click()
+
+    def _send_crowds(self, now_sec: float) -> None:
+        """Those that are due; images are smaller for the last one, and large again after it."""
+        if now_sec < self._crowds_at_sec[0]:
+            return
+        self._detect(self._crowd)
+        self._crowds_at_sec.pop(0)
+        if len(self._crowds_at_sec) == 1 or self._camera.is_small:
+            self._camera.change_size()
 
     def _send(self, topic: str, message: Any) -> None:
         self._publishers[topic].publish(message)
@@ -186,11 +209,11 @@ class Person:
         ]
         self._random.choice(wrong)()
 
-    def _detect(self) -> None:
-        sizes = [
-            (self._random.uniform(20, 300), self._random.uniform(20, 300))
-            for _ in range(self._random.randint(0, MOST_DETECTIONS))
-        ]
+    def _detect_some(self) -> None:
+        self._detect(self._random.randint(0, MOST_DETECTIONS))
+
+    def _detect(self, count: int) -> None:
+        sizes = [(self._random.uniform(20, 300), self._random.uniform(20, 300)) for _ in range(count)]
         found = [self._detection(f"detected {number}", size) for number, size in enumerate(sizes)]
         self._send("prompts", Detection2DArray(detections=found))
 

@@ -22,6 +22,8 @@ from benchmark.soak.visitors import Visitors
 SAMPLE_SEC = 1.0
 SAY_EVERY_SEC = 60.0
 UNREAD_DEPTH = 10
+MAX_OBJECTS = 32  # of the node; so many at once at the beginning
+CROWD_SEC, CROWD_SHARE = 60.0, 0.1  # of the whole time, whichever is less
 DROPPED, REFUSED = "dropped: ", "refused: "  # how the node's reports name them
 
 
@@ -62,7 +64,14 @@ class Soak:
             if not self._num_sets:
                 raise NodeError("no set of outputs came")
             start_sec = time.perf_counter()
-            self._person = Person(self._node, self._camera, self._seed, self.recording)
+            self._person = Person(
+                self._node,
+                self._camera,
+                self._seed,
+                self.recording,
+                crowd=MAX_OBJECTS,
+                crowd_sec=min(CROWD_SEC, CROWD_SHARE * seconds),
+            )
             self._node.create_timer(SAMPLE_SEC, partial(self._sample, start_sec))
             self._spin(seconds, lambda: False)
         finally:
