@@ -360,6 +360,8 @@ def test_undo_restores_and_clear_forgets_the_objects(rig: NodeRig, core: Predict
         ("box", RegionOfInterest(x_offset=900, width=5, height=5), "box outside"),
         ("mask_prompt", Image(header=header(0), width=3, height=3, encoding="mono8"), "mask prompt size"),
         ("prompts", detections(0, detection("_99", (5, 5))), "unknown id"),
+        ("prompt", detection("cup", (500, 5)), "point outside"),
+        ("prompt", detection("_99", (5, 5)), "unknown id"),
     ],
 )
 def test_a_refusal_is_told_at_once(rig: NodeRig, topic: str, message: Any, kind: str) -> None:
@@ -367,7 +369,7 @@ def test_a_refusal_is_told_at_once(rig: NodeRig, topic: str, message: Any, kind:
     told = rig.refusal_of(topic, message)
     assert (told["kind"], told["topic"]) == (kind, f"/sam/{topic}")
     assert told["reason"]
-    assert told["id"] == ("_99" if topic == "prompts" else "")
+    assert told["id"] == (message.detections[0].id if topic == "prompts" else getattr(message, "id", ""))
     assert not rig.received["mask"]
 
 

@@ -79,6 +79,7 @@ class PromptInput:
             lambda target: self.convert(msg, target, prompt_hw),
             undoable=not self.is_of_program(msg),
             is_complete_set=self.is_complete_set,
+            id=getattr(msg, "id", ""),
         )
 
 

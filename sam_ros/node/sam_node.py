@@ -256,7 +256,7 @@ class SamNode(LifecycleNode):
         if self._engine is not None:
             self._engine.submit(request)
             return
-        self._refuse(request.topic, SamRosError(WHY_INACTIVE, INACTIVE), request.stamp_ns)
+        self._refuse(request.topic, SamRosError(WHY_INACTIVE, INACTIVE), request.stamp_ns, request.id)
 
     def _take_edit(self, edit: EditInput, topic: str, msg: Any) -> None:
         if self._engine is not None:
@@ -264,9 +264,9 @@ class SamNode(LifecycleNode):
         else:
             self._refuse(topic, SamRosError(WHY_INACTIVE, INACTIVE))
 
-    def _refuse(self, topic: str, error: SamRosError, stamp_ns: int = 0) -> None:
+    def _refuse(self, topic: str, error: SamRosError, stamp_ns: int = 0, id: str = "") -> None:
         self._statistics.refused(error.kind)
-        self.on_refusal(Refusal(topic, stamp_ns, "", error.kind, str(error)))
+        self.on_refusal(Refusal(topic, stamp_ns, shortened(id), error.kind, str(error)))
 
     def _serve(self, service: TriggerInput) -> tuple[bool, str]:
         if self._engine is None:

@@ -27,9 +27,9 @@ class Tally:
         self._statistics, self._listener = statistics, listener
 
     def refused(self, request: PromptRequest, kind: str, reason: str, id: str = "", count: int = 1) -> None:
-        """A prompt was refused, or so many of its objects, of which ``id`` is the first."""
-        reason = of_several(reason, count)
-        self._refused(Refusal(request.topic, request.stamp_ns, shortened(id), kind, reason), count)
+        """A prompt was refused, or so many of its objects, of which ``id`` is the first, if it names any."""
+        reason, id = of_several(reason, count), shortened(id or request.id)
+        self._refused(Refusal(request.topic, request.stamp_ns, id, kind, reason), count)
 
     def refused_edit(self, topic: str, kind: str, reason: str, id: str = "") -> None:
         """An edit of the object of this id was refused."""

@@ -30,6 +30,7 @@ class PromptRequest:
         undoable: whether ``undo`` takes it back.
         is_complete_set: whether it lists all objects of a program, so that the next one of its topic makes
             it superfluous.
+        id: of the one object that it names, for refusals; '' where it names none.
     """
 
     topic: str
@@ -38,6 +39,7 @@ class PromptRequest:
     convert: Callable[[Target], Update | EverythingIn]
     undoable: bool = True
     is_complete_set: bool = False
+    id: str = ""
 
 
 class WaitingPrompt:
