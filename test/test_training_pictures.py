@@ -60,6 +60,13 @@ def test_what_is_shown_is_decided_by_the_generator() -> None:
     assert first.image.shape != other.image.shape or not np.array_equal(first.image, other.image)
 
 
+@pytest.mark.parametrize(("whole_share", "are_whole"), [(1.0, True), (0.0, False)])
+def test_photographs_are_shown_whole_as_often_as_a_run_says(whole_share: float, are_whole: bool) -> None:
+    picture, rng = replace(squares(), is_photograph=True), np.random.default_rng(0)
+    labels = [np.unique(augmented(rng, picture, 64, whole_share).layers) for _ in range(10)]
+    assert all(len(shown) == 9 for shown in labels) == are_whole
+
+
 def test_the_longest_side_is_resized_without_new_labels() -> None:
     shown = resized(squares(), 50)
     assert shown.image.shape == (50, 50, 3)

@@ -14,7 +14,7 @@ from training.textures import Rng
 
 SMALLEST_CROP = 0.6  # of the longest side of a scene
 SMALLEST_VIEW = 0.4  # of the sides of a photograph
-WHOLE_SHARE = 0.4  # of the photographs are shown whole
+WHOLE_SHARE = 0.4  # of the photographs are shown whole, unless a run says otherwise
 GREY_SHARE = 0.06  # of the pictures are without colour
 EXCHANGED_SHARES = (0.5, 0.05)  # have their colours exchanged: of scenes, of photographs
 UPSIDE_DOWN_SHARES = (0.5, 0.03)
@@ -24,9 +24,12 @@ DARK_SHARE = 0.08
 COMPRESSED_SHARE = 0.2
 
 
-def augmented(rng: Rng, picture: Picture, image_size: int) -> Picture:
-    """A random part of a picture, resized to a longest side of ``image_size``, as a camera would show it."""
-    window = _view(rng, picture) if picture.is_photograph else _crop(rng, picture)
+def augmented(rng: Rng, picture: Picture, image_size: int, whole_share: float = WHOLE_SHARE) -> Picture:
+    """A random part of a picture, resized to a longest side of ``image_size``, as a camera would show it.
+
+    Of photographs so many are shown whole.
+    """
+    window = _view(rng, picture, whole_share) if picture.is_photograph else _crop(rng, picture)
     rows, columns = window
     part = replace(picture, image=picture.image[window], layers=picture.layers[:, rows, columns])
     part = _turned(rng, resized(part, image_size))
@@ -41,10 +44,10 @@ def _crop(rng: Rng, picture: Picture) -> tuple[slice, slice]:
     return _placed(rng, height, int(rows)), _placed(rng, width, int(columns))
 
 
-def _view(rng: Rng, picture: Picture) -> tuple[slice, slice]:
+def _view(rng: Rng, picture: Picture, whole_share: float) -> tuple[slice, slice]:
     """Rows and columns of a photograph: all of it, or a part that is a little wider or higher."""
     height, width = picture.image.shape[:2]
-    if rng.random() < WHOLE_SHARE:
+    if rng.random() < whole_share:
         return slice(0, height), slice(0, width)
     scale = rng.uniform(SMALLEST_VIEW, 1)
     stretch = np.exp(rng.normal(0, 0.15))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from training.augmentation import augmented
+from training.augmentation import WHOLE_SHARE, augmented
 from training.cutouts import Cutouts, pasted
 from training.photo_sets import PhotoSampler
 from training.pictures import Mask, Picture, picture_of_scene
@@ -60,12 +60,14 @@ class Mixture:
         photographs: None for none.
         scene_share: of the pictures are scenes, where there are photographs.
         cutouts: pasted into some of them; None for none.
+        whole_share: of the photographs are shown whole.
     """
 
     scenes: ScenePool
     photographs: PhotoSampler | None = None
     scene_share: float = 0.2
     cutouts: Cutouts | None = None
+    whole_share: float = WHOLE_SHARE
 
     def sample(self, rng: Rng) -> Picture:
         """A picture and its objects."""
@@ -101,7 +103,8 @@ class PictureBatches(Dataset[Batch]):
 
     def _sample(self, rng: Rng) -> tuple[NDArray[np.generic], ...]:
         while True:
-            picture = augmented(rng, self.mixture.sample(rng), self.image_size)
+            picture = self.mixture.sample(rng)
+            picture = augmented(rng, picture, self.image_size, self.mixture.whole_share)
             if masks := _choose(rng, picture, self.prompts):
                 return _sample(rng, picture, masks, self.image_size)
 

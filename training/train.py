@@ -29,6 +29,7 @@ from sam_ros.core.architecture import ENCODER_KEY, EfficientNetArchitecture
 from sam_ros.core.efficientnet import Levels
 from sam_ros.core.model import build_sam
 from sam_ros.predictor import is_fast
+from training.augmentation import WHOLE_SHARE
 from training.batches import Batch, Mixture, PictureBatches
 from training.cutouts import Cutouts
 from training.export import load_exported
@@ -74,6 +75,7 @@ CHANGEABLE = (
     "neck_rate",
     "decoder_rate",
     "scene_share",
+    "whole_share",
     "ema_decay",
 )  # by the command line
 
@@ -97,6 +99,7 @@ class Settings:
     weight_decay: float = 0.05
     ema_decay: float = 0.998
     scene_share: float = 0.2
+    whole_share: float = WHOLE_SHARE
     seed: int = 0
     pool_size: int = 20000
     first_step: int = 0
@@ -502,7 +505,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-size", type=int, help="side of the encoder's input; smaller pictures cost less")
     for name in ("steps", "pictures", "prompts", "accumulate", "seed", "pool_size"):
         add(f"--{name.replace('_', '-')}", type=int, help=f"default {getattr(Settings, name)} or as before")
-    for name in ("backbone_rate", "neck_rate", "decoder_rate", "scene_share", "ema_decay"):
+    for name in ("backbone_rate", "neck_rate", "decoder_rate", "scene_share", "whole_share", "ema_decay"):
         add(f"--{name.replace('_', '-')}", type=float, help=f"default {getattr(Settings, name)} or as before")
     add("--pool", type=Path, default=Path("training/runs/scenes"), help="folder that keeps generated scenes")
     add("--device", type=torch.device, default=_best_device(), help="default: %(default)s")
@@ -549,7 +552,7 @@ def _mixture(settings: Settings, arguments: argparse.Namespace) -> Mixture:
     if not arguments.photographs:
         return Mixture(scenes, cutouts=cutouts)
     sets = trained_on(read_sets(arguments.photographs))
-    return Mixture(scenes, PhotoSampler(sets), settings.scene_share, cutouts)
+    return Mixture(scenes, PhotoSampler(sets), settings.scene_share, cutouts, settings.whole_share)
 
 
 if __name__ == "__main__":
