@@ -60,6 +60,16 @@ def test_modules_and_folders_that_are_named_exist(name: str) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+def test_every_module_has_its_place_in_the_list() -> None:
+    modules = [path.relative_to(ROOT) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    listed = [cells[0] for cells in rows(ARCHITECTURE)]
+    places = {place for cell in listed for place in re.findall(r"`(sam_ros/[^`]+)`", cell)}
+    folders = tuple(place for place in places if place.endswith("/"))
+    assert [
+        str(path) for path in modules if str(path) not in places and not str(path).startswith(folders)
+    ] == []
+
+
 def test_the_printed_import_rules_are_those_that_are_tested() -> None:
     rules = section(ARCHITECTURE, "What may import what").split("What is where:")[0]
     printed = {
