@@ -4,9 +4,9 @@ DEVICE_FAILED_EXIT = 75  # of a process whose device failed: EX_TEMPFAIL of syse
 SHOWN_OF_NAME = 40  # characters of an id in a message to the user
 
 
-def shortened(name: str) -> str:
-    """An id or class as messages to the user show it: its beginning where it is long."""
-    return name if len(name) <= SHOWN_OF_NAME else f"{name[:SHOWN_OF_NAME]}... ({len(name)} characters)"
+def shortened(name: str, longest: int = SHOWN_OF_NAME) -> str:
+    """An id or class as messages to the user show it: its beginning where it has more characters."""
+    return name if len(name) <= longest else f"{name[:SHOWN_OF_NAME]}... ({len(name)} characters)"
 
 
 def of_several(reason: str, count: int) -> str:

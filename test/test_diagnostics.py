@@ -114,7 +114,7 @@ def test_everything_that_is_counted_is_reported() -> None:
 
 
 def test_a_refusal_reports_topic_stamp_id_and_reason() -> None:
-    refusal = Refusal("/sam/prompts", 1_700_000_000_000_000_007, "cup", "second box", "one box, not two")
+    refusal = Refusal("/sam/prompts", 1_700_000_000_000_000_007, ("cup",), "second box", "one box, not two")
     status = only_status(refusal_msg("robot/sam", NOW, refusal))
     assert (status.level, status.name) == (DiagnosticStatus.WARN, "robot/sam: prompt refused")
     assert status.message == "one box, not two"
@@ -127,8 +127,17 @@ def test_a_refusal_reports_topic_stamp_id_and_reason() -> None:
     }
 
 
+def test_every_object_of_a_refusal_is_named() -> None:
+    values = values_of(only_status(refusal_msg("sam", NOW, Refusal("", 0, ("a", "b", "c"), "stale", "old"))))
+    assert {name: id for name, id in values.items() if name.startswith("id")} == {
+        "id": "a",
+        "id 2": "b",
+        "id 3": "c",
+    }
+
+
 def test_a_refusal_without_stamp_and_id_reports_zero_and_an_empty_id() -> None:
-    values = values_of(only_status(refusal_msg("sam", NOW, Refusal("/sam/click", 0, "", "stale", "old"))))
+    values = values_of(only_status(refusal_msg("sam", NOW, Refusal("/sam/click", 0, (), "stale", "old"))))
     assert (values["stamp"], values["id"]) == ("0.000000000", "")
 
 
@@ -143,7 +152,7 @@ def test_a_refusal_without_stamp_and_id_reports_zero_and_an_empty_id() -> None:
     ],
 )
 def test_only_what_no_other_prompt_would_mend_is_an_error(kind: str, level: bytes) -> None:
-    assert only_status(refusal_msg("sam", NOW, Refusal("/sam/click", 0, "", kind, "why"))).level == level
+    assert only_status(refusal_msg("sam", NOW, Refusal("/sam/click", 0, (), kind, "why"))).level == level
 
 
 def test_a_failure_is_an_error_with_its_reason() -> None:
@@ -157,8 +166,8 @@ def test_reported_memory_is_that_of_this_process() -> None:
     assert 1 < int(memory["memory (MB)"]) <= int(memory["peak memory (MB)"]) + 1
 
 
-def test_candidates_are_told_with_their_frame() -> None:
-    status = only_status(candidates_msg("sam", NOW, 7_000_000_008, [0.91, 0.5, -0.01]))
+def test_candidates_are_told_with_their_object_and_their_frame() -> None:
+    status = only_status(candidates_msg("sam", NOW, 7_000_000_008, "cup", [0.91, 0.5, -0.01]))
     assert (status.name, status.level) == ("sam: candidates", DiagnosticStatus.OK)
-    expected = {"stamp": "7.000000008", "IoU 1": "0.9100", "IoU 2": "0.5000", "IoU 3": "-0.0100"}
+    expected = {"stamp": "7.000000008", "id": "cup", "IoU 1": "0.9100", "IoU 2": "0.5000", "IoU 3": "-0.0100"}
     assert values_of(status) == expected

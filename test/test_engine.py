@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from fake_model import DEADLINE_SEC, SIZE_HW, FakeModel, FakeRememberingModel
 
+from sam_ros.core.edits import LONGEST_NAME
 from sam_ros.core.objects import (
     Box,
     MaskPrompt,
@@ -777,6 +778,16 @@ def test_more_than_max_objects_is_said_once(make_rig: Callable[..., Rig]) -> Non
     assert rig.statistics.snapshot().refusals == {"max_objects": 997}
 
 
+def test_every_object_that_was_refused_is_named(rig: Rig) -> None:
+    rig.embed(1)
+    long = "x" * LONGEST_NAME
+    rig.program(refused=[RefusedObject(id, "no", "box") for id in ("a", "", long, long + "y")])
+    (refusal,) = rig.refusals(1)
+    assert refusal.ids[:2] == ("a", long) and len(refusal.ids) == 3
+    assert refusal.ids[2].endswith(f"({LONGEST_NAME + 1} characters)")
+    assert rig.statistics.snapshot().refusals == {"box": 4}
+
+
 def test_waiting_prompts_are_bounded_and_the_newest_win(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(WaitingPrompts(prompts_kept=3))
     rig.predictor.gates[1] = threading.Event()
@@ -1097,6 +1108,20 @@ def test_an_object_that_was_lost_from_view_is_left_out_but_lives(following: Rig)
     following.embed(3)
     following.outputs(3)
     assert [(told.kind, told.id) for told in following.heard.refusals] == [("lost at once", "_1")]
+
+
+def test_selecting_another_object_does_not_hold_up_the_frame_that_is_followed(following: Rig) -> None:
+    following.embed(1)
+    following.program(program_point("a", 1), program_point("b", 2), at=1)
+    wait_until(lambda: following.engine.num_objects == 2, "the objects")
+    following.image_held_in_decode(2)
+    following.engine.select("/sam/select", "b")
+    following.predictor.decode_gate.set()
+    assert following.ids(following.outputs(2)[1]) == ["a", "b"]
+    assert [number for number, *_ in following.predictor.decoded].count(2) <= 1
+    following.engine.remove("/sam/remove", "")
+    following.embed(3)
+    assert following.ids(following.outputs(3)[2]) == ["a"]
 
 
 def test_an_object_that_is_lost_later_is_no_refusal(following: Rig) -> None:

@@ -215,12 +215,12 @@ def test_every_topic_and_service_is_open_until_closed(ros: RosSession, node: Lif
         return False, f"{row.name} was called"
 
     edited: list[tuple[str, str, Any]] = []
-    refused: list[tuple[str, str]] = []
+    refused: list[tuple[str, str, str]] = []
     topics = PromptTopics(
         node,
         taken.append,
         lambda row, topic, msg: edited.append((row.topic, topic, msg.data)),
-        lambda topic, error: refused.append((topic, error.kind)),
+        lambda topic, error, id: refused.append((topic, error.kind, id)),
         serve,
         lambda: (24, 32),
     )
@@ -239,7 +239,12 @@ def test_every_topic_and_service_is_open_until_closed(ros: RosSession, node: Lif
     assert edited == [("~/select", "/sam/select", "cup")]
     publishers["~/point"].publish(CUT_WITHIN_THE_HEADER)
     ros.wait_until(lambda: bool(refused), "the refusal")
-    assert refused == [("/sam/point", "malformed message")]
+    assert refused == [("/sam/point", "malformed message", "")]
+    bad_stamp = Detection2D(id="cup")
+    bad_stamp.header.stamp.nanosec = 2_000_000_000
+    publishers["~/prompt"].publish(bad_stamp)
+    ros.wait_until(lambda: len(refused) == 2, "the refusal")
+    assert refused[1][::2] == ("/sam/prompt", "cup")
     for row in TRIGGER_INPUTS:
         response = called(ros, row.name.replace("~", "/sam"))
         assert (response.success, response.message) == (False, f"{row.name} was called")

@@ -62,4 +62,4 @@ def test_undone_an_object_that_is_gone_is_not_clicked() -> None:
 
 def test_refusals_are_grouped_by_kind_in_order() -> None:
     refused = [RefusedObject(id, f"reason {id}", kind) for id, kind in ("ax", "by", "cx")]
-    assert [(one.id, count) for one, count in by_kind(refused)] == [("a", 2), ("b", 1)]
+    assert [[one.id for one in objects] for objects in by_kind(refused)] == [["a", "c"], ["b"]]

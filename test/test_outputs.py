@@ -272,3 +272,18 @@ def test_a_node_that_is_not_active_publishes_nothing(ros: RosSession, node: Life
     publishers.publish(answer(masks(LEFT, scores=(0.9,))))
     ros.wait_until(lambda: bool(received), "the message after the activation")
     assert len(received) == 1
+
+
+def test_an_override_of_one_topic_leaves_the_others_as_they_are(ros: RosSession) -> None:
+    override = ["--ros-args", "-p", "qos_overrides./sam/first.publisher.reliability:=best_effort"]
+    node = LifecycleNode("sam", context=ros.node.context, cli_args=override)
+    rows = [
+        image_output(f"~/{name}", "mono8", lambda _, image: image.fill(9)) for name in ("first", "second")
+    ]
+    OutputPublishers(node, rows).open()
+    found = [
+        node.get_publishers_info_by_topic(f"/sam/{name}")[0].qos_profile.reliability
+        for name in ("first", "second")
+    ]
+    assert found == [ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE]
+    node.destroy_node()

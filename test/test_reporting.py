@@ -58,7 +58,7 @@ def reporter(ros: RosSession, published: list[DiagnosticStatus], clock: Clock) -
 
 
 def refusal(kind: str = "stale", id: str = "") -> Refusal:
-    return Refusal("/sam/point", 12_000_000_034, id, kind, f"it is {kind}")
+    return Refusal("/sam/point", 12_000_000_034, (id,) if id else (), kind, f"it is {kind}")
 
 
 def test_what_was_said_is_said_again_after_the_period(clock: Clock) -> None:

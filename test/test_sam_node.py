@@ -155,6 +155,7 @@ def test_a_click_is_answered_with_the_best_mask_and_its_candidates(rig: NodeRig,
     np.testing.assert_array_equal(candidates, np.moveaxis(expected[0].masks, 0, -1) * np.uint8(255))
     told = rig.next_report("candidates")
     assert told["stamp"] == f"{stamp // SECOND}.000000000"
+    assert told["id"] == outputs["segments"].detections[0].id
     ious = [float(told[f"IoU {number}"]) for number in (1, 2, 3)]
     np.testing.assert_allclose(ious, expected[0].predicted_iou, atol=1e-2)
 

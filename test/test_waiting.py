@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from fake_model import embedded_frame, fake_embedding
@@ -211,6 +212,13 @@ def test_a_set_that_can_be_answered_gives_way_only_to_one_that_can_be_answered_t
 def test_a_set_that_is_refused_supersedes_nothing() -> None:
     frames = store(2, 3)
     prompts = impatient(frames, program_set(3), program_set(1))
+    assert prompts.drop_superseded(frames.encoding) == 0
+
+
+@pytest.mark.parametrize("embedded", [0, 2])
+def test_a_set_of_another_frame_id_supersedes_nothing(embedded: int) -> None:
+    frames = store(1, 2, embedded=embedded)
+    prompts = impatient(frames, program_set(1), replace(program_set(2), frame_id="elsewhere"))
     assert prompts.drop_superseded(frames.encoding) == 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -87,14 +86,12 @@ class RefusedObject:
     kind: str
 
 
-def by_kind(refused: Iterable[RefusedObject]) -> list[tuple[RefusedObject, int]]:
-    """Of each kind of refusal the first object, and how many objects were refused for it."""
-    first: dict[str, RefusedObject] = {}
-    counts: Counter[str] = Counter()
+def by_kind(refused: Iterable[RefusedObject]) -> list[tuple[RefusedObject, ...]]:
+    """The objects of each kind of refusal, in the order of the first ones."""
+    kinds: dict[str, list[RefusedObject]] = {}
     for one in refused:
-        first.setdefault(one.kind, one)
-        counts[one.kind] += 1
-    return [(one, counts[kind]) for kind, one in first.items()]
+        kinds.setdefault(one.kind, []).append(one)
+    return [tuple(objects) for objects in kinds.values()]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from sam_ros.core.everything import EverythingIn
@@ -106,8 +107,9 @@ class Answering:
                 self._state.waiting.end()
         if result is None:
             return
-        for refused, count in by_kind(result.refused):
-            self._tally.refused(prompt.request, refused.kind, refused.reason, refused.id, count)
+        for objects in by_kind(result.refused):
+            ids = [one.id for one in objects]
+            self._tally.refused(prompt.request, objects[0].kind, objects[0].reason, ids)
         if result.change is not None:
             self._listener.on_answered(prompt.request.topic, result.outputs, result.change.touched)
             if not is_following:
@@ -198,6 +200,9 @@ class Answering:
             with self._state.changed:
                 if self._is_void(frame, prompt):
                     return None
+                now = self._state.objects.table
+                if prompt is None and now.objects is before.objects:  # at most another one is the clicked one
+                    result, before = _selected_anew(result, before, now), now
                 undoable = result.change if prompt is not None and prompt.request.undoable else None
                 turn = 0 if prompt is None else prompt.turn
                 if self._state.objects.replace(before, result.table, undoable, turn):
@@ -224,3 +229,10 @@ class Answering:
             self._tally.refused(prompt.request, error.kind, str(error))
         else:
             self._tally.refused(prompt.request, SamRosError.kind, f"{type(error).__name__}: {error}")
+
+
+def _selected_anew(result: Segmented, before: ObjectTable, now: ObjectTable) -> Segmented:
+    """What was computed of a table, from which the present one differs only in which object is clicked."""
+    if result.table is before:
+        return replace(result, table=now)
+    return replace(result, table=replace(result.table, clicked=now.clicked))

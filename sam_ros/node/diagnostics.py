@@ -46,6 +46,7 @@ def refusal_msg(name: str, stamp: Time, refusal: Refusal) -> DiagnosticArray:
         "topic": refusal.topic,
         "stamp": _seconds(refusal.stamp_ns),
         "id": refusal.id,
+        **{f"id {number}": id for number, id in enumerate(refusal.ids[1:], 2)},
         "kind": refusal.kind,
         "reason": refusal.reason,
     }
@@ -53,9 +54,11 @@ def refusal_msg(name: str, stamp: Time, refusal: Refusal) -> DiagnosticArray:
     return _array(f"{name}: prompt refused", stamp, level, refusal.reason, values)
 
 
-def candidates_msg(name: str, stamp: Time, frame_stamp_ns: int, scores: Sequence[float]) -> DiagnosticArray:
-    """What ``~/candidates`` has no room for: the predicted IoU of each of its masks, and their frame."""
-    values = {"stamp": _seconds(frame_stamp_ns)}
+def candidates_msg(
+    name: str, stamp: Time, frame_stamp_ns: int, id: str, scores: Sequence[float]
+) -> DiagnosticArray:
+    """What ``~/candidates`` has no room for: whose masks they are, the predicted IoU of each, their frame."""
+    values = {"stamp": _seconds(frame_stamp_ns), "id": id}
     values |= {f"IoU {number}": f"{score:.4f}" for number, score in enumerate(scores, 1)}
     return _array(f"{name}: candidates", stamp, DiagnosticStatus.OK, "masks to choose from", values)
 

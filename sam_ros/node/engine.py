@@ -192,7 +192,9 @@ class Engine:
         """Make the object of this id the clicked one."""
         with self._refusing_edit(topic, id), self._state.changed:
             table = self._state.objects.table
-            self._state.objects.replace(table, table.with_clicked(table.with_id(id)))
+            selected = table.with_id(id)
+            if selected.created != table.clicked:
+                self._state.objects.replace(table, table.with_clicked(selected))
 
     def remove(self, topic: str, id: str) -> None:
         """Forget the object of this id; '' is the clicked one. Undo brings it back."""

@@ -35,7 +35,7 @@ from sam_ros.node.conversions import (
 from sam_ros.node.engine import Engine
 from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream, image_from_compressed_msg, image_from_msg
-from sam_ros.node.qos import image_qos
+from sam_ros.node.qos import copied, image_qos
 from sam_ros.node.serialized import deserialize, deserialize_image
 from sam_ros.node.sizes import size_of_compressed, size_of_image
 from sam_ros.node.waiting import PromptRequest
@@ -224,7 +224,8 @@ class PromptTopics:
         node: whose they are.
         take: called with every request that a message makes.
         edit: called with every message of a topic of edits: its row, the full name of the topic, and it.
-        refuse: called where a message cannot be used: the full name of the topic, and why.
+        refuse: called where a message cannot be used: the full name of the topic, why, and the id of the
+            object that it names, if it does.
         serve: called with every service that is called; answers whether it was done and what to tell.
         prompt_hw: (H, W) of the image that prompts are given on by now.
     """
@@ -234,7 +235,7 @@ class PromptTopics:
         node: LifecycleNode,
         take: Callable[[PromptRequest], None],
         edit: Callable[[EditInput, str, Any], None],
-        refuse: Callable[[str, SamRosError], None],
+        refuse: Callable[[str, SamRosError, str], None],
         serve: Callable[[TriggerInput], tuple[bool, str]],
         prompt_hw: Callable[[], tuple[int, int]],
     ) -> None:
@@ -278,16 +279,18 @@ class PromptTopics:
 
     def _subscribe(self, topic: str, message_type: Any, qos: QoSProfile, use: Callable[[Any], None]) -> Any:
         def take(serialized: bytes) -> None:
+            msg = None
             try:
-                use(deserialize(serialized, message_type))
+                msg = deserialize(serialized, message_type)
+                use(msg)
             except SamRosError as error:
-                self._refuse(self._node.resolve_topic_name(topic), error)
+                self._refuse(self._node.resolve_topic_name(topic), error, getattr(msg, "id", ""))
 
         return self._node.create_subscription(
             message_type,
             topic,
             take,
-            qos,
+            copied(qos),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             raw=True,
         )

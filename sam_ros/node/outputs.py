@@ -27,6 +27,7 @@ from sam_ros.masks import BoolMask, Masks, draw_labels, draw_union
 from sam_ros.node.conversions import everything_to_msg, segments_to_msg
 from sam_ros.node.headers import header_of
 from sam_ros.node.images import ImageBuffer
+from sam_ros.node.qos import copied
 
 # Reliable, since an answer is not repeated; two, so that a slow subscriber holds little memory.
 OUTPUT_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
@@ -213,7 +214,7 @@ class OutputPublishers:
 def _create_publisher(node: LifecycleNode, output: Output) -> Any:
     overrides = QoSOverridingOptions.with_default_policies()
     return node.create_lifecycle_publisher(
-        output.message_type, output.topic, output.qos, qos_overriding_options=overrides
+        output.message_type, output.topic, copied(output.qos), qos_overriding_options=overrides
     )
 
 

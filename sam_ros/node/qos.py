@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,11 @@ def image_qos(durability: str) -> QoSProfile:
             depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
         )
     return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def copied(qos: QoSProfile) -> QoSProfile:
+    """Of the same policies, for one topic alone: rclpy writes that topic's overrides into it."""
+    return copy.copy(qos)
 
 
 def check_qos_overrides(changes: Iterable[Parameter]) -> SetParametersResult:

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from sam_ros.errors import shortened
 from sam_ros.node import diagnostics
 from sam_ros.node.statistics import Refusal, Snapshot
 
@@ -68,14 +69,15 @@ class Reporter:
         """Publish the periodic report."""
         self._publisher.publish(diagnostics.status_msg(self._name, self._now(), state, snapshot, facts))
 
-    def candidates(self, frame_stamp_ns: int, scores: Sequence[float]) -> None:
-        """Publish the predicted IoUs of the masks on ``~/candidates``."""
-        self._publisher.publish(diagnostics.candidates_msg(self._name, self._now(), frame_stamp_ns, scores))
+    def candidates(self, frame_stamp_ns: int, id: str, scores: Sequence[float]) -> None:
+        """Publish whose masks ``~/candidates`` has, and their predicted IoUs."""
+        message = diagnostics.candidates_msg(self._name, self._now(), frame_stamp_ns, id, scores)
+        self._publisher.publish(message)
 
     def refusal(self, refusal: Refusal) -> None:
         """Tell that a prompt was refused."""
         self._publisher.publish(diagnostics.refusal_msg(self._name, self._now(), refusal))
-        of_object = f", object {refusal.id!r}" if refusal.id else ""
+        of_object = f", object {shortened(refusal.id)!r}" if refusal.id else ""
         on = f" on {refusal.topic}" if refusal.topic else ""
         self.warn(refusal.kind, f"refused a prompt{on}{of_object}: {refusal.reason}")
 

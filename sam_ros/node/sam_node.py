@@ -59,6 +59,7 @@ from sam_ros.node.reporting import Reporter
 from sam_ros.node.serialized import header_of_serialized
 from sam_ros.node.startup import init_rclpy
 from sam_ros.node.statistics import Refusal, Statistics
+from sam_ros.node.tally import refusal
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.node.watching import CameraWatch
 from sam_ros.predictor import Predictor, load_predictor
@@ -256,17 +257,18 @@ class SamNode(LifecycleNode):
         if self._engine is not None:
             self._engine.submit(request)
             return
-        self._refuse(request.topic, SamRosError(WHY_INACTIVE, INACTIVE), request.stamp_ns, request.id)
+        self._refuse(request.topic, SamRosError(WHY_INACTIVE, INACTIVE), request.id, request.stamp_ns)
 
     def _take_edit(self, edit: EditInput, topic: str, msg: Any) -> None:
         if self._engine is not None:
             edit.edit(self._engine, topic, msg)
         else:
-            self._refuse(topic, SamRosError(WHY_INACTIVE, INACTIVE))
+            id = msg.data if isinstance(msg.data, str) else ""
+            self._refuse(topic, SamRosError(WHY_INACTIVE, INACTIVE), id)
 
-    def _refuse(self, topic: str, error: SamRosError, stamp_ns: int = 0, id: str = "") -> None:
+    def _refuse(self, topic: str, error: SamRosError, id: str, stamp_ns: int = 0) -> None:
         self._statistics.refused(error.kind)
-        self.on_refusal(Refusal(topic, stamp_ns, shortened(id), error.kind, str(error)))
+        self.on_refusal(refusal(topic, stamp_ns, [id], error.kind, str(error)))
 
     def _serve(self, service: TriggerInput) -> tuple[bool, str]:
         if self._engine is None:
@@ -324,7 +326,8 @@ class SamNode(LifecycleNode):
         """Publish the candidates, if there are any, and their IoUs, which an image has no room for."""
         if self._state == "active" and outputs.candidates is not None:
             scores = [float(score) for score in outputs.candidates.predicted_iou]
-            self._reporter.candidates(outputs.frame.stamp_ns, scores)
+            whose = next(one.id for one, masks in outputs.objects if masks is outputs.candidates)
+            self._reporter.candidates(outputs.frame.stamp_ns, whose, scores)
             self._candidates.publish(Answer(outputs, self._read_image))
 
     def on_everything(self, topic: str, outputs: Outputs) -> None:

@@ -39,21 +39,26 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A prompt, or one object of it, that was refused.
+    """A prompt, or some objects of it, that were refused.
 
     Attributes:
         topic: where it came from; '' where that is not known any more.
         stamp_ns: of the prompt, in nanoseconds.
-        id: of the refused object, or ''.
+        ids: of the refused objects that have one.
         kind: what it is counted under.
         reason: what was wrong, and what would do.
     """
 
     topic: str
     stamp_ns: int
-    id: str
+    ids: tuple[str, ...]
     kind: str
     reason: str
+
+    @property
+    def id(self) -> str:
+        """Of the first of them, or ''."""
+        return next(iter(self.ids), "")
 
 
 class Statistics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sam_ros.core.edits import LONGEST_NAME
 from sam_ros.errors import of_several, shortened
 from sam_ros.node.listener import Listener
 from sam_ros.node.statistics import Refusal, Statistics
@@ -13,6 +14,7 @@ WHY_LOST = (
     "it was lost on the first frame after its prompt, where the model holds something else for it; drag a "
     "box around it, or click elsewhere on it"
 )
+MOST_NAMED = 64  # objects of one refusal
 
 
 class Tally:
@@ -26,26 +28,32 @@ class Tally:
     def __init__(self, statistics: Statistics, listener: Listener) -> None:
         self._statistics, self._listener = statistics, listener
 
-    def refused(self, request: PromptRequest, kind: str, reason: str, id: str = "", count: int = 1) -> None:
-        """A prompt was refused, or so many of its objects, of which ``id`` is the first, if it names any."""
-        reason, id = of_several(reason, count), shortened(id or request.id)
-        self._refused(Refusal(request.topic, request.stamp_ns, id, kind, reason), count)
+    def refused(self, request: PromptRequest, kind: str, reason: str, ids: Sequence[str] = ()) -> None:
+        """A prompt was refused, or those of its objects that have these ids, '' for one without."""
+        ids, reason = ids or [request.id], of_several(reason, len(ids))
+        self._refused(refusal(request.topic, request.stamp_ns, ids, kind, reason), len(ids))
 
     def refused_edit(self, topic: str, kind: str, reason: str, id: str = "") -> None:
         """An edit of the object of this id was refused."""
-        self._refused(Refusal(topic, 0, shortened(id), kind, reason), 1)
+        self._refused(refusal(topic, 0, [id], kind, reason), 1)
 
     def lost_at_once(self, ids: Sequence[str]) -> None:
         """These objects were not found on the first frame after their prompt: nobody may have seen them."""
         if ids:
             reason = of_several(WHY_LOST, len(ids))
-            self._refused(Refusal("", 0, shortened(ids[0]), "lost at once", reason), len(ids))
+            self._refused(refusal("", 0, ids, "lost at once", reason), len(ids))
 
     def dropped(self, kind: str, reason: str) -> None:
         """An image was dropped."""
         self._statistics.dropped(kind)
         self._listener.on_drop(kind, reason)
 
-    def _refused(self, refusal: Refusal, count: int) -> None:
-        self._statistics.refused(refusal.kind, count)
-        self._listener.on_refusal(refusal)
+    def _refused(self, refused: Refusal, count: int) -> None:
+        self._statistics.refused(refused.kind, count)
+        self._listener.on_refusal(refused)
+
+
+def refusal(topic: str, stamp_ns: int, ids: Sequence[str], kind: str, reason: str) -> Refusal:
+    """Of the objects with these ids, as far as they can be told: an id that is too long only in part."""
+    named = tuple(shortened(id, LONGEST_NAME) for id in ids if id)
+    return Refusal(topic, stamp_ns, named[:MOST_NAMED], kind, reason)

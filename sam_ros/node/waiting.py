@@ -83,7 +83,10 @@ class WaitingPrompt:
         both = self.request.is_complete_set and later.request.is_complete_set
         if not both or self.request.topic != later.request.topic or self.refusal is not None:
             return False
-        return later.embedded is not None or (self.embedded is None and later.wanted is not None)
+        frame = later.wanted if later.embedded is None else later.embedded.frame
+        if frame is None or not later.is_of(frame):
+            return False
+        return later.embedded is not None or self.embedded is None
 
     @property
     def waits_until(self) -> float | None:
@@ -98,13 +101,17 @@ class WaitingPrompt:
         """
         if self.embedded is None:
             raise self.refusal or SamRosError("no frame")
-        given, frame_id = self.request.frame_id, self.embedded.frame.frame_id
-        if given not in ("", frame_id):
+        if not self.is_of(self.embedded.frame):
+            given, frame_id = self.request.frame_id, self.embedded.frame.frame_id
             raise SamRosError(
                 f"its frame_id is {shortened(given)!r}, the image's is {shortened(frame_id)!r}",
                 "wrong frame_id",
             )
         return self.embedded
+
+    def is_of(self, frame: Frame) -> bool:
+        """Whether it may be meant for a frame with that frame_id."""
+        return self.request.frame_id in ("", frame.frame_id)
 
     def look_for_frame(self, frames: FrameStore, encode_always: bool) -> None:
         """Note its frame, embedded or to be encoded, or the refusal where none can come any more."""

@@ -32,7 +32,7 @@ from sam_ros.core.pinhole import Pinhole
 from sam_ros.errors import InvalidDepthError, InvalidImageError, InvalidParameterError, SamRosError
 from sam_ros.node.guards import spin_once
 from sam_ros.node.images import image_from_msg
-from sam_ros.node.qos import check_qos_overrides
+from sam_ros.node.qos import check_qos_overrides, copied
 from sam_ros.node.serialized import deserialize, header_of_serialized, stamp_of_serialized
 from sam_ros.node.startup import init_rclpy
 from sam_ros.signals import event_set_by_signals
@@ -168,7 +168,7 @@ class Objects3D(Node):
 
     def _create_outputs(self) -> None:
         def output(kind: Any, name: str, qos: QoSProfile = OUTPUT_QOS) -> Any:
-            return self.create_publisher(kind, name, qos, qos_overriding_options=_qos_overrides())
+            return self.create_publisher(kind, name, copied(qos), qos_overriding_options=_qos_overrides())
 
         self._detections = output(Detection3DArray, "~/detections")
         self._points = output(PointCloud2, "~/points")
@@ -185,7 +185,7 @@ class Objects3D(Node):
             kind,
             stream,
             partial(self._take, stream),
-            ANSWER_QOS if stream in ANSWERS else SENSOR_QOS,
+            copied(ANSWER_QOS if stream in ANSWERS else SENSOR_QOS),
             qos_overriding_options=_qos_overrides(),
             raw=True,  # most depth images have no masks: only their header is read
         )

@@ -97,8 +97,8 @@ class Following:
         except SamRosError as error:
             self._refuse(request, str(error))
             return table
-        for refused, count in by_kind(result.refused):
-            self._refuse(request, of_several(refused.reason, count))
+        for objects in by_kind(result.refused):
+            self._refuse(request, of_several(objects[0].reason, len(objects)))
         return result.table
 
     def _prompted(self, table: ObjectTable, request: PromptRequest, frame: EmbeddedFrame) -> Segmented:
