@@ -1246,6 +1246,35 @@ def test_without_objects_frames_are_answered_by_empty_sets_unencoded(make_rig: C
     assert rig.predictor.encoded == []
 
 
+def test_frames_that_are_passed_over_or_overtaken_are_no_useless_images(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    rig.image(1)
+    rig.outputs(1)
+    for late_ns in (SECOND - 1, SECOND - 2):
+        rig.image(9, stamp_ns=late_ns)
+    rig.image(2, data=b"")
+    wait_until(lambda: len(rig.heard.drops) == 3, "the drops")
+    assert rig.statistics.snapshot().last_drop == "short data"
+    rig.image(3, data=b"")
+    wait_until(lambda: rig.statistics.snapshot().dropping_sec > 0, "the second unusable image")
+    rig.image(4)
+    rig.outputs(2)
+    wait_until(lambda: rig.statistics.snapshot().dropping_sec == 0, "the image that was passed over to count")
+
+
+def test_a_frame_without_a_set_of_answers_is_not_counted_as_passed_over(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    rig.image(1)
+    rig.outputs(1)
+    rig.image(2, stamp_ns=SECOND)
+    wait_until(lambda: rig.heard.drops, "the drop")
+    rig.image(3)
+    rig.outputs(2)
+    wait_until(lambda: rig.statistics.snapshot().totals["passed over"] >= 2, "both to be counted")
+    assert rig.statistics.snapshot().totals["passed over"] == 2
+    assert [kind for kind, _ in rig.heard.drops] == ["stamp not later"]
+
+
 def test_a_prompt_wakes_the_encoder_and_forgetting_its_object_lets_it_rest(
     make_rig: Callable[..., Rig],
 ) -> None:

@@ -123,13 +123,16 @@ class Engine:
             )
         elif arrival is Arrival.LATE:
             self._tally.dropped(
-                LATE, f"its stamp is {back_sec:.3f} s before that of an image that came earlier"
+                LATE,
+                f"its stamp is {back_sec:.3f} s before that of an image that came earlier",
+                is_usable=True,
             )
         elif arrival is Arrival.OTHER_CAMERA:
             self._tally.dropped(
                 OTHER_CAMERA,
                 f"two cameras publish on one topic, with frame_id {shortened(newest.frame_id)!r} and "
                 f"{shortened(frame_id)!r}; the second one is left out",
+                is_usable=True,
             )
         for request in flushed:
             self._tally.refused(

@@ -170,6 +170,7 @@ class SamNode(LifecycleNode):
 
     def _start_engine(self, predictor: Predictor) -> None:
         settings = engine_settings(self.parameters)
+        self._statistics.activated()
         self._stream = CameraStream(self._reporter.note)
         self._engine = Engine(predictor, self._read_image, self._read_size, self, settings, self._statistics)
         self._engine.start()
