@@ -99,7 +99,6 @@ class Engine:
 
         A stamp that jumps back means another recording: all that was before is forgotten.
         """
-        self._statistics.event("image")
         with self._state.changed:
             newest, arrival = self._state.frames.newest_image, self._state.frames.arrival(stamp_ns, frame_id)
             flushed: list[PromptRequest] = []

@@ -242,6 +242,8 @@ class SamNode(LifecycleNode):
 
     def _take_image(self, engine: Engine, serialized: bytes) -> None:
         start = time.monotonic()
+        self._watch.saw(serialized)
+        self._statistics.event("image")  # it came, whatever becomes of it
         try:
             header = header_of_serialized(serialized)
             stamp_ns = stamp_to_ns(header)
@@ -249,7 +251,6 @@ class SamNode(LifecycleNode):
             self._statistics.dropped(error.kind)
             self.on_drop(error.kind, str(error))
             return
-        self._watch.saw(serialized)
         engine.add_image(stamp_ns, header.frame_id, serialized)
         self._statistics.event("take", time.monotonic() - start)
 
