@@ -1331,6 +1331,17 @@ def test_resting_keeps_to_max_rate(make_rig: Callable[..., Rig]) -> None:
     assert seconds(rig.outputs(1)) == [1]
 
 
+@pytest.mark.parametrize("max_rate_hz", [1e-12, 5e-324])
+def test_the_smallest_rates_are_waited_for(make_rig: Callable[..., Rig], max_rate_hz: float) -> None:
+    rig = make_rig(max_rate_hz=max_rate_hz)
+    rig.embed(1)
+    rig.image(2)
+    time.sleep(0.1)  # so that the thread waits for the time of the second one
+    rig.click(at=2)
+    rig.outputs(1)
+    assert rig.predictor.encoded == [1, 2]
+
+
 def test_without_following_resting_answers_only_prompts(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(encode="with_objects")
     rig.image(1)
