@@ -391,6 +391,32 @@ def test_a_broken_image_is_dropped_and_the_next_one_works(rig: Rig) -> None:
     rig.embed(2)
 
 
+def test_an_image_that_is_refused_as_it_comes_is_told_and_its_bytes_are_not_kept(rig: Rig) -> None:
+    rig.engine.add_image(SECOND, "camera", bytes([1]), InvalidImageError("of 9 x 9", kind="image too large"))
+    assert rig.heard.drops == [("image too large", "of 9 x 9")]
+    assert rig.engine._state.frames.newest_image.data == b""  # type: ignore[union-attr]
+    for _ in range(2):
+        rig.click(at=1)
+    assert [refusal.reason for refusal in rig.refusals(2)] == ["of 9 x 9"] * 2
+    rig.engine.add_image(SECOND - 1, "camera", b"", InvalidImageError("of 9 x 9", kind="image too large"))
+    assert [kind for kind, _ in rig.heard.drops] == ["image too large", "out of order"]
+    rig.image(2)
+    rig.click(at=2)
+    rig.outputs(1)
+    assert rig.num_read == 1
+
+
+def test_an_image_that_is_refused_as_it_comes_leaves_the_encode_under_way(rig: Rig) -> None:
+    gate = rig.predictor.gates[1] = threading.Event()
+    rig.image(1)
+    wait_until(lambda: rig.predictor.started, "the encode")
+    rig.engine.add_image(2 * SECOND, "camera", bytes([2]), InvalidImageError("large"))
+    rig.click(at=1)
+    gate.set()
+    rig.outputs(1)
+    assert rig.predictor.encoded == [1]
+
+
 def test_a_prompt_on_a_broken_image_says_so(rig: Rig) -> None:
     rig.image(1, data=b"")
     rig.click(at=1)
@@ -737,6 +763,15 @@ def test_an_accepted_prompt_is_told_with_the_objects_it_touched(
     rig.click(label=0, frame_id="map")
     rig.refusals(1)
     assert rig.heard.answers == [("/sam/prompts", ["a", "b"]), ("/sam/test", ["_1"])]
+
+
+def test_a_prompt_that_has_a_problem_as_it_comes_is_refused_at_once(rig: Rig) -> None:
+    problem = InvalidPromptError("too large", kind="mask prompt size")
+    request = PromptRequest("/sam/mask_prompt", SECOND, "", lambda _: Point(1, 1, 1), problem=problem)
+    rig.engine.submit(request)  # no image has come
+    (refusal,) = rig.heard.refusals
+    assert refusal == Refusal("/sam/mask_prompt", SECOND, "", "mask prompt size", "too large")
+    assert rig.waiting.is_empty
 
 
 def test_a_refused_prompt_publishes_nothing(rig: Rig) -> None:

@@ -252,9 +252,14 @@ class FrameStore:
         return order_after(self._newest_in_order, frame)
 
     def give_up(self, frame: Frame, error: SamRosError) -> None:
-        """Say that a frame cannot be encoded, and why."""
+        """Say that the frame that was being encoded cannot be, and why."""
         self._encoding = None
+        self.refuse(frame, error)
+
+    def refuse(self, frame: Frame, error: SamRosError) -> None:
+        """Say that a frame cannot be encoded, and why."""
         self._errors[frame] = error
+        self._last_tried = max(self._last_tried, frame.sequence)
 
     def error_of(self, frame: Frame) -> SamRosError | None:
         """Why a frame was given up, if it was."""

@@ -106,6 +106,7 @@ class SamNode(LifecycleNode):
             self._refuse,
             self._serve,
             lambda: self.parameters.prompt_hw,
+            lambda: self.parameters.max_image_pixels,
         )
         self._frame_outputs = OutputPublishers(self, FRAME_OUTPUTS)
         self._candidates = OutputPublishers(self, CANDIDATE_OUTPUTS)
@@ -251,7 +252,10 @@ class SamNode(LifecycleNode):
             self._statistics.dropped(error.kind)
             self.on_drop(error.kind, str(error))
             return
-        engine.add_image(stamp_ns, header.frame_id, serialized)
+        problem = CAMERAS[self.parameters.image_transport].problem(
+            serialized, self.parameters.max_image_pixels
+        )
+        engine.add_image(stamp_ns, header.frame_id, serialized, problem)
         self._statistics.event("take", time.monotonic() - start)
 
     def _take_prompt(self, request: PromptRequest) -> None:
