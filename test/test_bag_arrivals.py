@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from node_rig import SECOND, header
@@ -55,6 +56,12 @@ def test_late_and_repeated_images_are_left_out() -> None:
 def test_a_second_camera_is_left_out() -> None:
     names = ("left", "right", "left", "right", "left")
     some = arrived(*(recorded(100 + i, name) for i, name in enumerate(names)))
+    assert [one.problem.kind if one.problem else "" for one in some] == ["", "", "", "other camera", ""]
+
+
+def test_a_camera_without_stamps_is_gone_by_when_its_images_were_recorded() -> None:
+    cameras = zip(("left", "right", "left", "right", "right"), (1, 2, 2, 3, 4), strict=True)
+    some = arrived(*(replace(recorded(0, name), time_ns=sec * SECOND) for name, sec in cameras))
     assert [one.problem.kind if one.problem else "" for one in some] == ["", "", "", "other camera", ""]
 
 

@@ -392,6 +392,32 @@ def test_a_broken_image_is_dropped_and_the_next_one_works(rig: Rig) -> None:
     rig.embed(2)
 
 
+def test_an_image_that_is_refused_as_it_comes_is_told_and_its_bytes_are_not_kept(rig: Rig) -> None:
+    rig.engine.add_image(SECOND, "camera", bytes([1]), InvalidImageError("of 9 x 9", kind="image too large"))
+    assert rig.heard.drops == [("image too large", "of 9 x 9")]
+    assert rig.engine._state.frames.newest_image.data == b""  # type: ignore[union-attr]
+    for _ in range(2):
+        rig.click(at=1)
+    assert [refusal.reason for refusal in rig.refusals(2)] == ["of 9 x 9"] * 2
+    rig.engine.add_image(SECOND - 1, "camera", b"", InvalidImageError("of 9 x 9", kind="image too large"))
+    assert [kind for kind, _ in rig.heard.drops] == ["image too large", "out of order"]
+    rig.image(2)
+    rig.click(at=2)
+    rig.outputs(1)
+    assert rig.num_read == 1
+
+
+def test_an_image_that_is_refused_as_it_comes_leaves_the_encode_under_way(rig: Rig) -> None:
+    gate = rig.predictor.gates[1] = threading.Event()
+    rig.image(1)
+    wait_until(lambda: rig.predictor.started, "the encode")
+    rig.engine.add_image(2 * SECOND, "camera", bytes([2]), InvalidImageError("large"))
+    rig.click(at=1)
+    gate.set()
+    rig.outputs(1)
+    assert rig.predictor.encoded == [1]
+
+
 def test_a_prompt_on_a_broken_image_says_so(rig: Rig) -> None:
     rig.image(1, data=b"")
     rig.click(at=1)
@@ -738,6 +764,15 @@ def test_an_accepted_prompt_is_told_with_the_objects_it_touched(
     rig.click(label=0, frame_id="map")
     rig.refusals(1)
     assert rig.heard.answers == [("/sam/prompts", ["a", "b"]), ("/sam/test", ["_1"])]
+
+
+def test_a_prompt_that_has_a_problem_as_it_comes_is_refused_at_once(rig: Rig) -> None:
+    problem = InvalidPromptError("too large", kind="mask prompt size")
+    request = PromptRequest("/sam/mask_prompt", SECOND, "", lambda _: Point(1, 1, 1), problem=problem)
+    rig.engine.submit(request)  # no image has come
+    (refusal,) = rig.heard.refusals
+    assert refusal == Refusal("/sam/mask_prompt", SECOND, "", "mask prompt size", "too large")
+    assert rig.waiting.is_empty
 
 
 def test_a_refused_prompt_publishes_nothing(rig: Rig) -> None:
@@ -1271,6 +1306,35 @@ def test_without_objects_frames_are_answered_by_empty_sets_unencoded(make_rig: C
     assert rig.predictor.encoded == []
 
 
+def test_frames_that_are_passed_over_or_overtaken_are_no_useless_images(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    rig.image(1)
+    rig.outputs(1)
+    for late_ns in (SECOND - 1, SECOND - 2):
+        rig.image(9, stamp_ns=late_ns)
+    rig.image(2, data=b"")
+    wait_until(lambda: len(rig.heard.drops) == 3, "the drops")
+    assert rig.statistics.snapshot().last_drop == "short data"
+    rig.image(3, data=b"")
+    wait_until(lambda: rig.statistics.snapshot().dropping_sec > 0, "the second unusable image")
+    rig.image(4)
+    rig.outputs(2)
+    wait_until(lambda: rig.statistics.snapshot().dropping_sec == 0, "the image that was passed over to count")
+
+
+def test_a_frame_without_a_set_of_answers_is_not_counted_as_passed_over(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    rig.image(1)
+    rig.outputs(1)
+    rig.image(2, stamp_ns=SECOND)
+    wait_until(lambda: rig.heard.drops, "the drop")
+    rig.image(3)
+    rig.outputs(2)
+    wait_until(lambda: rig.statistics.snapshot().totals["passed over"] >= 2, "both to be counted")
+    assert rig.statistics.snapshot().totals["passed over"] == 2
+    assert [kind for kind, _ in rig.heard.drops] == ["stamp not later"]
+
+
 def test_a_prompt_wakes_the_encoder_and_forgetting_its_object_lets_it_rest(
     make_rig: Callable[..., Rig],
 ) -> None:
@@ -1325,6 +1389,17 @@ def test_resting_keeps_to_max_rate(make_rig: Callable[..., Rig]) -> None:
     rig.click()
     wait_until(lambda: len(rig.heard.answers) == 1, "the answer: prompts do not wait for it")
     assert seconds(rig.outputs(1)) == [1]
+
+
+@pytest.mark.parametrize("max_rate_hz", [1e-12, 5e-324])
+def test_the_smallest_rates_are_waited_for(make_rig: Callable[..., Rig], max_rate_hz: float) -> None:
+    rig = make_rig(max_rate_hz=max_rate_hz)
+    rig.embed(1)
+    rig.image(2)
+    time.sleep(0.1)  # so that the thread waits for the time of the second one
+    rig.click(at=2)
+    rig.outputs(1)
+    assert rig.predictor.encoded == [1, 2]
 
 
 def test_without_following_resting_answers_only_prompts(make_rig: Callable[..., Rig]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from fake_model import fake_embedding
 
@@ -287,7 +289,7 @@ def test_why_a_frame_is_missing() -> None:
     assert not frames.may_still_come(1 * SECOND) and frames.may_still_come(0)
 
 
-def arrivals(frames: FrameStore, *stamps_ms: int, frame_ids: str = "") -> list[Arrival]:
+def arrivals(frames: FrameStore, *stamps_ms: int, frame_ids: Sequence[str] = "") -> list[Arrival]:
     """How images of these stamps come; those that are taken are stored, as the engine does."""
     found = []
     for index, stamp_ms in enumerate(stamps_ms):
@@ -336,11 +338,40 @@ def test_a_bag_that_loops_is_taken_on_every_loop() -> None:
         ("ababab", [0, 100, 200, 300, 400, 500], [NEXT, NEXT, NEXT, OTHER, NEXT, OTHER]),
         ("ababb", [0, 100, 200, 300, 2300], [NEXT, NEXT, NEXT, OTHER, NEXT]),
         ("aba", [0, 100, 9000], [NEXT] * 3),
+        (["cam", "cam", "", "", ""], [0, 100, 200, 300, 400], [NEXT] * 5),
     ],
-    ids=["it changed", "two at once", "the first one ends", "it changed back much later"],
+    ids=[
+        "it changed",
+        "two at once",
+        "the first one ends",
+        "it changed back much later",
+        "it has no name any more",
+    ],
 )
-def test_two_cameras_on_one_topic(frame_ids: str, stamps_ms: list[int], expected: list[Arrival]) -> None:
+def test_two_cameras_on_one_topic(
+    frame_ids: Sequence[str], stamps_ms: list[int], expected: list[Arrival]
+) -> None:
     assert arrivals(store(), *stamps_ms, frame_ids=frame_ids) == expected
+
+
+@pytest.mark.parametrize(
+    ("frame_ids", "arrived_sec", "expected"),
+    [
+        ("ababb", [0, 0.5, 1, 1.5, 3], [NEXT, NEXT, NEXT, OTHER, NEXT]),
+        ("aba", [0, 0.5, 9], [NEXT] * 3),
+        ("ababab", [0, 0.5, 1, 1.5, 2, 2.5], [NEXT, NEXT, NEXT, OTHER, NEXT, OTHER]),
+    ],
+    ids=["the first one ends", "it changed back much later", "two at once"],
+)
+def test_cameras_without_stamps_are_told_apart_by_when_their_images_come(
+    frame_ids: str, arrived_sec: Sequence[float], expected: list[Arrival]
+) -> None:
+    now_sec = 0.0
+    frames = FrameStore(3, 3, TOLERANCE_NS, clock=lambda: now_sec)
+    found = []
+    for frame_id, now_sec in zip(frame_ids, arrived_sec, strict=True):  # noqa: B007 the clock reads it
+        found += arrivals(frames, 0, frame_ids=frame_id)
+    assert found == expected
 
 
 def test_a_frame_that_never_arrived_is_told_from_one_that_is_no_longer_kept() -> None:

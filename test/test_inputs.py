@@ -162,6 +162,27 @@ def test_a_prompt_on_a_resized_image_is_rescaled() -> None:
     assert convert(TARGET) == Box((2, 4, 8, 12))
 
 
+@pytest.mark.parametrize(
+    ("msg", "kind"),
+    [
+        (foreground_mask(), None),
+        (image_msg("mono8", 60, 48, bytes(128 * 48), step=128), None),  # padded rows
+        (image_msg("rgb8", 64, 48, bytes(3)), "mask prompt encoding"),
+        (image_msg("mono8", 64, 49, b""), "mask prompt size"),
+        (image_msg("mono8", 2, 2, bytes(2 * 64 * 48 + 1)), "mask prompt size"),
+    ],
+    ids=["fits", "padded", "encoding", "pixels", "bytes"],
+)
+def test_a_mask_prompt_that_fits_no_image_has_a_problem_as_it_comes(msg: Image, kind: str | None) -> None:
+    problem = ROWS["~/mask_prompt"].problem(msg, SAME, 64 * 48)
+    assert (problem and problem.kind) == kind
+
+
+def test_a_mask_prompt_may_be_as_large_as_the_image_that_prompts_are_given_on() -> None:
+    assert ROWS["~/mask_prompt"].problem(foreground_mask(), (48, 64), 100) is None
+    assert ROWS["~/mask_prompt"].problem(foreground_mask(), (48, 63), 100) is not None
+
+
 def test_a_serialized_image_is_read_as_its_camera_sends_it() -> None:
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     serialized = serialize_message(image_msg("rgb8", 2, 2, pixels.tobytes()))
@@ -223,6 +244,7 @@ def test_every_topic_and_service_is_open_until_closed(ros: RosSession, node: Lif
         lambda topic, error, id: refused.append((topic, error.kind, id)),
         serve,
         lambda: (24, 32),
+        lambda: MAX_PIXELS,
     )
     assert not ros.node.count_subscribers("/sam/box")
     topics.open()
@@ -234,6 +256,10 @@ def test_every_topic_and_service_is_open_until_closed(ros: RosSession, node: Lif
     publishers["~/box"].publish(MESSAGES["~/box"])
     ros.wait_until(lambda: bool(taken), "the prompt")
     assert taken[0].topic == "/sam/box" and taken[0].convert(TARGET) == Box((2, 4, 8, 12))
+    publishers["~/mask_prompt"].publish(image_msg("rgb8", 2, 2, bytes(12)))
+    ros.wait_until(lambda: len(taken) == 2, "the mask prompt")
+    assert taken[1].problem is not None and taken[1].problem.kind == "mask prompt encoding"
+    assert taken[1].stamp_ns == STAMP_NS
     publishers["~/select"].publish(String(data="cup"))
     ros.wait_until(lambda: bool(edited), "the edit")
     assert edited == [("~/select", "/sam/select", "cup")]

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.msg import Transition
 from node_rig import (
@@ -571,6 +572,30 @@ def test_an_image_whose_stamp_is_no_time_is_dropped_and_counted(rig: NodeRig) ->
     assert int(rig.status("dropped: invalid header")) >= 1
     told = rig.refusal_of("point", PointStamped(header=bad.header))
     assert told["kind"] == "invalid header" and str(2**31) in told["reason"]
+
+
+def test_images_whose_stamps_are_no_time_are_told_as_useless_until_the_next_activation(
+    ros: RosSession, checkpoint: Path
+) -> None:
+    rig = NodeRig(ros, "-p", f"checkpoint:={checkpoint}")
+    bad = image_msg(scene(), "rgb8", rig.next_stamp_ns())
+    bad.header.stamp.nanosec = 2**31
+
+    def is_told(told: Callable[[DiagnosticStatus], bool]) -> bool:
+        rig.send_image(bad)
+        return any(told(status) for status in rig.diagnostics)
+
+    def is_useless(status: DiagnosticStatus) -> bool:
+        return status.message == "images come, but none can be used: invalid header"
+
+    rig.wait_until(lambda: is_told(is_useless), "the error")
+    rig.wait_until(lambda: "images come on /image" in rig.process.output(), "the images to be described")
+    assert rig.change_state(Transition.TRANSITION_DEACTIVATE)
+    rig.diagnostics.clear()
+    assert rig.change_state(Transition.TRANSITION_ACTIVATE)
+    rig.wait_until_connected()
+    rig.wait_until(lambda: is_told(lambda status: status.message == "segmenting"), "a status")
+    assert not any(is_useless(status) for status in rig.diagnostics)
 
 
 def test_a_parameter_of_a_type_that_does_not_exist_is_answered_as_failed(rig: NodeRig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sam_ros.core.frames import Frame
-from sam_ros.node.schedule import frame_to_encode
+from sam_ros.node.schedule import MAX_WAIT_SEC, frame_to_encode
 from sam_ros.node.settings import Settings
 
 
@@ -23,6 +23,7 @@ from sam_ros.node.settings import Settings
         ({"newest": False}, None, None),
         ({"max_rate_hz": 2.0, "idle_sec": 0.5}, "newest", None),
         ({"max_rate_hz": 2.0, "idle_sec": 0.2}, None, 0.3),
+        ({"max_rate_hz": 1e-12, "idle_sec": 0.2}, None, MAX_WAIT_SEC),
     ],
 )
 def test_which_frame_is_encoded_next(

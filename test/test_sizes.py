@@ -12,7 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from sam_ros.errors import InvalidImageError
-from sam_ros.node.sizes import size_of_compressed, size_of_image
+from sam_ros.node.sizes import check_image, size_of_compressed, size_of_image
 
 MAX_PIXELS = 1000
 
@@ -46,6 +46,26 @@ def test_the_size_is_read_whatever_stands_before_it(frame_id: str, encoding: str
 def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidImageError):
         size_of_image(data, MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (serialized(height=300, width=4), "image too large"),
+        (serialized(num_bytes=20 * MAX_PIXELS), "image too large"),
+        (serialized(height=0), "empty image"),
+        (serialized()[:30], "malformed message"),
+    ],
+)
+def test_what_an_image_is_refused_for_before_it_is_kept(data: bytes, kind: str) -> None:
+    with pytest.raises(InvalidImageError) as caught:
+        check_image(data, MAX_PIXELS)
+    assert caught.value.kind == kind
+
+
+def test_an_image_that_is_not_too_large_is_kept_until_it_is_read() -> None:
+    for msg in (serialized(), serialized(num_bytes=44), serialized(height=250, width=4, num_bytes=16_000)):
+        check_image(msg, MAX_PIXELS)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])

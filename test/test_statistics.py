@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sam_ros.node.statistics import RATE_WINDOW_SEC, Statistics
+from sam_ros.node.statistics import RATE_WINDOW_SEC, USABLE, Statistics
 
 
 class Clock:
@@ -94,6 +94,37 @@ def test_dropping_sec_is_the_time_since_which_images_were_only_dropped(clock: Cl
     statistics.event("encode", 50.0)
     assert statistics.snapshot().dropping_sec == 0
     assert [dropping_sec(1), dropping_sec(1)] == [0, 51]
+
+
+def test_an_image_that_was_passed_over_could_be_used_as_well_as_an_encoded_one(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    for event in USABLE:
+        statistics.dropped("short data")
+        clock.now += 5
+        statistics.dropped("short data")
+        assert statistics.snapshot().dropping_sec == 5
+        statistics.event(event)
+        assert statistics.snapshot().dropping_sec == 0
+
+
+def test_a_drop_of_a_usable_image_is_counted_but_no_sign_of_useless_ones(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    statistics.dropped("short data")
+    clock.now += 5
+    statistics.dropped("out of order", is_usable=True)
+    snapshot = statistics.snapshot()
+    assert snapshot.drops == {"short data": 1, "out of order": 1}
+    assert (snapshot.dropping_sec, snapshot.last_drop) == (0, "short data")
+
+
+def test_what_was_dropped_before_an_activation_is_no_sign_of_useless_images(clock: Clock) -> None:
+    statistics = Statistics(clock)
+    statistics.dropped("short data")
+    statistics.activated()
+    clock.now += 5
+    statistics.dropped("short data")
+    snapshot = statistics.snapshot()
+    assert snapshot.dropping_sec == 0 and snapshot.drops == {"short data": 2}
 
 
 def test_a_snapshot_does_not_change_any_more(clock: Clock) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from sam_ros.core.protocol import EmbeddedImage
@@ -23,7 +23,7 @@ class Frame:
         stamp_ns: of the image's header, in nanoseconds.
         frame_id: of the image's header.
         data: the serialized message.
-        arrived_sec: when it came, by ``time.monotonic``.
+        arrived_sec: when it came, by ``time.monotonic``; of a recording, when it came then.
     """
 
     sequence: int
@@ -97,8 +97,21 @@ def order_after(last: Frame | None, frame: Frame) -> Order:
 
 JUMP_NS = 2_000_000_000  # an image stamped so far back is of another recording, not late
 LATE_IN_ORDER = 3  # so many late images in a row, in order among themselves, are of another recording too
-CAMERA_GONE_NS = 2_000_000_000  # without an image for so long, a camera is gone
+CAMERA_GONE_SEC = 2.0  # without an image for so long, by stamps or by arrival, a camera is gone
 STAMPS_KEPT = 4096  # of images that came: 2 minutes at 30 Hz
+
+
+class Seen(NamedTuple):
+    """The stamp of a camera's image, and when it came, in seconds."""
+
+    stamp_ns: int
+    arrived_sec: float
+
+    def is_shortly_before(self, later: Seen) -> bool:
+        """Whether a camera with this image is not gone when that one comes."""
+        stamps_sec = abs(later.stamp_ns - self.stamp_ns) / 1e9
+        return stamps_sec < CAMERA_GONE_SEC and later.arrived_sec - self.arrived_sec < CAMERA_GONE_SEC
+
 
 _Stamped = TypeVar("_Stamped", Frame, EmbeddedFrame)
 
@@ -110,17 +123,25 @@ class FrameStore:
 
     Args:
         images_kept, embeddings_kept, stamp_tolerance_ns: see ``configure``.
+        clock: when an image comes, in seconds; of a recording, when it came.
     """
 
-    def __init__(self, images_kept: int, embeddings_kept: int, stamp_tolerance_ns: int) -> None:
+    def __init__(
+        self,
+        images_kept: int,
+        embeddings_kept: int,
+        stamp_tolerance_ns: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._images: deque[Frame] = deque()
         self._embeddings: deque[EmbeddedFrame] = deque()
         self._errors: WeakKeyDictionary[Frame, SamRosError] = WeakKeyDictionary()  # live as long as frames
         self._encoding: Frame | None = None
         self._newest_in_order: Frame | None = None  # of those embedded or passed over
         self._late_in_order: list[int] = []  # stamps of the last images, if all of them were late
-        self._last_stamps: dict[str, int] = {}  # of each camera that was taken, by frame_id
-        self._rival = ""  # frame_id of a camera whose images come between those of the one that is taken
+        self._last_seen: dict[str, Seen] = {}  # of each camera that was taken, by frame_id
+        self._rival: str | None = None  # frame_id of a camera that publishes beside the one that is taken
         self._stamps: deque[int] = deque(maxlen=STAMPS_KEPT)
         self._last_tried = 0  # sequence of the newest frame that was encoded or given up
         self._last_forgotten = 0  # sequence of the last frame before the last ``clear``
@@ -170,21 +191,22 @@ class FrameStore:
         camera = self._images[-1].frame_id
         if frame_id == camera:
             return False
+        now = Seen(stamp_ns, self._clock())
         if frame_id == self._rival:
-            return abs(stamp_ns - self._last_stamps[camera]) < CAMERA_GONE_NS
-        if frame_id in self._last_stamps and abs(stamp_ns - self._last_stamps[frame_id]) < CAMERA_GONE_NS:
+            return self._last_seen[camera].is_shortly_before(now)
+        if frame_id in self._last_seen and self._last_seen[frame_id].is_shortly_before(now):
             self._rival = camera
         return False
 
     def add_image(self, stamp_ns: int, frame_id: str, data: bytes) -> Frame:
         """Number an image and remember it, forgetting the oldest beyond ``images_kept``."""
         self.num_frames += 1
-        frame = Frame(self.num_frames, stamp_ns, frame_id, data)
+        frame = Frame(self.num_frames, stamp_ns, frame_id, data, self._clock())
         self._images.append(frame)
         self._stamps.append(stamp_ns)
-        if frame_id not in self._last_stamps and len(self._last_stamps) > 1:
-            self._last_stamps.clear()  # a topic has a few cameras at most
-        self._last_stamps[frame_id] = stamp_ns
+        if frame_id not in self._last_seen and len(self._last_seen) > 1:
+            self._last_seen.clear()  # a topic has a few cameras at most
+        self._last_seen[frame_id] = Seen(stamp_ns, frame.arrived_sec)
         return frame
 
     @property
@@ -230,9 +252,14 @@ class FrameStore:
         return order_after(self._newest_in_order, frame)
 
     def give_up(self, frame: Frame, error: SamRosError) -> None:
-        """Say that a frame cannot be encoded, and why."""
+        """Say that the frame that was being encoded cannot be, and why."""
         self._encoding = None
+        self.refuse(frame, error)
+
+    def refuse(self, frame: Frame, error: SamRosError) -> None:
+        """Say that a frame cannot be encoded, and why."""
         self._errors[frame] = error
+        self._last_tried = max(self._last_tried, frame.sequence)
 
     def error_of(self, frame: Frame) -> SamRosError | None:
         """Why a frame was given up, if it was."""
@@ -246,8 +273,8 @@ class FrameStore:
         self._embeddings.clear()
         self._newest_in_order = None
         self._late_in_order.clear()
-        self._last_stamps.clear()
-        self._rival = ""
+        self._last_seen.clear()
+        self._rival = None
         self._stamps.clear()
         self._last_forgotten = self.num_frames
 

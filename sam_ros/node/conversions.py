@@ -39,6 +39,8 @@ from sam_ros.prompt import BACKGROUND, FOREGROUND
 BACKGROUND_CLASS = "background"  # a point of this class in ~/prompts is a background point
 AREA_CLASS = "area"  # of the result in ~/everything/segments that has the area instead of a score
 POINT_SLACK_PX = 1.0  # rqt_image_view rounds a click at the edge to one pixel outside
+MASK_SIZE = "mask prompt size"  # the kind of a mask prompt that has another size than the image
+MASK_PIXEL_BYTES = 2  # of a mask prompt's pixel at most: rows may be padded
 
 
 # Prompts in.
@@ -90,6 +92,22 @@ def everything_from_roi(msg: RegionOfInterest, target: Target, prompt_hw: tuple[
     return EverythingIn(box_from_roi(msg, target, prompt_hw).box_xyxy)
 
 
+def check_mask_prompt(msg: Image, prompt_hw: tuple[int, int], max_pixels: int) -> None:
+    """Before a mask image waits for its frame.
+
+    Raises:
+        InvalidPromptError: another encoding than mono8, or larger than any image that it may be of.
+    """
+    _check_grey(msg)
+    most = max(max_pixels, math.prod(prompt_hw))
+    if msg.width * msg.height > most or len(msg.data) > MASK_PIXEL_BYTES * most:
+        raise InvalidPromptError(
+            f"a mask prompt of {msg.width} x {msg.height} pixels in {len(msg.data)} bytes is larger than any "
+            f"image's; possible are {most} pixels of {MASK_PIXEL_BYTES} bytes",
+            kind=MASK_SIZE,
+        )
+
+
 def mask_prompt_from_msg(msg: Image, target: Target, prompt_hw: tuple[int, int]) -> MaskPrompt:
     """A mask image, nonzero is foreground, as low-res logits.
 
@@ -97,15 +115,12 @@ def mask_prompt_from_msg(msg: Image, target: Target, prompt_hw: tuple[int, int])
         InvalidPromptError: another encoding or size than mono8 of the image's size, or empty.
     """
     expected_hw = _prompted_hw(target, prompt_hw)
-    if msg.encoding not in GREY_ENCODINGS:
-        raise InvalidPromptError(
-            f"a mask prompt must be mono8, got {shortened(msg.encoding)!r}", kind="mask prompt encoding"
-        )
+    _check_grey(msg)
     if (msg.height, msg.width) != expected_hw:
         raise InvalidPromptError(
             f"a mask prompt must have the image's size, {expected_hw[1]} x {expected_hw[0]}, got "
             f"{msg.width} x {msg.height}",
-            kind="mask prompt size",
+            kind=MASK_SIZE,
         )
     try:
         mask = grey_from_msg(msg)
@@ -114,6 +129,13 @@ def mask_prompt_from_msg(msg: Image, target: Target, prompt_hw: tuple[int, int])
     if not mask.any():
         raise InvalidPromptError("a mask prompt has no foreground pixel", kind="empty mask prompt")
     return MaskPrompt(logits_from_mask(mask, target.grid))
+
+
+def _check_grey(msg: Image) -> None:
+    if msg.encoding not in GREY_ENCODINGS:
+        raise InvalidPromptError(
+            f"a mask prompt must be mono8, got {shortened(msg.encoding)!r}", kind="mask prompt encoding"
+        )
 
 
 def prompt_from_msg(msg: Detection2D, target: Target, prompt_hw: tuple[int, int]) -> Update:

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 
 from sam_ros.node.statistics import ENCODE, Refusal, Snapshot
 
-USELESS_SEC = 2.0  # images dropped over so long, and none encoded between, are an error
+USELESS_SEC = 2.0  # unusable images over so long, and none that is usable between, are an error
 STALE_SEC = 2.0  # without an image for so long, an active node is stale
 # Kinds of refusals that no other prompt would mend.
 REFUSAL_IS_AN_ERROR = ("model output", "out of memory", "device", "error")

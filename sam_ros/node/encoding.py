@@ -15,7 +15,7 @@ from sam_ros.errors import EncodeCancelledError, InvalidImageError, SamRosError
 from sam_ros.node.listener import Listener
 from sam_ros.node.schedule import frame_to_encode
 from sam_ros.node.state import Due, EngineState
-from sam_ros.node.statistics import ENCODE, Statistics
+from sam_ros.node.statistics import ENCODE, PASSED_OVER, Statistics
 from sam_ros.node.tally import Tally
 
 ENCODE_FAILED = "encode failed"  # the kind of an image that was dropped for an error that is not ours
@@ -93,8 +93,8 @@ class Encoding:
 
     def _pass_over(self, frame: Frame) -> None:
         """Have a frame answered by an empty set: there is nothing to encode it for."""
-        self._finish(UnencodedFrame(frame, self._read_size(frame.data)), is_following=True)
-        self._statistics.event("passed over")
+        if self._finish(UnencodedFrame(frame, self._read_size(frame.data)), is_following=True):
+            self._statistics.event(PASSED_OVER)
 
     def _encode(self, frame: Frame) -> None:
         start = time.monotonic()

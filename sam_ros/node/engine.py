@@ -14,7 +14,7 @@ from sam_ros.core.frames import Arrival, Frame
 from sam_ros.core.objects import Choice, difference
 from sam_ros.core.protocol import PromptableModel
 from sam_ros.core.segmenter import Segmenter
-from sam_ros.errors import InvalidPromptError, shortened
+from sam_ros.errors import InvalidImageError, InvalidPromptError, shortened
 from sam_ros.node.answering import Answering
 from sam_ros.node.encoding import Encoding
 from sam_ros.node.listener import Listener
@@ -94,21 +94,28 @@ class Engine:
                 self._segmenter.forget_frames(self._state.frames.num_frames + 1)
             self._state.configure(settings)
 
-    def add_image(self, stamp_ns: int, frame_id: str, data: bytes) -> None:
+    def add_image(
+        self, stamp_ns: int, frame_id: str, data: bytes, problem: InvalidImageError | None = None
+    ) -> None:
         """Store a camera image, still serialized; drop it where it is late, or of a second camera.
 
-        A stamp that jumps back means another recording: all that was before is forgotten.
+        A stamp that jumps back means another recording: all that was before is forgotten. Of an image that is
+        known to have a problem only that is kept, for the prompts that are meant for it.
         """
-        self._statistics.event("image")
         with self._state.changed:
             newest, arrival = self._state.frames.newest_image, self._state.frames.arrival(stamp_ns, frame_id)
             flushed: list[PromptRequest] = []
             if arrival is Arrival.JUMP_BACK:
                 self._segmenter.forget_frames()
                 flushed = self._state.flush()
-            if arrival in (Arrival.NEXT, Arrival.JUMP_BACK):
-                self._state.frames.add_image(stamp_ns, frame_id, data)
+            is_taken = arrival in (Arrival.NEXT, Arrival.JUMP_BACK)
+            if is_taken:
+                frame = self._state.frames.add_image(stamp_ns, frame_id, data if problem is None else b"")
+                if problem is not None:
+                    self._state.frames.refuse(frame, problem)
                 self._state.changed.notify_all()
+        if is_taken and problem is not None:
+            self._tally.dropped(problem.kind, str(problem))
         if newest is not None:
             self._tell_arrival(arrival, frame_id, newest, (newest.stamp_ns - stamp_ns) / 1e9, flushed)
 
@@ -123,13 +130,16 @@ class Engine:
             )
         elif arrival is Arrival.LATE:
             self._tally.dropped(
-                LATE, f"its stamp is {back_sec:.3f} s before that of an image that came earlier"
+                LATE,
+                f"its stamp is {back_sec:.3f} s before that of an image that came earlier",
+                is_usable=True,
             )
         elif arrival is Arrival.OTHER_CAMERA:
             self._tally.dropped(
                 OTHER_CAMERA,
                 f"two cameras publish on one topic, with frame_id {shortened(newest.frame_id)!r} and "
                 f"{shortened(frame_id)!r}; the second one is left out",
+                is_usable=True,
             )
         for request in flushed:
             self._tally.refused(
@@ -139,6 +149,9 @@ class Engine:
     def submit(self, request: PromptRequest) -> None:
         """Store a prompt; it is answered or refused through the listener."""
         self._statistics.event("prompt")
+        if request.problem is not None:
+            self._tally.refused(request, request.problem.kind, str(request.problem))
+            return
         with self._state.changed:
             dropped = self._state.submit(request)
         self._tell_dropped(dropped)

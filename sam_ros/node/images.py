@@ -21,7 +21,7 @@ from sam_ros.errors import InvalidImageError, shortened
 from sam_ros.node.brightness import RULES as DEEP_ENCODINGS
 from sam_ros.node.brightness import BrightnessRange
 from sam_ros.node.headers import copied
-from sam_ros.node.layouts import PACKED, PLANAR, UNKNOWN, check_size, packed_values, planar_values
+from sam_ros.node.layouts import PACKED, PLANAR, TOO_LARGE, UNKNOWN, check_size, packed_values, planar_values
 
 GREY_WITHOUT_A_NAME = "8UC1"  # what some drivers call mono8
 GREY_ENCODINGS = ("mono8", GREY_WITHOUT_A_NAME)
@@ -163,7 +163,7 @@ def image_from_compressed_msg(
         raise  # named already, and no fault of the file
     except (PilImage.DecompressionBombError, PilImage.DecompressionBombWarning) as error:
         reason = f"a compressed image is too large: {error}"
-        raise InvalidImageError(reason, kind="image too large") from error
+        raise InvalidImageError(reason, kind=TOO_LARGE) from error
     except UnidentifiedImageError as error:
         raise _unread(msg.format, data) from error
     except Exception as error:  # no promise bounds what decoders raise for damaged files

@@ -6,7 +6,7 @@ A new input is a row, and a function in ``conversions`` that says what its messa
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 
 from sam_ros.core.everything import EverythingIn
 from sam_ros.core.objects import Joining, Point, Target, Update
-from sam_ros.errors import SamRosError
+from sam_ros.errors import InvalidImageError, InvalidPromptError, SamRosError
 from sam_ros.node.conversions import (
     box_from_roi,
+    check_mask_prompt,
     everything_from_roi,
     mask_prompt_from_msg,
     point_from_msg,
@@ -37,7 +38,7 @@ from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream, image_from_compressed_msg, image_from_msg
 from sam_ros.node.qos import copied, image_qos
 from sam_ros.node.serialized import deserialize, deserialize_image
-from sam_ros.node.sizes import size_of_compressed, size_of_image
+from sam_ros.node.sizes import check_compressed, check_image, size_of_compressed, size_of_image
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.prompt import BACKGROUND, FOREGROUND
 
@@ -60,6 +61,8 @@ class PromptInput:
         is_of_program: whether a message is a program's, which ``~/undo`` does not take back; so is what
             changes no object.
         is_complete_set: whether each message lists all objects of a program.
+        check: raises InvalidPromptError where a message fits no frame of at most so many pixels, given the
+            (H, W) as above: it is not to wait for one.
     """
 
     topic: str
@@ -68,6 +71,15 @@ class PromptInput:
     convert: Callable[[Any, Target, tuple[int, int]], Update | EverythingIn]
     is_of_program: Callable[[Any], bool] = lambda _msg: False
     is_complete_set: bool = False
+    check: Callable[[Any, tuple[int, int], int], None] = lambda _msg, _prompt_hw, _max_pixels: None
+
+    def problem(self, msg: Any, prompt_hw: tuple[int, int], max_pixels: int) -> InvalidPromptError | None:
+        """Why a message is refused as it comes; None where that depends on its frame."""
+        try:
+            self.check(msg, prompt_hw, max_pixels)
+        except InvalidPromptError as error:
+            return error
+        return None
 
     def request(self, topic: str, msg: Any, prompt_hw: tuple[int, int]) -> PromptRequest:
         """What the engine is asked by a message that came on a topic of this full name."""
@@ -105,7 +117,7 @@ PROMPT_INPUTS = (
     PromptInput("~/point_background", PointStamped, CLICK_QOS, _background),
     PromptInput("~/click", PointMsg, CLICK_QOS, _click),
     PromptInput("~/box", RegionOfInterest, CLICK_QOS, box_from_roi),
-    PromptInput("~/mask_prompt", Image, CLICK_QOS, mask_prompt_from_msg),
+    PromptInput("~/mask_prompt", Image, CLICK_QOS, mask_prompt_from_msg, check=check_mask_prompt),
     PromptInput(
         "~/prompts",
         Detection2DArray,
@@ -195,12 +207,23 @@ class CameraInput:
         convert: makes an (H, W, 3) uint8 RGB image of a message of at most so many pixels, which is one of a
             stream. Raises InvalidImageError.
         size: (H, W) of a serialized message of at most so many pixels. Raises InvalidImageError.
+        check: raises InvalidImageError where next to no work tells that a serialized message has more than so
+            many pixels, or none.
     """
 
     message_type: Any
     suffix: str
     convert: Callable[[Any, int, CameraStream], npt.NDArray[np.uint8]]
     size: Callable[[bytes, int], tuple[int, int]]
+    check: Callable[[bytes, int], None]
+
+    def problem(self, serialized: bytes, max_pixels: int) -> InvalidImageError | None:
+        """Why a message need not be kept until it is read; None where it has to be."""
+        try:
+            self.check(serialized, max_pixels)
+        except InvalidImageError as error:
+            return error
+        return None
 
     def read(self, serialized: bytes, max_pixels: int, stream: CameraStream) -> npt.NDArray[np.uint8]:
         """An (H, W, 3) uint8 RGB image of a serialized message of a stream.
@@ -212,8 +235,10 @@ class CameraInput:
 
 
 CAMERAS = {  # by the parameter image_transport
-    "raw": CameraInput(Image, "", image_from_msg, size_of_image),
-    "compressed": CameraInput(CompressedImage, "/compressed", image_from_compressed_msg, size_of_compressed),
+    "raw": CameraInput(Image, "", image_from_msg, size_of_image, check_image),
+    "compressed": CameraInput(
+        CompressedImage, "/compressed", image_from_compressed_msg, size_of_compressed, check_compressed
+    ),
 }
 
 
@@ -228,6 +253,7 @@ class PromptTopics:
             object that it names, if it does.
         serve: called with every service that is called; answers whether it was done and what to tell.
         prompt_hw: (H, W) of the image that prompts are given on by now.
+        max_pixels: that an image may have by now.
     """
 
     def __init__(
@@ -238,8 +264,9 @@ class PromptTopics:
         refuse: Callable[[str, SamRosError, str], None],
         serve: Callable[[TriggerInput], tuple[bool, str]],
         prompt_hw: Callable[[], tuple[int, int]],
+        max_pixels: Callable[[], int],
     ) -> None:
-        self._node, self._prompt_hw = node, prompt_hw
+        self._node, self._prompt_hw, self._max_pixels = node, prompt_hw, max_pixels
         self._take, self._edit, self._refuse, self._serve = take, edit, refuse, serve
         self._subscriptions: list[Any] = []
         self._services: list[Any] = []
@@ -264,12 +291,13 @@ class PromptTopics:
 
     def _subscribe_to_prompts(self, row: PromptInput) -> Any:
         topic = self._node.resolve_topic_name(row.topic)
-        return self._subscribe(
-            row.topic,
-            row.message_type,
-            row.qos,
-            lambda msg: self._take(row.request(topic, msg, self._prompt_hw())),
-        )
+
+        def take(msg: Any) -> None:
+            prompt_hw = self._prompt_hw()
+            problem = row.problem(msg, prompt_hw, self._max_pixels())
+            self._take(replace(row.request(topic, msg, prompt_hw), problem=problem))
+
+        return self._subscribe(row.topic, row.message_type, row.qos, take)
 
     def _subscribe_to_edits(self, row: EditInput) -> Any:
         topic = self._node.resolve_topic_name(row.topic)

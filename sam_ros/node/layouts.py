@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from sam_ros.errors import InvalidImageError, shortened
 
 UNKNOWN = "unknown encoding"  # the kind of an image that is none that the node reads
+TOO_LARGE = "image too large"  # the kind of an image that is beyond max_image_pixels
 ODD_SIZE = "odd size"  # the kind of an image that ends within a group of pixels that share their colour
 
 
@@ -83,7 +84,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise InvalidImageError(
             f"an image of {width} x {height} pixels is larger than max_image_pixels ({max_pixels})",
-            kind="image too large",
+            kind=TOO_LARGE,
         )
 
 

@@ -107,6 +107,7 @@ class SamNode(LifecycleNode):
             self._refuse,
             self._serve,
             lambda: self.parameters.prompt_hw,
+            lambda: self.parameters.max_image_pixels,
         )
         self._frame_outputs = OutputPublishers(self, FRAME_OUTPUTS)
         self._candidates = OutputPublishers(self, CANDIDATE_OUTPUTS)
@@ -171,6 +172,7 @@ class SamNode(LifecycleNode):
 
     def _start_engine(self, predictor: Predictor) -> None:
         settings = engine_settings(self.parameters)
+        self._statistics.activated()
         self._stream = CameraStream(self._reporter.note)
         self._engine = Engine(predictor, self._read_image, self._read_size, self, settings, self._statistics)
         self._engine.start()
@@ -242,6 +244,8 @@ class SamNode(LifecycleNode):
 
     def _take_image(self, engine: Engine, serialized: bytes) -> None:
         start = time.monotonic()
+        self._watch.saw(serialized)
+        self._statistics.event("image")  # it came, whatever becomes of it
         try:
             header = header_of_serialized(serialized)
             stamp_ns = stamp_to_ns(header)
@@ -249,8 +253,10 @@ class SamNode(LifecycleNode):
             self._statistics.dropped(error.kind)
             self.on_drop(error.kind, str(error))
             return
-        self._watch.saw(serialized)
-        engine.add_image(stamp_ns, header.frame_id, serialized)
+        problem = CAMERAS[self.parameters.image_transport].problem(
+            serialized, self.parameters.max_image_pixels
+        )
+        engine.add_image(stamp_ns, header.frame_id, serialized, problem)
         self._statistics.event("take", time.monotonic() - start)
 
     def _take_prompt(self, request: PromptRequest) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sam_ros.core.frames import Frame
 from sam_ros.node.settings import Settings
 
+MAX_WAIT_SEC = 3600.0  # at a time: the smallest rates would make it longer than threads can wait
+
 
 def frame_to_encode(
     wanted: Frame | None, newest: Frame | None, settings: Settings, *, is_behind: bool, idle_sec: float
@@ -24,4 +26,4 @@ def frame_to_encode(
     if newest is None or settings.encode == "on_prompt" or is_behind:
         return None, None
     period_sec = 1 / settings.max_rate_hz if settings.max_rate_hz else 0.0
-    return (newest, None) if idle_sec >= period_sec else (None, period_sec - idle_sec)
+    return (newest, None) if idle_sec >= period_sec else (None, min(period_sec - idle_sec, MAX_WAIT_SEC))

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 RATE_WINDOW_SEC = 5.0
-ENCODE = "encode"  # the event that says that an image could be used
+ENCODE = "encode"
+PASSED_OVER = "passed over"  # the event of a frame that is answered without being encoded
+USABLE = (ENCODE, PASSED_OVER)  # the events that say that an image could be used
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Snapshot:
         totals: events since the start, by event.
         drops: dropped images since the start, by kind.
         refusals: refused prompts since the start, by kind.
-        last_drop: kind of the image that was dropped last; '' for none.
-        dropping_sec: from the first to the last of the images dropped since the last encode, in seconds.
+        last_drop: kind of the last image that could not be used; '' for none.
+        dropping_sec: from the first to the last of the images that could not be used since the last one that
+            could, or since the activation, in seconds.
     """
 
     rates_hz: dict[str, float]
@@ -77,7 +80,7 @@ class Statistics:
         self._drops: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._last_drop = ""
-        self._drop_times: list[float] = []  # of the first and the last drop since the last encode
+        self._drop_times: list[float] = []  # of the first and the last image of ``dropping_sec``
 
     def event(self, name: str, duration_sec: float | None = None) -> None:
         """Count an event that happened just now."""
@@ -88,18 +91,24 @@ class Statistics:
             while times[0] < now - RATE_WINDOW_SEC:
                 times.popleft()
             self._totals[name] += 1
-            if name == ENCODE:
+            if name in USABLE:
                 self._drop_times.clear()
             if duration_sec is not None:
                 self._last_sec[name] = duration_sec
 
-    def dropped(self, kind: str) -> None:
-        """Count an image that was dropped."""
+    def dropped(self, kind: str, *, is_usable: bool = False) -> None:
+        """Count an image that was dropped; one that could have been used is no sign of a useless camera."""
         now = self._clock()
         with self._lock:
             self._drops[kind] += 1
-            self._last_drop = kind
-            self._drop_times = [*self._drop_times[:1], now]
+            if not is_usable:
+                self._last_drop = kind
+                self._drop_times = [*self._drop_times[:1], now]
+
+    def activated(self) -> None:
+        """Judge by the images that come from now on whether they can be used."""
+        with self._lock:
+            self._drop_times.clear()
 
     def refused(self, kind: str, count: int = 1) -> None:
         """Count a prompt, or so many objects of it, that were refused."""

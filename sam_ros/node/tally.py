@@ -43,9 +43,9 @@ class Tally:
             reason = of_several(WHY_LOST, len(ids))
             self._refused(refusal("", 0, ids, "lost at once", reason), len(ids))
 
-    def dropped(self, kind: str, reason: str) -> None:
-        """An image was dropped."""
-        self._statistics.dropped(kind)
+    def dropped(self, kind: str, reason: str, *, is_usable: bool = False) -> None:
+        """An image was dropped, though it may have been usable."""
+        self._statistics.dropped(kind, is_usable=is_usable)
         self._listener.on_drop(kind, reason)
 
     def _refused(self, refused: Refusal, count: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sam_ros.core.everything import EverythingIn
 from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore, UnencodedFrame
 from sam_ros.core.objects import Target, Update
-from sam_ros.errors import SamRosError, shortened
+from sam_ros.errors import InvalidPromptError, SamRosError, shortened
 
 HOLD_SEC = 1.0  # how long a prompt waits for an image that has not come yet
 WAIT_SEC = 30.0  # how long a prompt waits for its frame to be encoded
@@ -31,6 +31,7 @@ class PromptRequest:
         is_complete_set: whether it lists all objects of a program, so that the next one of its topic makes
             it superfluous.
         id: of the one object that it names, for refusals; '' where it names none.
+        problem: why it is refused as it comes; None where that depends on its frame.
     """
 
     topic: str
@@ -40,6 +41,7 @@ class PromptRequest:
     undoable: bool = True
     is_complete_set: bool = False
     id: str = ""
+    problem: InvalidPromptError | None = None
 
 
 class WaitingPrompt:

@@ -44,7 +44,10 @@ class Arrivals:
     """Takes images in the order of recording."""
 
     def __init__(self) -> None:
-        self._frames = FrameStore(images_kept=1, embeddings_kept=1, stamp_tolerance_ns=0)
+        self._recorded_sec = 0.0
+        self._frames = FrameStore(
+            images_kept=1, embeddings_kept=1, stamp_tolerance_ns=0, clock=lambda: self._recorded_sec
+        )
         self._last_in_order: Frame | None = None
         self._position = 0
 
@@ -56,6 +59,7 @@ class Arrivals:
             stamp_ns = stamp_to_ns(header)
         except SamRosError as error:
             return Arrived(position, recorded, problem=error)
+        self._recorded_sec = recorded.time_ns / 1e9
         arrival = self._frames.arrival(stamp_ns, header.frame_id)
         if arrival in LEFT_OUT:
             return Arrived(position, recorded, problem=LEFT_OUT[arrival])
