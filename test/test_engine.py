@@ -771,7 +771,7 @@ def test_a_prompt_that_has_a_problem_as_it_comes_is_refused_at_once(rig: Rig) ->
     request = PromptRequest("/sam/mask_prompt", SECOND, "", lambda _: Point(1, 1, 1), problem=problem)
     rig.engine.submit(request)  # no image has come
     (refusal,) = rig.heard.refusals
-    assert refusal == Refusal("/sam/mask_prompt", SECOND, "", "mask prompt size", "too large")
+    assert refusal == Refusal("/sam/mask_prompt", SECOND, (), "mask prompt size", "too large")
     assert rig.waiting.is_empty
 
 
