@@ -158,7 +158,8 @@ class Rig:
                 raise update
             return update
 
-        self.engine.submit(PromptRequest("/sam/test", stamp_ns, frame_id, convert, undoable))
+        id = update.id if isinstance(update, ProgramPrompt) else ""
+        self.engine.submit(PromptRequest("/sam/test", stamp_ns, frame_id, convert, undoable, id=id))
 
     def click(self, x: int = 1, y: int = 1, label: int = 1, at: float = 0, frame_id: str = "") -> None:
         self.prompt(Point(x, y, label), round(at * SECOND), frame_id)
@@ -543,6 +544,7 @@ def test_an_engine_that_was_stopped_answers_nothing_any_more(
     rig.predictor.decode_gate.set()
     wait_until(rig.engine.stop, "the threads to end")
     assert (rig.heard.outputs, rig.heard.candidates, rig.heard.answers) == ([], [], [])
+    assert told(rig) == [("inactive", "/sam/test", 0, "")]
 
 
 def test_stamps_that_jump_back_flush_everything(rig: Rig) -> None:
@@ -558,6 +560,19 @@ def test_stamps_that_jump_back_flush_everything(rig: Rig) -> None:
     assert rig.outputs(2)[1].frame.stamp_ns == 1 * SECOND
     rig.click(at=5)
     assert rig.refusals(2)[1].kind == "too new"
+
+
+def test_the_prompt_that_is_being_answered_is_stale_once_where_stamps_jump_back(rig: Rig) -> None:
+    rig.embed(5)
+    rig.predictor.decode_gate.clear()
+    rig.click(at=5)
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    rig.image(1)
+    rig.predictor.decode_gate.set()
+    rig.wait_for_encode(1)
+    rig.click(at=1)
+    rig.outputs(1)
+    assert told(rig) == [("stale", "/sam/test", 5, "")]
 
 
 def test_an_encode_begun_before_a_flush_is_not_kept(rig: Rig) -> None:
@@ -825,6 +840,27 @@ def test_clear_withdraws_prompts_that_still_wait_or_run(rig: Rig) -> None:
     assert outputs.objects == ()
     rig.embed(2)
     assert rig.engine.num_objects == 0 and len(rig.heard.outputs) == 1
+
+
+def test_clear_says_once_of_each_prompt_that_it_was_taken_back(rig: Rig) -> None:
+    rig.embed(1)
+    rig.predictor.decode_gate.clear()
+    rig.click(at=1)
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    rig.prompt(program_point("cup", 1), 2 * SECOND)
+    rig.engine.clear()
+    assert told(rig) == [("taken back", "/sam/test", 1, ""), ("taken back", "/sam/test", 2, "cup")]
+    rig.engine.clear()
+    assert not rig.engine.undo()
+    rig.predictor.decode_gate.set()
+    rig.click()
+    assert rig.ids(rig.outputs(2)[-1]) == ["_1"]
+    assert len(rig.heard.refusals) == 2 and "cleared" in rig.heard.refusals[0].reason
+
+
+def told(rig: Rig) -> list[tuple[str, str, int, str]]:
+    """Kind, topic, stamp in seconds and id of all that was refused."""
+    return [(r.kind, r.topic, r.stamp_ns // SECOND, r.id) for r in rig.heard.refusals]
 
 
 def test_undo_restores_every_state_in_turn(rig: Rig) -> None:

@@ -216,9 +216,12 @@ class Answering:
 
     def _refuse_failed(self, prompt: WaitingPrompt, error: Exception) -> None:
         """Refuse a prompt that could not be answered, unless it was taken back; report what is no refusal."""
+        with self._state.changed:
+            self._state.waiting.end()  # from here on nothing takes it back
+            is_withdrawn = prompt.is_withdrawn
         if is_fault(error):
             self._listener.on_failure(ANSWERING, error)
-        if prompt.is_withdrawn:
+        if is_withdrawn:
             return
         if isinstance(error, SamRosError):
             self._tally.refused(prompt.request, error.kind, str(error))

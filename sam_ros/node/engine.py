@@ -28,6 +28,7 @@ from sam_ros.node.waiting import PromptRequest, WaitingPrompts
 LATE = "out of order"  # the kind of an image that was overtaken by a later one
 OTHER_CAMERA = "other camera"  # the kind of an image of a second camera on the same topic
 INACTIVE = "inactive"  # the kind of a prompt that is refused for the state of the node
+TAKEN_BACK = "taken back"  # the kind of a prompt whose object was forgotten before it was answered
 JOIN_SEC = 4.0  # stopping waits so long for the threads: the node is to end within 5 s of a signal
 
 
@@ -77,10 +78,8 @@ class Engine:
     def stop(self) -> bool:
         """End both threads, cancelling an encode; false if one would not end in time."""
         with self._state.changed:
-            self._state.stop()
-            withdrawn = self._state.waiting.withdraw_all()
-        for request in withdrawn:
-            self._tally.refused(request, INACTIVE, "the node was deactivated before this could be answered")
+            withdrawn = self._state.stop()
+        self._refuse_all(withdrawn, INACTIVE, "the node was deactivated before this could be answered")
         deadline = time.monotonic() + JOIN_SEC
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -131,10 +130,7 @@ class Engine:
                 f"two cameras publish on one topic, with frame_id {shortened(newest.frame_id)!r} and "
                 f"{shortened(frame_id)!r}; the second one is left out",
             )
-        for request in flushed:
-            self._tally.refused(
-                request, "stale", "the images' stamps jumped back; earlier frames are forgotten"
-            )
+        self._refuse_all(flushed, "stale", "the images' stamps jumped back; earlier frames are forgotten")
 
     def submit(self, request: PromptRequest) -> None:
         """Store a prompt; it is answered or refused through the listener."""
@@ -148,14 +144,19 @@ class Engine:
             reason = "too many prompts are waiting; this was the oldest of them"
             self._tally.refused(dropped, "queue full", reason)
 
+    def _refuse_all(self, requests: list[PromptRequest], kind: str, reason: str) -> None:
+        for request in requests:
+            self._tally.refused(request, kind, reason)
+
     def clear(self) -> None:
-        """Forget all objects, and the prompts that still wait; give up segmenting everything.
+        """Forget all objects; refuse the prompts, and the request for everything, that are not answered yet.
 
         Publishes an empty set if there is a frame, unless the next one is answered anyway.
         """
         with self._state.changed:
-            self._state.forget_objects()
+            withdrawn = self._state.forget_objects()
             self._state.repeat_answers()
+        self._refuse_all(withdrawn, TAKEN_BACK, "all objects were cleared before this was answered")
 
     def undo(self) -> bool:
         """Take back the last click, box or mask prompt, waiting or answered; false if there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sam_ros.core.everything import EverythingIn
@@ -243,25 +243,26 @@ class WaitingPrompts:
         Args:
             after_turn: that of a later change, which is to be undone instead of earlier prompts.
         """
-        prompts = [*self._waiting, *([] if self._running is None else [self._running])]
-        undoable = [prompt for prompt in prompts if prompt.request.undoable and prompt.turn > after_turn]
-        if not undoable:
-            return False
-        last = max(undoable, key=lambda prompt: prompt.turn)
-        if last is self._running:
-            last.is_withdrawn = True
-            self._running = None
-        else:
-            self._waiting.remove(last)
-        return True
+        undoable = [p for p in self._on_their_way if p.request.undoable and p.turn > after_turn]
+        last = sorted(undoable, key=lambda prompt: prompt.turn)[-1:]
+        return bool(self._withdraw(last))
 
     def withdraw_all(self) -> list[PromptRequest]:
-        """Take back all prompts; returns those that were waiting."""
-        withdrawn = [prompt.request for prompt in self._waiting]
-        self._waiting.clear()
-        if self._running is not None:
-            self._running.is_withdrawn = True
-        return withdrawn
+        """Take back all prompts, waiting or being answered, and return them; none is returned twice."""
+        return self._withdraw(self._on_their_way)
+
+    @property
+    def _on_their_way(self) -> list[WaitingPrompt]:
+        """All prompts: the one that is being answered, if there is one, and those that wait."""
+        return [*([] if self._running is None else [self._running]), *self._waiting]
+
+    def _withdraw(self, prompts: Collection[WaitingPrompt]) -> list[PromptRequest]:
+        for prompt in prompts:
+            prompt.is_withdrawn = True
+        self._waiting = [prompt for prompt in self._waiting if not prompt.is_withdrawn]
+        if self._running is not None and self._running.is_withdrawn:
+            self._running = None
+        return [prompt.request for prompt in prompts]
 
     def _waiting_for(self, frame: Frame) -> list[WaitingPrompt]:
         return [prompt for prompt in self._waiting if prompt.wanted is frame]
