@@ -863,6 +863,62 @@ def told(rig: Rig) -> list[tuple[str, str, int, str]]:
     return [(r.kind, r.topic, r.stamp_ns // SECOND, r.id) for r in rig.heard.refusals]
 
 
+def prompt_cup_on_image_2(rig: Rig) -> None:
+    """A program's prompt for "cup", which waits for image 2 to be encoded."""
+    rig.predictor.gates[2] = threading.Event()
+    rig.image(2)
+    rig.prompt(program_point("cup", 2), 2 * SECOND, undoable=False)
+
+
+@pytest.mark.parametrize("named", ["cup", ""], ids=["by its id", "as the clicked one"])
+def test_what_is_removed_is_not_made_again_by_a_prompt_that_still_waits(rig: Rig, named: str) -> None:
+    rig.embed(1)
+    rig.prompt(program_point("cup", 1), undoable=False)
+    rig.outputs(1)
+    rig.engine.select("/sam/select", "cup")
+    prompt_cup_on_image_2(rig)
+    rig.prompt(program_point("plate", 3), 2 * SECOND, undoable=False)
+    rig.engine.remove("/sam/remove", named)
+    assert told(rig) == [("taken back", "/sam/test", 2, "cup")]
+    assert rig.ids(rig.outputs(2)[1]) == []
+    rig.predictor.gates[2].set()
+    assert rig.ids(rig.outputs(3)[2]) == ["plate"]
+    assert rig.engine.undo()
+    assert rig.ids(rig.outputs(4)[3]) == ["cup", "plate"]
+
+
+def test_what_is_removed_is_not_made_again_by_a_prompt_that_is_being_answered(rig: Rig) -> None:
+    rig.embed(1)
+    rig.prompt(program_point("cup", 1), undoable=False)
+    rig.outputs(1)
+    rig.predictor.decoding.clear()
+    rig.predictor.decode_gate.clear()
+    rig.prompt(program_point("cup", 2), 1 * SECOND, undoable=False)
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    rig.engine.remove("/sam/remove", "cup")
+    rig.predictor.decode_gate.set()
+    assert rig.ids(rig.outputs(2)[1]) == []
+    assert told(rig) == [("taken back", "/sam/test", 1, "cup")] and rig.engine.num_objects == 0
+
+
+def test_what_waits_to_be_made_can_be_removed_already(rig: Rig) -> None:
+    prompt_cup_on_image_2(rig)
+    rig.engine.remove("/sam/remove", "cup")
+    assert told(rig) == [("taken back", "/sam/test", 2, "cup")]
+    rig.predictor.gates[2].set()
+    rig.click(at=2)
+    assert rig.ids(rig.outputs(1)[0]) == ["_1"]
+    assert rig.engine.undo() and not rig.engine.undo()  # nothing was removed that could come back
+
+
+def test_removing_no_clicked_object_takes_back_no_prompt(rig: Rig) -> None:
+    rig.click(at=1)
+    rig.engine.remove("/sam/remove", "")
+    assert told(rig) == [("unknown id", "/sam/remove", 0, "")]
+    rig.embed(1)
+    assert rig.ids(rig.outputs(1)[0]) == ["_1"]
+
+
 def test_undo_restores_every_state_in_turn(rig: Rig) -> None:
     rig.embed(1)
     rig.click(x=1)

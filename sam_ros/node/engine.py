@@ -196,13 +196,23 @@ class Engine:
             self._state.objects.replace(table, table.with_clicked(table.with_id(id)))
 
     def remove(self, topic: str, id: str) -> None:
-        """Forget the object of this id; '' is the clicked one. Undo brings it back."""
+        """Forget the object of this id; '' is the clicked one. Undo brings it back.
+
+        Prompts that name it and are not answered yet are refused, for they would make it anew. They may be
+        all that there is of it.
+        """
+        withdrawn: list[PromptRequest] = []
         with self._refusing_edit(topic, id), self._state.changed:
             before = self._state.objects.table
-            after = before.without(before.with_id(id))
-            turn = self._state.next_turn()
-            self._state.objects.replace(before, after, difference(before, after), turn)
-            self._state.repeat_answers()
+            clicked = before.clicked_object
+            name = id or (clicked.id if clicked is not None else "")
+            withdrawn = self._state.waiting.withdraw_named(name) if name else []
+            if not withdrawn or any(one.id == name for one in before.objects):
+                after = before.without(before.with_id(name))
+                turn = self._state.next_turn()
+                self._state.objects.replace(before, after, difference(before, after), turn)
+                self._state.repeat_answers()
+        self._refuse_all(withdrawn, TAKEN_BACK, "its object was removed before this was answered")
 
     def keep_everything(self) -> tuple[bool, str]:
         """Make objects of all that was found last; whether it was done, and what to tell the caller."""

@@ -30,7 +30,7 @@ class PromptRequest:
         undoable: whether ``undo`` takes it back.
         is_complete_set: whether it lists all objects of a program, so that the next one of its topic makes
             it superfluous.
-        id: of the one object that it names, for refusals; '' where it names none.
+        id: of the one object that it names, for refusals and removal; '' where it names none.
     """
 
     topic: str
@@ -51,7 +51,7 @@ class WaitingPrompt:
         wanted: the frame that is to be encoded for it.
         embedded: its frame, once that is embedded.
         refusal: why it has no frame.
-        is_withdrawn: whether undo, clear or a flush took it back: its answer is thrown away.
+        is_withdrawn: whether it was taken back, by undo, clear, remove or a flush: its answer is thrown away.
     """
 
     def __init__(self, request: PromptRequest, turn: int, deadline: float) -> None:
@@ -250,6 +250,10 @@ class WaitingPrompts:
     def withdraw_all(self) -> list[PromptRequest]:
         """Take back all prompts, waiting or being answered, and return them; none is returned twice."""
         return self._withdraw(self._on_their_way)
+
+    def withdraw_named(self, id: str) -> list[PromptRequest]:
+        """Take back the prompts that name this object, waiting or being answered, and return them."""
+        return self._withdraw([prompt for prompt in self._on_their_way if prompt.request.id == id])
 
     @property
     def _on_their_way(self) -> list[WaitingPrompt]:
