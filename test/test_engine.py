@@ -111,10 +111,10 @@ class Rig:
         return np.full((*size_hw, 3), data[0], np.uint8)
 
     def read_size(self, data: bytes) -> tuple[int, int]:
-        """Of an image of one byte; none has another size or is broken unless it is encoded."""
+        """As ``read_image``."""
         if not data:
             raise InvalidImageError("no data", kind="short data")
-        return SIZE_HW
+        return SIZE_HW if len(data) == 1 else (12, 4)
 
     def image(self, number: int, stamp_ns: int | None = None, data: bytes | None = None) -> None:
         """An image with that number in its pixels and, unless said otherwise, that many seconds as stamp."""
@@ -720,6 +720,34 @@ def test_objects_of_another_resolution_are_not_mixed_in(rig: Rig) -> None:
     assert rig.refusals(1)[0].kind == "no object"
 
 
+LARGER = b"\x02\x00"  # image 2, of another resolution
+
+
+def test_a_late_prompt_of_an_old_resolution_is_refused_where_there_are_newer_objects(rig: Rig) -> None:
+    rig.embed(1)
+    rig.image(2, data=LARGER)
+    rig.wait_for_encode(2)
+    rig.click(at=2)
+    rig.outputs(1)
+    rig.prompt(program_point("a", 1), 1 * SECOND)
+    rig.program(program_point("a", 1), at=1)
+    rig.click(x=2, at=1)
+    refusals = rig.refusals(3)
+    assert [refusal.kind for refusal in refusals] == ["resolution changed"] * 3
+    assert refusals[0].id == "a" and "8 x 6" in refusals[0].reason and "4 x 12" in refusals[0].reason
+    rig.program(program_point("b", 1), at=2)
+    assert rig.ids(rig.outputs(2)[1]) == ["_1", "b"]
+
+
+def test_a_late_prompt_of_an_old_resolution_is_answered_where_all_objects_are_older(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click(at=1)
+    rig.image(2, data=LARGER)
+    rig.wait_for_encode(2)
+    rig.prompt(program_point("a", 1), 1 * SECOND)
+    assert rig.ids(rig.outputs(2)[1]) == ["_1", "a"] and not rig.heard.refusals
+
+
 def test_thresholds_and_empty_masks_leave_objects_out(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(min_predicted_iou=0.89)
     rig.embed(1)
@@ -1210,6 +1238,31 @@ def test_objects_of_another_resolution_are_dropped(following: Rig) -> None:
     following.image(2, data=bytes([2, 2]))
     assert following.ids(following.outputs(2)[1]) == []
     assert following.engine.num_objects == 0
+
+
+def test_a_late_prompt_of_an_old_resolution_is_refused_for_it_cannot_be_followed(following: Rig) -> None:
+    following.embed(1)
+    following.image(2, data=LARGER)
+    following.outputs(2)
+    following.prompt(program_point("a", 1), 1 * SECOND)
+    (refusal,) = following.refusals(1)
+    assert (refusal.kind, refusal.id) == ("resolution changed", "a")
+    following.click(at=2)
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.image(3, data=bytes([3, 3]))
+    assert following.ids(following.outputs(3)[2]) == ["_1"]
+
+
+def test_a_late_prompt_of_an_old_resolution_is_refused_though_newer_images_were_passed_over(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    rig.image(1)
+    rig.outputs(1)
+    rig.image(2, data=LARGER)
+    rig.outputs(2)
+    rig.click(at=1)
+    assert rig.refusals(1)[0].kind == "resolution changed"
 
 
 def test_a_failed_decode_empties_one_set_and_costs_no_object(following: Rig) -> None:

@@ -120,6 +120,8 @@ class Answering:
     ) -> tuple[Segmented | None, bool]:
         """The outcome of a prompt, None if it was taken back; and whether objects are followed."""
         is_following = False
+        with self._state.changed:
+            newest_hw = self._state.frames.newest_hw
 
         def compute(table: ObjectTable, settings: Settings) -> Segmented:
             nonlocal is_following
@@ -131,6 +133,7 @@ class Answering:
                 settings,
                 follows=is_following,
                 wants_candidates=self._listener.wants_candidates,
+                newest_hw=newest_hw,
             )
 
         return self._commit(frame, compute, prompt), is_following
