@@ -112,10 +112,10 @@ class Rig:
         return np.full((*size_hw, 3), data[0], np.uint8)
 
     def read_size(self, data: bytes) -> tuple[int, int]:
-        """Of an image of one byte; none has another size or is broken unless it is encoded."""
+        """As ``read_image``."""
         if not data:
             raise InvalidImageError("no data", kind="short data")
-        return SIZE_HW
+        return SIZE_HW if len(data) == 1 else (12, 4)
 
     def image(self, number: int, stamp_ns: int | None = None, data: bytes | None = None) -> None:
         """An image with that number in its pixels and, unless said otherwise, that many seconds as stamp."""
@@ -159,7 +159,8 @@ class Rig:
                 raise update
             return update
 
-        self.engine.submit(PromptRequest("/sam/test", stamp_ns, frame_id, convert, undoable))
+        id = update.id if isinstance(update, ProgramPrompt) else ""
+        self.engine.submit(PromptRequest("/sam/test", stamp_ns, frame_id, convert, undoable, id=id))
 
     def click(self, x: int = 1, y: int = 1, label: int = 1, at: float = 0, frame_id: str = "") -> None:
         self.prompt(Point(x, y, label), round(at * SECOND), frame_id)
@@ -570,6 +571,7 @@ def test_an_engine_that_was_stopped_answers_nothing_any_more(
     rig.predictor.decode_gate.set()
     wait_until(rig.engine.stop, "the threads to end")
     assert (rig.heard.outputs, rig.heard.candidates, rig.heard.answers) == ([], [], [])
+    assert told(rig) == [("inactive", "/sam/test", 0, "")]
 
 
 def test_stamps_that_jump_back_flush_everything(rig: Rig) -> None:
@@ -585,6 +587,19 @@ def test_stamps_that_jump_back_flush_everything(rig: Rig) -> None:
     assert rig.outputs(2)[1].frame.stamp_ns == 1 * SECOND
     rig.click(at=5)
     assert rig.refusals(2)[1].kind == "too new"
+
+
+def test_the_prompt_that_is_being_answered_is_stale_once_where_stamps_jump_back(rig: Rig) -> None:
+    rig.embed(5)
+    rig.predictor.decode_gate.clear()
+    rig.click(at=5)
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    rig.image(1)
+    rig.predictor.decode_gate.set()
+    rig.wait_for_encode(1)
+    rig.click(at=1)
+    rig.outputs(1)
+    assert told(rig) == [("stale", "/sam/test", 5, "")]
 
 
 def test_an_encode_begun_before_a_flush_is_not_kept(rig: Rig) -> None:
@@ -732,6 +747,34 @@ def test_objects_of_another_resolution_are_not_mixed_in(rig: Rig) -> None:
     assert rig.refusals(1)[0].kind == "no object"
 
 
+LARGER = b"\x02\x00"  # image 2, of another resolution
+
+
+def test_a_late_prompt_of_an_old_resolution_is_refused_where_there_are_newer_objects(rig: Rig) -> None:
+    rig.embed(1)
+    rig.image(2, data=LARGER)
+    rig.wait_for_encode(2)
+    rig.click(at=2)
+    rig.outputs(1)
+    rig.prompt(program_point("a", 1), 1 * SECOND)
+    rig.program(program_point("a", 1), at=1)
+    rig.click(x=2, at=1)
+    refusals = rig.refusals(3)
+    assert [refusal.kind for refusal in refusals] == ["resolution changed"] * 3
+    assert refusals[0].id == "a" and "8 x 6" in refusals[0].reason and "4 x 12" in refusals[0].reason
+    rig.program(program_point("b", 1), at=2)
+    assert rig.ids(rig.outputs(2)[1]) == ["_1", "b"]
+
+
+def test_a_late_prompt_of_an_old_resolution_is_answered_where_all_objects_are_older(rig: Rig) -> None:
+    rig.embed(1)
+    rig.click(at=1)
+    rig.image(2, data=LARGER)
+    rig.wait_for_encode(2)
+    rig.prompt(program_point("a", 1), 1 * SECOND)
+    assert rig.ids(rig.outputs(2)[1]) == ["_1", "a"] and not rig.heard.refusals
+
+
 def test_thresholds_and_empty_masks_leave_objects_out(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(min_predicted_iou=0.89)
     rig.embed(1)
@@ -871,6 +914,83 @@ def test_clear_withdraws_prompts_that_still_wait_or_run(rig: Rig) -> None:
     assert outputs.objects == ()
     rig.embed(2)
     assert rig.engine.num_objects == 0 and len(rig.heard.outputs) == 1
+
+
+def test_clear_says_once_of_each_prompt_that_it_was_taken_back(rig: Rig) -> None:
+    rig.embed(1)
+    rig.predictor.decode_gate.clear()
+    rig.click(at=1)
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    rig.prompt(program_point("cup", 1), 2 * SECOND)
+    rig.engine.clear()
+    assert told(rig) == [("taken back", "/sam/test", 1, ""), ("taken back", "/sam/test", 2, "cup")]
+    rig.engine.clear()
+    assert not rig.engine.undo()
+    rig.predictor.decode_gate.set()
+    rig.click()
+    assert rig.ids(rig.outputs(2)[-1]) == ["_1"]
+    assert len(rig.heard.refusals) == 2 and "cleared" in rig.heard.refusals[0].reason
+
+
+def told(rig: Rig) -> list[tuple[str, str, int, str]]:
+    """Kind, topic, stamp in seconds and id of all that was refused."""
+    return [(r.kind, r.topic, r.stamp_ns // SECOND, r.id) for r in rig.heard.refusals]
+
+
+def prompt_cup_on_image_2(rig: Rig) -> None:
+    """A program's prompt for "cup", which waits for image 2 to be encoded."""
+    rig.predictor.gates[2] = threading.Event()
+    rig.image(2)
+    rig.prompt(program_point("cup", 2), 2 * SECOND, undoable=False)
+
+
+@pytest.mark.parametrize("named", ["cup", ""], ids=["by its id", "as the clicked one"])
+def test_what_is_removed_is_not_made_again_by_a_prompt_that_still_waits(rig: Rig, named: str) -> None:
+    rig.embed(1)
+    rig.prompt(program_point("cup", 1), undoable=False)
+    rig.outputs(1)
+    rig.engine.select("/sam/select", "cup")
+    prompt_cup_on_image_2(rig)
+    rig.prompt(program_point("plate", 3), 2 * SECOND, undoable=False)
+    rig.engine.remove("/sam/remove", named)
+    assert told(rig) == [("taken back", "/sam/test", 2, "cup")]
+    assert rig.ids(rig.outputs(2)[1]) == []
+    rig.predictor.gates[2].set()
+    assert rig.ids(rig.outputs(3)[2]) == ["plate"]
+    assert rig.engine.undo()
+    assert rig.ids(rig.outputs(4)[3]) == ["cup", "plate"]
+
+
+def test_what_is_removed_is_not_made_again_by_a_prompt_that_is_being_answered(rig: Rig) -> None:
+    rig.embed(1)
+    rig.prompt(program_point("cup", 1), undoable=False)
+    rig.outputs(1)
+    rig.predictor.decoding.clear()
+    rig.predictor.decode_gate.clear()
+    rig.prompt(program_point("cup", 2), 1 * SECOND, undoable=False)
+    wait_until(rig.predictor.decoding.is_set, "the decode")
+    rig.engine.remove("/sam/remove", "cup")
+    rig.predictor.decode_gate.set()
+    assert rig.ids(rig.outputs(2)[1]) == []
+    assert told(rig) == [("taken back", "/sam/test", 1, "cup")] and rig.engine.num_objects == 0
+
+
+def test_what_waits_to_be_made_can_be_removed_already(rig: Rig) -> None:
+    prompt_cup_on_image_2(rig)
+    rig.engine.remove("/sam/remove", "cup")
+    assert told(rig) == [("taken back", "/sam/test", 2, "cup")]
+    rig.predictor.gates[2].set()
+    rig.click(at=2)
+    assert rig.ids(rig.outputs(1)[0]) == ["_1"]
+    assert rig.engine.undo() and not rig.engine.undo()  # nothing was removed that could come back
+
+
+def test_removing_no_clicked_object_takes_back_no_prompt(rig: Rig) -> None:
+    rig.click(at=1)
+    rig.engine.remove("/sam/remove", "")
+    assert told(rig) == [("unknown id", "/sam/remove", 0, "")]
+    rig.embed(1)
+    assert rig.ids(rig.outputs(1)[0]) == ["_1"]
 
 
 def test_undo_restores_every_state_in_turn(rig: Rig) -> None:
@@ -1178,6 +1298,31 @@ def test_objects_of_another_resolution_are_dropped(following: Rig) -> None:
     following.image(2, data=bytes([2, 2]))
     assert following.ids(following.outputs(2)[1]) == []
     assert following.engine.num_objects == 0
+
+
+def test_a_late_prompt_of_an_old_resolution_is_refused_for_it_cannot_be_followed(following: Rig) -> None:
+    following.embed(1)
+    following.image(2, data=LARGER)
+    following.outputs(2)
+    following.prompt(program_point("a", 1), 1 * SECOND)
+    (refusal,) = following.refusals(1)
+    assert (refusal.kind, refusal.id) == ("resolution changed", "a")
+    following.click(at=2)
+    wait_until(lambda: following.engine.num_objects, "the object")
+    following.image(3, data=bytes([3, 3]))
+    assert following.ids(following.outputs(3)[2]) == ["_1"]
+
+
+def test_a_late_prompt_of_an_old_resolution_is_refused_though_newer_images_were_passed_over(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+    rig.image(1)
+    rig.outputs(1)
+    rig.image(2, data=LARGER)
+    rig.outputs(2)
+    rig.click(at=1)
+    assert rig.refusals(1)[0].kind == "resolution changed"
 
 
 def test_a_failed_decode_empties_one_set_and_costs_no_object(following: Rig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -82,6 +83,11 @@ class Callers:
             id = dice.choice(("", "a", "b", *(f"_{number}" for number in range(1, 30))))
             dice.choice((engine.select, engine.remove))("/sam/edit", id)
 
+    def clear(self) -> None:
+        for _ in range(STEPS):
+            self._rig.engine.clear()
+            time.sleep(0.001)
+
     def choose(self) -> None:
         dice = random.Random(self._seed + 3)
         for _ in range(STEPS):
@@ -139,7 +145,7 @@ def rig() -> Iterator[Rig]:
 def test_every_prompt_has_one_outcome(rig: Rig, seed: int, follow: bool) -> None:
     rig.engine.configure(replace(FOLLOWING, follow=follow, max_objects=5))
     callers = Callers(rig, seed)
-    at_once(callers.show_images, callers.prompt, callers.edit)
+    at_once(callers.show_images, callers.prompt, callers.edit, callers.clear)
 
     def num_outcomes() -> int:
         answered = [topic for topic, _ in rig.heard.answers if topic == "/sam/test"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from fake_model import fake_embedding
 
-from sam_ros.core.frames import Arrival, EmbeddedFrame, Frame, FrameStore, Order
+from sam_ros.core.frames import Arrival, EmbeddedFrame, Frame, FrameStore, Order, UnencodedFrame
 from sam_ros.errors import SamRosError
 
 TOLERANCE_NS = 50
@@ -183,6 +183,16 @@ def test_the_embedding_of_a_frame_is_found_by_the_frame_not_its_stamp() -> None:
     frames.finish(EmbeddedFrame(first, EMBEDDING))
     assert sequence_of(frames.embedding_of(first)) == 1
     assert frames.embedding_of(second) is None
+
+
+def test_the_newest_size_is_that_of_the_newest_frame_in_order_also_if_it_was_passed_over() -> None:
+    frames = with_embeddings(1000)
+    assert frames.newest_hw == EMBEDDING.grid.original_hw
+    frames.finish(UnencodedFrame(frame(3, 3000), (12, 4)))
+    frames.finish(embedded(2, 2000))  # on demand
+    assert frames.newest_hw == (12, 4)
+    frames.clear()
+    assert frames.newest_hw is None
 
 
 def test_clear_forgets_everything() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -122,8 +123,38 @@ def test_clear_gives_it_up(rig: Rig) -> None:
     rig.click(3)
     rig.outputs(2)  # the empty set of clear, and the click's
     assert rig.predictor.steps_taken == 1 and not rig.heard.everything
+    assert told(rig) == [("/all", "taken back")]
     ask(rig)
     assert columns(answer(rig)[1]) == [2, 5]
+
+
+def told(rig: Rig) -> list[tuple[str, str]]:
+    """Topic and kind of all that was refused."""
+    return [(refusal.topic, refusal.kind) for refusal in rig.heard.refusals]
+
+
+def test_a_jump_of_the_stamps_gives_it_up(rig: Rig) -> None:
+    rig.embed(5)
+    ask(rig)
+    wait_for_step(rig, 1)
+    rig.image(1)
+    let_steps_go(rig)
+    ask(rig, topic="/newer")
+    assert answer(rig)[0] == "/newer" and told(rig) == [("/all", "stale")]
+
+
+def test_deactivation_gives_it_up(rig: Rig) -> None:
+    rig.embed(1)
+    ask(rig)
+    wait_for_step(rig, 1)
+    let_steps_go(rig, 1)
+    wait_for_step(rig, 2)
+    stopping = threading.Thread(target=rig.engine.stop)
+    stopping.start()
+    rig.refusals(1)
+    let_steps_go(rig)
+    stopping.join()
+    assert told(rig) == [("/all", "inactive")] and not rig.heard.everything
 
 
 def test_a_newer_request_takes_its_place(rig: Rig) -> None:
@@ -136,6 +167,7 @@ def test_a_newer_request_takes_its_place(rig: Rig) -> None:
     assert rig.predictor.steps_taken == 1 + NUM_STEPS
     assert [options.region for _, options in rig.predictor.surveyed] == [None, (0, 0, 4, 4)]
     assert len(rig.heard.everything) == 1
+    assert told(rig) == [("/all", "superseded")]
 
 
 def test_a_request_without_an_image_is_refused(make_rig: Callable[..., Rig]) -> None:
@@ -250,9 +282,9 @@ def test_kept_objects_are_enough_for_frames_to_be_encoded(
 
 
 def test_a_job_that_was_given_up_has_no_answer() -> None:
-    state, jobs = EverythingState(), [EverythingJob(*[None] * 3) for _ in range(2)]  # type: ignore[arg-type]
-    state.begin(jobs[0])
-    state.begin(jobs[1])
+    state, jobs = EverythingState(), [EverythingJob(*[object()] * 3) for _ in range(2)]  # type: ignore[arg-type]
+    assert state.begin(jobs[0]) is None
+    assert state.begin(jobs[1]) is jobs[0].request
     assert state.finish(jobs[0], []) is None
     assert state.finish(jobs[1], []) is not None
     assert state.job is None

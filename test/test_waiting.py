@@ -163,14 +163,26 @@ def test_what_has_been_answered_cannot_be_taken_back() -> None:
 
 
 def test_all_are_taken_back_also_the_one_that_is_being_answered() -> None:
-    second = request()
-    prompts = waiting(request(undoable=False), second)
+    first, second = request(undoable=False), request()
+    prompts = waiting(first, second)
     prompts.look_for_frames(store(1, embedded=1), encode_always=True)
     running = prompts.first_ready(until=None)
     assert running is not None
     prompts.begin(running)
-    assert prompts.withdraw_all() == [second]
+    assert prompts.withdraw_all() == [first, second]
     assert running.is_withdrawn and prompts.first_ready(until=None) is None
+    assert prompts.withdraw_all() == [] and prompts.is_empty
+
+
+def test_prompts_that_name_an_object_are_taken_back_waiting_or_being_answered() -> None:
+    cups, other = [replace(request(), id="cup") for _ in range(2)], replace(request(), id="plate")
+    prompts = waiting(cups[0], other, cups[1])
+    prompts.look_for_frames(store(1, embedded=1), encode_always=True)
+    running = prompts.first_ready(until=None)
+    assert running is not None
+    prompts.begin(running)
+    assert prompts.withdraw_named("cup") == cups and running.is_withdrawn
+    assert prompts.withdraw_named("cup") == [] and prompts.withdraw_all() == [other]
 
 
 def impatient(frames: FrameStore, *requests: PromptRequest) -> WaitingPrompts:

@@ -50,6 +50,11 @@ class EmbeddedFrame:
         """The frame's sequence."""
         return self.frame.sequence
 
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(H, W) of its image."""
+        return self.embedding.grid.original_hw
+
 
 @dataclass(frozen=True, eq=False)
 class UnencodedFrame:
@@ -147,6 +152,8 @@ class FrameStore:
         self._last_forgotten = 0  # sequence of the last frame before the last ``clear``
         self.num_frames = 0
         """How many frames ever came; the sequence of the newest one."""
+        self.newest_hw: tuple[int, int] | None = None
+        """(H, W) of the newest frame in order that was embedded or passed over."""
         self.configure(images_kept, embeddings_kept, stamp_tolerance_ns)
 
     def configure(self, images_kept: int, embeddings_kept: int, stamp_tolerance_ns: int) -> None:
@@ -245,7 +252,7 @@ class FrameStore:
             self._forget_embeddings(held)
         order = self._order(done.frame)
         if order is Order.NEXT:
-            self._newest_in_order = done.frame
+            self._newest_in_order, self.newest_hw = done.frame, done.size_hw
         return order
 
     def _order(self, frame: Frame) -> Order:
@@ -271,7 +278,7 @@ class FrameStore:
         """Forget all frames, also the one that is being encoded."""
         self._images.clear()
         self._embeddings.clear()
-        self._newest_in_order = None
+        self._newest_in_order = self.newest_hw = None
         self._late_in_order.clear()
         self._last_seen.clear()
         self._rival = None

@@ -138,6 +138,7 @@ class Segmenter:
         *,
         follows: bool,
         wants_candidates: Callable[[], bool],
+        newest_hw: tuple[int, int] | None = None,
     ) -> Segmented:
         """Apply a prompt on its frame, and answer there.
 
@@ -150,11 +151,14 @@ class Segmenter:
                 elsewhere by now: only what was prompted is answered for. Else all objects are, each by its
                 prompt or its logits.
             wants_candidates: whether somebody looks at the three masks of a single point.
+            newest_hw: (H, W) of the newest frame, to which objects are followed; None where it is this one.
 
         Raises:
             InvalidPromptError: the prompt as a whole is refused.
         """
         target, memory = self.target(frame), self._memory(options) if follows else None
+        later = [o.size_hw for o in table.objects if o.sequence > target.sequence]
+        _check_size(target, [newest_hw or target.size_hw] if follows else later)
         start = table
         if follows and _is_of_person(update):
             start = self._with_clicked_object_on(table, frame, memory)
@@ -329,6 +333,20 @@ class Segmenter:
 def _is_of_person(update: Update) -> bool:
     """Whether a prompt is for the clicked object."""
     return not isinstance(update, (ProgramPrompt, ProgramPrompts))
+
+
+def _check_size(target: Target, later: Sequence[tuple[int, int]]) -> None:
+    """Refuse a prompt on a frame of another size than those, each (H, W), that objects are on by now.
+
+    What it makes could not stay beside them.
+    """
+    other = next((size_hw for size_hw in later if size_hw != target.size_hw), None)
+    if other is not None:
+        raise InvalidPromptError(
+            f"its frame has {target.size_hw[1]} x {target.size_hw[0]} pixels, later ones have {other[1]} x "
+            f"{other[0]}; prompt on one of those",
+            kind="resolution changed",
+        )
 
 
 def _by_prompts(objects: Sequence[SegmentedObject], target: Target) -> list[tuple[SegmentedObject, Prompt]]:

@@ -122,6 +122,8 @@ class Answering:
     ) -> tuple[Segmented | None, bool]:
         """The outcome of a prompt, None if it was taken back; and whether objects are followed."""
         is_following = False
+        with self._state.changed:
+            newest_hw = self._state.frames.newest_hw
 
         def compute(table: ObjectTable, settings: Settings) -> Segmented:
             nonlocal is_following
@@ -133,6 +135,7 @@ class Answering:
                 settings,
                 follows=is_following,
                 wants_candidates=self._listener.wants_candidates,
+                newest_hw=newest_hw,
             )
 
         return self._commit(frame, compute, prompt), is_following
@@ -221,9 +224,12 @@ class Answering:
 
     def _refuse_failed(self, prompt: WaitingPrompt, error: Exception) -> None:
         """Refuse a prompt that could not be answered, unless it was taken back; report what is no refusal."""
+        with self._state.changed:
+            self._state.waiting.end()  # from here on nothing takes it back
+            is_withdrawn = prompt.is_withdrawn
         if is_fault(error):
             self._listener.on_failure(ANSWERING, error)
-        if prompt.is_withdrawn:
+        if is_withdrawn:
             return
         if isinstance(error, SamRosError):
             self._tally.refused(prompt.request, error.kind, str(error))

@@ -28,6 +28,7 @@ from sam_ros.node.waiting import PromptRequest, WaitingPrompts
 LATE = "out of order"  # the kind of an image that was overtaken by a later one
 OTHER_CAMERA = "other camera"  # the kind of an image of a second camera on the same topic
 INACTIVE = "inactive"  # the kind of a prompt that is refused for the state of the node
+TAKEN_BACK = "taken back"  # the kind of a prompt whose object was forgotten before it was answered
 JOIN_SEC = 4.0  # stopping waits so long for the threads: the node is to end within 5 s of a signal
 
 
@@ -77,10 +78,8 @@ class Engine:
     def stop(self) -> bool:
         """End both threads, cancelling an encode; false if one would not end in time."""
         with self._state.changed:
-            self._state.stop()
-            withdrawn = self._state.waiting.withdraw_all()
-        for request in withdrawn:
-            self._tally.refused(request, INACTIVE, "the node was deactivated before this could be answered")
+            withdrawn = self._state.stop()
+        self._refuse_all(withdrawn, INACTIVE, "the node was deactivated before this could be answered")
         deadline = time.monotonic() + JOIN_SEC
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -141,10 +140,7 @@ class Engine:
                 f"{shortened(frame_id)!r}; the second one is left out",
                 is_usable=True,
             )
-        for request in flushed:
-            self._tally.refused(
-                request, "stale", "the images' stamps jumped back; earlier frames are forgotten"
-            )
+        self._refuse_all(flushed, "stale", "the images' stamps jumped back; earlier frames are forgotten")
 
     def submit(self, request: PromptRequest) -> None:
         """Store a prompt; it is answered or refused through the listener."""
@@ -161,14 +157,19 @@ class Engine:
             reason = "too many prompts are waiting; this was the oldest of them"
             self._tally.refused(dropped, "queue full", reason)
 
+    def _refuse_all(self, requests: list[PromptRequest], kind: str, reason: str) -> None:
+        for request in requests:
+            self._tally.refused(request, kind, reason)
+
     def clear(self) -> None:
-        """Forget all objects, and the prompts that still wait; give up segmenting everything.
+        """Forget all objects; refuse the prompts, and the request for everything, that are not answered yet.
 
         Publishes an empty set if there is a frame, unless the next one is answered anyway.
         """
         with self._state.changed:
-            self._state.forget_objects()
+            withdrawn = self._state.forget_objects()
             self._state.repeat_answers()
+        self._refuse_all(withdrawn, TAKEN_BACK, "all objects were cleared before this was answered")
 
     def undo(self) -> bool:
         """Take back the last click, box or mask prompt, waiting or answered; false if there is none."""
@@ -210,13 +211,23 @@ class Engine:
                 self._state.objects.replace(table, table.with_clicked(selected))
 
     def remove(self, topic: str, id: str) -> None:
-        """Forget the object of this id; '' is the clicked one. Undo brings it back."""
+        """Forget the object of this id; '' is the clicked one. Undo brings it back.
+
+        Prompts that name it and are not answered yet are refused, for they would make it anew. They may be
+        all that there is of it.
+        """
+        withdrawn: list[PromptRequest] = []
         with self._refusing_edit(topic, id), self._state.changed:
             before = self._state.objects.table
-            after = before.without(before.with_id(id))
-            turn = self._state.next_turn()
-            self._state.objects.replace(before, after, difference(before, after), turn)
-            self._state.repeat_answers()
+            clicked = before.clicked_object
+            name = id or (clicked.id if clicked is not None else "")
+            withdrawn = self._state.waiting.withdraw_named(name) if name else []
+            if not withdrawn or any(one.id == name for one in before.objects):
+                after = before.without(before.with_id(name))
+                turn = self._state.next_turn()
+                self._state.objects.replace(before, after, difference(before, after), turn)
+                self._state.repeat_answers()
+        self._refuse_all(withdrawn, TAKEN_BACK, "its object was removed before this was answered")
 
     def keep_everything(self) -> tuple[bool, str]:
         """Make objects of all that was found last; whether it was done, and what to tell the caller."""

@@ -48,17 +48,20 @@ class EverythingState:
         self._kept: frozenset[int] = frozenset()
         self._was_passed_over = False
 
-    def begin(self, job: EverythingJob) -> None:
-        """Work on this from now on; what was worked on before is given up."""
+    def begin(self, job: EverythingJob) -> PromptRequest | None:
+        """Work on this from now on; returns what was worked on before, which is given up."""
+        given_up = self.cancel()
         self.job = job
+        return given_up
 
-    def cancel(self) -> None:
-        """Give up what is worked on; the last answer stays."""
-        self.job = None
+    def cancel(self) -> PromptRequest | None:
+        """Give up what is worked on, which is returned; the last answer stays."""
+        job, self.job = self.job, None
+        return None if job is None else job.request
 
     def forget(self) -> None:
-        """Give up what is worked on, and forget the last answer."""
-        self.job = self.found = None
+        """Forget the last answer."""
+        self.found = None
 
     def finish(self, job: EverythingJob, masks: list[Masks]) -> EverythingFound | None:
         """The answer to a job; None where the job was given up meanwhile."""

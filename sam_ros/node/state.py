@@ -95,23 +95,28 @@ class EngineState:
         self.frames.configure(settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns)
         self.changed.notify_all()
 
-    def stop(self) -> None:
-        """Ask the threads to end."""
+    def stop(self) -> list[PromptRequest]:
+        """Ask the threads to end; returns what will not be answered any more."""
         self.stopping = True
         self.changed.notify_all()
+        return self._give_up()
 
     def forget_objects(self) -> list[PromptRequest]:
-        """Forget objects, their history, and the waiting prompts, which are returned.
+        """Forget objects, their history, and all that is not answered yet, which is returned.
 
-        Everything is not segmented any further; the last answer stays.
+        The last answer to a request for everything stays.
         """
         self.objects.clear()
         self.to_repeat.clear()
-        self.everything.cancel()
-        return self.waiting.withdraw_all()
+        return self._give_up()
+
+    def _give_up(self) -> list[PromptRequest]:
+        """Take back all prompts, and what is worked on of everything; returns each of them once."""
+        surveyed = self.everything.cancel()
+        return [*([] if surveyed is None else [surveyed]), *self.waiting.withdraw_all()]
 
     def flush(self) -> list[PromptRequest]:
-        """Forget frames, objects and waiting prompts, which are returned."""
+        """Forget frames, objects and all that is not answered yet, which is returned."""
         withdrawn = self.forget_objects()
         self.everything.forget()
         self.frames.clear()

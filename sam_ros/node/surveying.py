@@ -47,8 +47,12 @@ class Surveying:
         options = replace(self._state.settings.everything, region=asked.region)
         steps = self._model.everything_in_steps(frame.embedding, options)
         with self._state.changed:
-            if not prompt.is_withdrawn:
-                self._state.everything.begin(EverythingJob(prompt.request, frame, steps))
+            self._state.waiting.end()  # from here on it is the job that is taken back
+            if prompt.is_withdrawn:
+                return
+            given_up = self._state.everything.begin(EverythingJob(prompt.request, frame, steps))
+        if given_up is not None:
+            self._tally.refused(given_up, "superseded", "a newer request for everything took its place")
 
     def next_step(self, is_frame_due: bool) -> Callable[[], None] | None:
         """A step, if it is time for one; the lock is held.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sam_ros.core.everything import EverythingIn
@@ -30,7 +30,7 @@ class PromptRequest:
         undoable: whether ``undo`` takes it back.
         is_complete_set: whether it lists all objects of a program, so that the next one of its topic makes
             it superfluous.
-        id: of the one object that it names, for refusals; '' where it names none.
+        id: of the one object that it names, for refusals and removal; '' where it names none.
         problem: why it is refused as it comes; None where that depends on its frame.
     """
 
@@ -53,7 +53,7 @@ class WaitingPrompt:
         wanted: the frame that is to be encoded for it.
         embedded: its frame, once that is embedded.
         refusal: why it has no frame.
-        is_withdrawn: whether undo, clear or a flush took it back: its answer is thrown away.
+        is_withdrawn: whether it was taken back, by undo, clear, remove or a flush: its answer is thrown away.
     """
 
     def __init__(self, request: PromptRequest, turn: int, deadline: float) -> None:
@@ -252,25 +252,30 @@ class WaitingPrompts:
         Args:
             after_turn: that of a later change, which is to be undone instead of earlier prompts.
         """
-        prompts = [*self._waiting, *([] if self._running is None else [self._running])]
-        undoable = [prompt for prompt in prompts if prompt.request.undoable and prompt.turn > after_turn]
-        if not undoable:
-            return False
-        last = max(undoable, key=lambda prompt: prompt.turn)
-        if last is self._running:
-            last.is_withdrawn = True
-            self._running = None
-        else:
-            self._waiting.remove(last)
-        return True
+        undoable = [p for p in self._on_their_way if p.request.undoable and p.turn > after_turn]
+        last = sorted(undoable, key=lambda prompt: prompt.turn)[-1:]
+        return bool(self._withdraw(last))
 
     def withdraw_all(self) -> list[PromptRequest]:
-        """Take back all prompts; returns those that were waiting."""
-        withdrawn = [prompt.request for prompt in self._waiting]
-        self._waiting.clear()
-        if self._running is not None:
-            self._running.is_withdrawn = True
-        return withdrawn
+        """Take back all prompts, waiting or being answered, and return them; none is returned twice."""
+        return self._withdraw(self._on_their_way)
+
+    def withdraw_named(self, id: str) -> list[PromptRequest]:
+        """Take back the prompts that name this object, waiting or being answered, and return them."""
+        return self._withdraw([prompt for prompt in self._on_their_way if prompt.request.id == id])
+
+    @property
+    def _on_their_way(self) -> list[WaitingPrompt]:
+        """All prompts: the one that is being answered, if there is one, and those that wait."""
+        return [*([] if self._running is None else [self._running]), *self._waiting]
+
+    def _withdraw(self, prompts: Collection[WaitingPrompt]) -> list[PromptRequest]:
+        for prompt in prompts:
+            prompt.is_withdrawn = True
+        self._waiting = [prompt for prompt in self._waiting if not prompt.is_withdrawn]
+        if self._running is not None and self._running.is_withdrawn:
+            self._running = None
+        return [prompt.request for prompt in prompts]
 
     def _waiting_for(self, frame: Frame) -> list[WaitingPrompt]:
         return [prompt for prompt in self._waiting if prompt.wanted is frame]
