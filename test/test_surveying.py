@@ -266,6 +266,16 @@ def test_kept_objects_are_followed(make_rig: Callable[..., Rig]) -> None:
     assert [None if one is None else one.max() for one in logits] == [2, 5]  # as the fake names columns
 
 
+def test_what_was_found_at_another_resolution_cannot_be_followed(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(follow=True)
+    found(rig)
+    rig.image(2, data=bytes([2, 2]))  # of another size
+    rig.wait_for_encode(2)
+    rig.outputs(2)
+    kept, why = rig.engine.keep_everything()
+    assert not kept and "another size" in why and rig.engine.num_objects == 0
+
+
 def test_kept_objects_are_enough_for_frames_to_be_encoded(
     make_rig: Callable[..., Rig],
 ) -> None:

@@ -103,6 +103,9 @@ def keep_everything(state: EngineState) -> tuple[bool, str]:
         return False, "nothing to keep: nothing was found"
     if state.everything.is_kept_in(before):
         return False, "the last answer is kept already"
+    newest_hw = state.frames.newest_hw
+    if settings.is_following and newest_hw not in (None, found.frame.size_hw):
+        return False, "nothing was kept: images have another size by now; segment everything again"
     target = Target(found.frame.sequence, found.frame.embedding.grid)
     after = keep_masks(
         before, found.masks, target, max_objects=settings.max_objects, as_shown=not settings.is_following
