@@ -241,7 +241,7 @@ def test_every_topic_and_service_is_open_until_closed(ros: RosSession, node: Lif
         node,
         taken.append,
         lambda row, topic, msg: edited.append((row.topic, topic, msg.data)),
-        lambda topic, error, id: refused.append((topic, error.kind, id)),
+        lambda topic, kind, _reason, id: refused.append((topic, kind, id)),
         serve,
         lambda: (24, 32),
         lambda: MAX_PIXELS,

@@ -164,7 +164,7 @@ class Segmenter:
             start = self._with_clicked_object_on(table, frame, memory)
         applied, refused = self._apply(start, update, frame, options)
         if applied is start:
-            return Segmented(table, empty_outputs(frame.frame, frame.embedding.grid.original_hw), refused)
+            return Segmented(table, empty_outputs(frame.frame, frame.size_hw), refused)
         prompted = _changed(start, applied)
         if follows:  # what was only moved to this frame stays where it is by now
             applied = applied.with_objects(o for o in table.objects if o.created not in prompted)
@@ -389,4 +389,4 @@ def _outputs(frame: EmbeddedFrame, answers: Sequence[Answered], options: Options
         and masks.stability_score[0] >= options.min_stability_score
     )
     candidates = next((masks for _, masks in shown if len(masks.masks) > 1), None)
-    return Outputs(frame.frame, frame.embedding.grid.original_hw, shown, candidates)
+    return Outputs(frame.frame, frame.size_hw, shown, candidates)

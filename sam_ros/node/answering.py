@@ -151,13 +151,13 @@ class Answering:
             nonlocal before, is_following
             before, is_following = table, settings.is_following
             if not is_following:  # it was switched off meanwhile
-                return Segmented(table, empty_outputs(frame.frame, frame.embedding.grid.original_hw))
+                return Segmented(table, empty_outputs(frame.frame, frame.size_hw))
             return self._segmenter.followed(table, settings, frame)
 
         try:
             result = self._commit(frame, compute)
         except Exception:
-            self._leave_empty(frame.frame, frame.embedding.grid.original_hw)
+            self._leave_empty(frame.frame, frame.size_hw)
             raise
         if result is not None and is_following:
             self._tally.lost_at_once([one.id for one in lost_at_once(before, result.table)])

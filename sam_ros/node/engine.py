@@ -191,11 +191,11 @@ class Engine:
                 dropped = self._state.submit(request, frame)
         self._tell_dropped(dropped)
         if clicked is None:
-            self._tally.refused_edit(
+            self._tally.refused_message(
                 topic, "no object", "there is no clicked object whose mask could be chosen"
             )
         elif frame is None:
-            self._tally.refused_edit(
+            self._tally.refused_message(
                 topic,
                 "stale",
                 f"the frame that object {shortened(clicked.id)} was clicked on is no longer embedded; click "
@@ -240,7 +240,7 @@ class Engine:
         try:
             yield
         except InvalidPromptError as error:
-            self._tally.refused_edit(topic, error.kind, str(error), id)
+            self._tally.refused_message(topic, error.kind, str(error), id)
 
     @property
     def num_objects(self) -> int:

@@ -38,7 +38,7 @@ from sam_ros.node.headers import stamp_to_ns
 from sam_ros.node.images import CameraStream, image_from_compressed_msg, image_from_msg
 from sam_ros.node.qos import copied, image_qos
 from sam_ros.node.serialized import deserialize, deserialize_image
-from sam_ros.node.sizes import check_compressed, check_image, size_of_compressed, size_of_image
+from sam_ros.node.sizes import check_image, size_of_compressed, size_of_image
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.prompt import BACKGROUND, FOREGROUND
 
@@ -208,14 +208,14 @@ class CameraInput:
             stream. Raises InvalidImageError.
         size: (H, W) of a serialized message of at most so many pixels. Raises InvalidImageError.
         check: raises InvalidImageError where next to no work tells that a serialized message has more than so
-            many pixels, or none.
+            many pixels, or none. Compressed files are small, and their size is not to be had without a copy.
     """
 
     message_type: Any
     suffix: str
     convert: Callable[[Any, int, CameraStream], npt.NDArray[np.uint8]]
     size: Callable[[bytes, int], tuple[int, int]]
-    check: Callable[[bytes, int], None]
+    check: Callable[[bytes, int], None] = lambda _serialized, _max_pixels: None
 
     def problem(self, serialized: bytes, max_pixels: int) -> InvalidImageError | None:
         """Why a message need not be kept until it is read; None where it has to be."""
@@ -236,9 +236,7 @@ class CameraInput:
 
 CAMERAS = {  # by the parameter image_transport
     "raw": CameraInput(Image, "", image_from_msg, size_of_image, check_image),
-    "compressed": CameraInput(
-        CompressedImage, "/compressed", image_from_compressed_msg, size_of_compressed, check_compressed
-    ),
+    "compressed": CameraInput(CompressedImage, "/compressed", image_from_compressed_msg, size_of_compressed),
 }
 
 
@@ -249,8 +247,8 @@ class PromptTopics:
         node: whose they are.
         take: called with every request that a message makes.
         edit: called with every message of a topic of edits: its row, the full name of the topic, and it.
-        refuse: called where a message cannot be used: the full name of the topic, why, and the id of the
-            object that it names, if it does.
+        refuse: called where a message cannot be used: the full name of the topic, the kind of problem,
+            what it is, and the id of the object that the message names, if it does.
         serve: called with every service that is called; answers whether it was done and what to tell.
         prompt_hw: (H, W) of the image that prompts are given on by now.
         max_pixels: that an image may have by now.
@@ -261,7 +259,7 @@ class PromptTopics:
         node: LifecycleNode,
         take: Callable[[PromptRequest], None],
         edit: Callable[[EditInput, str, Any], None],
-        refuse: Callable[[str, SamRosError, str], None],
+        refuse: Callable[[str, str, str, str], None],
         serve: Callable[[TriggerInput], tuple[bool, str]],
         prompt_hw: Callable[[], tuple[int, int]],
         max_pixels: Callable[[], int],
@@ -312,7 +310,8 @@ class PromptTopics:
                 msg = deserialize(serialized, message_type)
                 use(msg)
             except SamRosError as error:
-                self._refuse(self._node.resolve_topic_name(topic), error, getattr(msg, "id", ""))
+                name, id = self._node.resolve_topic_name(topic), getattr(msg, "id", "")
+                self._refuse(name, error.kind, str(error), id)
 
         return self._node.create_subscription(
             message_type,

@@ -59,7 +59,7 @@ from sam_ros.node.reporting import Reporter
 from sam_ros.node.serialized import header_of_serialized
 from sam_ros.node.startup import init_rclpy
 from sam_ros.node.statistics import Refusal, Statistics
-from sam_ros.node.tally import refusal
+from sam_ros.node.tally import Tally
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.node.watching import CameraWatch
 from sam_ros.predictor import Predictor, load_predictor
@@ -100,11 +100,13 @@ class SamNode(LifecycleNode):
         self._engine: Engine | None = None  # while active, as the camera
         self._camera: Any = None
         self._predictor: Predictor | None = None  # from configure to cleanup; so long these are open
+        self._statistics = Statistics()
+        self._tally = Tally(self._statistics, self)
         self._prompts = PromptTopics(
             self,
             self._take_prompt,
             self._take_edit,
-            self._refuse,
+            self._tally.refused_message,
             self._serve,
             lambda: self.parameters.prompt_hw,
             lambda: self.parameters.max_image_pixels,
@@ -114,7 +116,6 @@ class SamNode(LifecycleNode):
         self._everything = OutputPublishers(self, EVERYTHING_OUTPUTS)
         self.device_failed = False
         """Whether the device failed so that the node has to end, for another process to take its place."""
-        self._statistics = Statistics()
         self._reporter = Reporter(self)
         self._warn_of_unknown_parameters(of_qos=False)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # diagnostics come while a simulation is paused
@@ -250,8 +251,7 @@ class SamNode(LifecycleNode):
             header = header_of_serialized(serialized)
             stamp_ns = stamp_to_ns(header)
         except SamRosError as error:
-            self._statistics.dropped(error.kind)
-            self.on_drop(error.kind, str(error))
+            self._tally.dropped(error.kind, str(error))
             return
         problem = CAMERAS[self.parameters.image_transport].problem(
             serialized, self.parameters.max_image_pixels
@@ -263,18 +263,14 @@ class SamNode(LifecycleNode):
         if self._engine is not None:
             self._engine.submit(request)
             return
-        self._refuse(request.topic, SamRosError(WHY_INACTIVE, INACTIVE), request.id, request.stamp_ns)
+        self._tally.refused(request, INACTIVE, WHY_INACTIVE)
 
     def _take_edit(self, edit: EditInput, topic: str, msg: Any) -> None:
         if self._engine is not None:
             edit.edit(self._engine, topic, msg)
         else:
             id = msg.data if isinstance(msg.data, str) else ""
-            self._refuse(topic, SamRosError(WHY_INACTIVE, INACTIVE), id)
-
-    def _refuse(self, topic: str, error: SamRosError, id: str, stamp_ns: int = 0) -> None:
-        self._statistics.refused(error.kind)
-        self.on_refusal(refusal(topic, stamp_ns, [id], error.kind, str(error)))
+            self._tally.refused_message(topic, INACTIVE, WHY_INACTIVE, id)
 
     def _serve(self, service: TriggerInput) -> tuple[bool, str]:
         if self._engine is None:

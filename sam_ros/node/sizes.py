@@ -52,10 +52,6 @@ def check_image(serialized: bytes, max_pixels: int) -> None:
         )
 
 
-def check_compressed(serialized: bytes, max_pixels: int) -> None:
-    """Nothing: a file is small, and its size would not be read without copying it."""
-
-
 class _Fields(NamedTuple):
     """What a serialized image says of its data, and where that begins."""
 

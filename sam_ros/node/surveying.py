@@ -125,7 +125,7 @@ def keep_everything(state: EngineState) -> tuple[bool, str]:
 
 def outputs_of(found: EverythingFound) -> Outputs:
     """An answer as a set of outputs, its objects named 1, 2, ... in its order."""
-    frame, size_hw = found.frame, found.frame.embedding.grid.original_hw
+    frame, size_hw = found.frame, found.frame.size_hw
     objects: list[tuple[SegmentedObject, Masks]] = [
         (SegmentedObject(str(index + 1), "", index, frame.sequence, size_hw), masks)
         for index, masks in enumerate(found.masks)

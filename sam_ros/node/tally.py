@@ -31,29 +31,25 @@ class Tally:
     def refused(self, request: PromptRequest, kind: str, reason: str, ids: Sequence[str] = ()) -> None:
         """A prompt was refused, or those of its objects that have these ids, '' for one without."""
         ids, reason = ids or [request.id], of_several(reason, len(ids))
-        self._refused(refusal(request.topic, request.stamp_ns, ids, kind, reason), len(ids))
+        self._refused(request.topic, request.stamp_ns, ids, kind, reason)
 
-    def refused_edit(self, topic: str, kind: str, reason: str, id: str = "") -> None:
-        """An edit of the object of this id was refused."""
-        self._refused(refusal(topic, 0, [id], kind, reason), 1)
+    def refused_message(self, topic: str, kind: str, reason: str, id: str = "") -> None:
+        """A message without a stamp that counts was refused; it names the object of this id, if it does."""
+        self._refused(topic, 0, [id], kind, reason)
 
     def lost_at_once(self, ids: Sequence[str]) -> None:
         """These objects were not found on the first frame after their prompt: nobody may have seen them."""
         if ids:
             reason = of_several(WHY_LOST, len(ids))
-            self._refused(refusal("", 0, ids, "lost at once", reason), len(ids))
+            self._refused("", 0, ids, "lost at once", reason)
 
     def dropped(self, kind: str, reason: str, *, is_usable: bool = False) -> None:
         """An image was dropped, though it may have been usable."""
         self._statistics.dropped(kind, is_usable=is_usable)
         self._listener.on_drop(kind, reason)
 
-    def _refused(self, refused: Refusal, count: int) -> None:
-        self._statistics.refused(refused.kind, count)
-        self._listener.on_refusal(refused)
-
-
-def refusal(topic: str, stamp_ns: int, ids: Sequence[str], kind: str, reason: str) -> Refusal:
-    """Of the objects with these ids, as far as they can be told: an id that is too long only in part."""
-    named = tuple(shortened(id, LONGEST_NAME) for id in ids if id)
-    return Refusal(topic, stamp_ns, named[:MOST_NAMED], kind, reason)
+    def _refused(self, topic: str, stamp_ns: int, ids: Sequence[str], kind: str, reason: str) -> None:
+        """Of the objects with these ids, as far as they can be told: an id that is too long only in part."""
+        named = tuple(shortened(id, LONGEST_NAME) for id in ids if id)
+        self._statistics.refused(kind, len(ids))
+        self._listener.on_refusal(Refusal(topic, stamp_ns, named[:MOST_NAMED], kind, reason))
