@@ -114,7 +114,7 @@ def _sample(
 ) -> tuple[NDArray[np.generic], ...]:
     """The fields of ``Batch`` for one picture and its prompted objects, without their leading axis."""
     points = np.stack([sample_click(rng, mask) for mask in masks])
-    boxes = np.stack([_jittered(rng, tight_box(mask)) for mask in masks])
+    boxes = np.stack([jittered(rng, tight_box(mask)) for mask in masks])
     is_box = rng.random(len(masks)) < 0.5
     image, valid = _padded_image(picture.image, image_size)
     targets = np.stack([_pooled(mask, image_size) for mask in masks])
@@ -183,7 +183,7 @@ def filling(mask: Mask) -> float:
     return float(np.count_nonzero(mask) / ((right - left) * (bottom - top)))
 
 
-def _jittered(rng: Rng, box: NDArray[np.float32]) -> NDArray[np.float32]:
+def jittered(rng: Rng, box: NDArray[np.float32]) -> NDArray[np.float32]:
     """A box as people and detectors draw it: exact, or moved by up to a tenth of its sides."""
     if rng.random() < EXACT_BOXES:
         return box

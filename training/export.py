@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from segment_anything.modeling import Sam
 from torch import Tensor
 
@@ -70,6 +70,14 @@ def load_exported(path: Path) -> tuple[Sam, dict[str, str]]:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     return load_sam("sam_tiny", path), metadata
+
+
+def rewrite(sam: Sam, source: Path, output: Path) -> None:
+    """Write a ``sam`` of ``load_exported`` whose weights have changed, with all else that ``source`` says."""
+    with safe_open(source, framework="pt") as file:
+        metadata = file.metadata()
+    weights = {name: _narrowed(name, weight) for name, weight in sam.state_dict().items()}
+    save_file(weights, output, metadata)
 
 
 def main() -> None:

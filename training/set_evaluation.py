@@ -51,12 +51,12 @@ class SetScores:
 def measured(folders: Sequence[Path], most: int | None = None) -> Iterator[tuple[str, list[Prompted]]]:
     """The held-out photographs of every set below some folders that hold objects, at most so many of each."""
     for photo_set in held_out(read_sets(folders)):
-        asked = [objects for index in _spread(photo_set, most) for objects in _asked_for(photo_set, index)]
+        asked = [objects for index in spread(photo_set, most) for objects in _asked_for(photo_set, index)]
         if asked:
             yield photo_set.name, asked
 
 
-def _spread(photo_set: PhotoSet, most: int | None) -> list[int]:
+def spread(photo_set: PhotoSet, most: int | None) -> list[int]:
     """Indexes of at most so many photographs, from all over a set."""
     count = len(photo_set.photographs)
     return sorted({index * count // min(most or count, count) for index in range(min(most or count, count))})
@@ -66,12 +66,13 @@ def _asked_for(photo_set: PhotoSet, index: int) -> Iterator[Prompted]:
     """The objects of a photograph that are prompted, clicked where deepest; nothing if all are small."""
     rng = np.random.default_rng((SEED, index))
     picture = photo_set.picture(index, rng)
-    masks = _large(picture, rng)
+    masks = large_objects(picture, rng)
     if masks:
         yield prompted(picture.image, np.stack(masks), [deepest(mask) for mask in masks])
 
 
-def _large(picture: Picture, rng: np.random.Generator) -> list[Mask]:
+def large_objects(picture: Picture, rng: np.random.Generator) -> list[Mask]:
+    """Some of the objects of a picture, (H, W) each, none smaller than ``SMALLEST_SHARE``."""
     areas = picture.areas()
     large = np.flatnonzero(areas >= SMALLEST_SHARE * picture.layers[0].size)
     return [picture.mask(int(index)) for index in rng.permutation(large)[:OBJECTS_PER_PHOTOGRAPH]]

@@ -11,7 +11,7 @@ from sam_ros.core.everything import EverythingIn
 from sam_ros.core.frames import EmbeddedFrame, Frame, UnencodedFrame
 from sam_ros.core.objects import ObjectTable, Update, by_kind, lost_at_once
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
-from sam_ros.errors import SamRosError, is_fault
+from sam_ros.errors import is_fault
 from sam_ros.node.listener import Listener
 from sam_ros.node.settings import Settings
 from sam_ros.node.state import EngineState
@@ -229,12 +229,8 @@ class Answering:
             is_withdrawn = prompt.is_withdrawn
         if is_fault(error):
             self._listener.on_failure(ANSWERING, error)
-        if is_withdrawn:
-            return
-        if isinstance(error, SamRosError):
-            self._tally.refused(prompt.request, error.kind, str(error))
-        else:
-            self._tally.refused(prompt.request, SamRosError.kind, f"{type(error).__name__}: {error}")
+        if not is_withdrawn:
+            self._tally.failed(prompt.request, error)
 
 
 def _selected_anew(result: Segmented, before: ObjectTable, now: ObjectTable) -> Segmented:

@@ -13,7 +13,7 @@ from sam_ros.core.frames import EmbeddedFrame
 from sam_ros.core.objects import SegmentedObject, Target, difference
 from sam_ros.core.protocol import PromptableModel
 from sam_ros.core.segmenter import Outputs
-from sam_ros.errors import SamRosError, is_fault
+from sam_ros.errors import is_fault
 from sam_ros.masks import Masks
 from sam_ros.node.everything import EverythingFound, EverythingJob
 from sam_ros.node.listener import Listener
@@ -84,10 +84,8 @@ class Surveying:
                 self._state.everything.cancel()
         if is_fault(error):
             self._listener.on_failure(SURVEYING, error)
-        if not is_wanted:
-            return  # another request took its place, or it was taken back
-        kind = error.kind if isinstance(error, SamRosError) else SamRosError.kind
-        self._tally.refused(job.request, kind, str(error) or type(error).__name__)
+        if is_wanted:  # else another request took its place, or it was taken back
+            self._tally.failed(job.request, error)
 
 
 def keep_everything(state: EngineState) -> tuple[bool, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sam_ros.core.edits import LONGEST_NAME
-from sam_ros.errors import of_several, shortened
+from sam_ros.errors import SamRosError, in_words, of_several, shortened
 from sam_ros.node.listener import Listener
 from sam_ros.node.statistics import Refusal, Statistics
 from sam_ros.node.waiting import PromptRequest
@@ -32,6 +32,11 @@ class Tally:
         """A prompt was refused, or those of its objects that have these ids, '' for one without."""
         ids, reason = ids or [request.id], of_several(reason, len(ids))
         self._refused(request.topic, request.stamp_ns, ids, kind, reason)
+
+    def failed(self, request: PromptRequest, error: Exception) -> None:
+        """A prompt was refused since the work that it asked for raised this."""
+        kind = error.kind if isinstance(error, SamRosError) else SamRosError.kind
+        self.refused(request, kind, in_words(error))
 
     def refused_message(self, topic: str, kind: str, reason: str, id: str = "") -> None:
         """A message without a stamp that counts was refused; it names the object of this id, if it does."""
