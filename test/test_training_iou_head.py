@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from segment_anything import SamPredictor
 
 from training import iou_head
-from training.answers import ask, iou
+from training.answers import ask, deepest, iou
+from training.batches import tight_box
 from training.export import load_exported, rewrite
-from training.iou_head import MASKS, PROMPTS_EACH, Seen, collect, fit, pictures, prompts
+from training.iou_head import MASKS, Seen, collect, fit, pictures, prompts
 from training.pictures import Picture, picture_of_masks
 from training.pool import ScenePool
 
@@ -39,15 +40,16 @@ def write_set(folder: Path, count: int) -> None:
     (folder / "index.csv").write_text("\n".join(["image,masks", *rows]) + "\n")
 
 
-def test_objects_are_clicked_where_deepest_and_elsewhere() -> None:
-    objects = prompts(two_squares(), np.random.default_rng(0))
-    assert objects is not None and len(objects.masks) == 2 * PROMPTS_EACH
-    for mask, (point,) in zip(objects.masks.numpy(), objects.points.numpy(), strict=True):
-        assert mask[int(point[1]), int(point[0])]
-    exact, other = objects.boxes[:2], objects.boxes[2:]
-    assert {tuple(box) for box in exact.tolist()} == {(5, 10, 25, 30), (30, 5, 55, 35)}
-    assert not torch.equal(other, exact.repeat(PROMPTS_EACH - 1, 1))
-    assert (other - exact.repeat(PROMPTS_EACH - 1, 1)).abs().max() <= 0.1 * 30
+def test_half_of_the_objects_are_prompted_exactly() -> None:
+    off = []
+    for seed in range(8):
+        objects = prompts(two_squares(), np.random.default_rng(seed))
+        assert objects is not None and len(objects.masks) == 2
+        (exact, other), (deep, anywhere) = objects.masks.numpy(), objects.points[:, 0].numpy()
+        assert np.array_equal(deep, deepest(exact)) and other[int(anywhere[1]), int(anywhere[0])]
+        assert np.array_equal(objects.boxes[0], tight_box(exact))
+        off.append(np.abs(objects.boxes[1].numpy() - tight_box(other)).max())
+    assert 0 < max(off) <= 0.1 * 30
     empty = replace(two_squares(), objects=())
     assert prompts(empty, np.random.default_rng(0)) is None
 
@@ -77,7 +79,7 @@ def test_the_head_learns_the_mean_of_what_was_offered() -> None:
     wanted = torch.full((600, MASKS), 0.25)
     wanted[:, 2] = 0.5 + 0.25 * (tokens[:, 0] > 0)
     wanted[:300, 0] = float("nan")
-    fit(head, Seen(tokens, wanted), epochs=100)
+    fit(head, Seen(tokens, wanted), epochs=300)
     error = (head(tokens) - wanted).abs()
     assert error.nanmean(0).max() < 0.1
     assert not any(parameter.requires_grad for parameter in head.parameters())

@@ -30,10 +30,9 @@ from training.pool import ScenePool
 from training.set_evaluation import large_objects, spread
 from training.textures import Rng
 
-PROMPTS_EACH = 3  # of an object: its deepest point and a tight box, then other clicks and boxes off by some
 CLICKS = 3  # the first and two corrections
 MASKS = 4  # of the decoder, the single mask first
-RATE = 1e-3
+RATE = 5e-4
 WEIGHT_DECAY = 0.01
 BATCH = 256
 
@@ -63,15 +62,19 @@ def pictures(
 
 
 def prompts(picture: Picture, rng: Rng) -> Prompted | None:
-    """The large objects of a picture, each prompted ``PROMPTS_EACH`` times; None if there is none."""
+    """The large objects of a picture, None if there is none.
+
+    Half of them are prompted by their deepest points and tight boxes, the others by clicks anywhere on them
+    and boxes that are off. Another prompt of the same object would teach the head less than another object.
+    """
     masks = large_objects(picture, rng)
     if not masks:
         return None
-    again = masks * (PROMPTS_EACH - 1)
-    clicks = [*(deepest(mask) for mask in masks), *(sample_click(rng, mask) for mask in again)]
-    objects = prompted(picture.image, np.stack([*masks, *again]), clicks)
-    boxes = objects.boxes.numpy().copy()
-    boxes[len(masks) :] = [jittered(rng, box) for box in boxes[len(masks) :]]
+    exact = len(masks) // 2 + int(rng.integers(2)) * (len(masks) % 2)
+    clicks = [*map(deepest, masks[:exact]), *(sample_click(rng, mask) for mask in masks[exact:])]
+    objects = prompted(picture.image, np.stack(masks), clicks)
+    boxes = objects.boxes.numpy()
+    boxes = np.stack([*boxes[:exact], *(jittered(rng, box) for box in boxes[exact:])])
     return replace(objects, boxes=torch.from_numpy(boxes))
 
 
@@ -128,10 +131,10 @@ def main() -> None:
     add("--weights", type=Path, default=SHIPPED_SAM_TINY, help="exported file; default: %(default)s")
     add("--output", type=Path, help="file to write; default: the same")
     add("--photographs", type=Path, nargs="+", required=True, help="folders with sets of photographs")
-    add("--per-set", type=int, default=120, help="at most so many photographs of each; default: %(default)s")
+    add("--per-set", type=int, default=250, help="at most so many photographs of each; default: %(default)s")
     add("--pool", type=Path, default=Path("training/runs/scenes"), help="folder of generated scenes")
-    add("--scenes", type=int, default=150, help="of the pool; default: %(default)s")
-    add("--epochs", type=int, default=20, help="default: %(default)s")
+    add("--scenes", type=int, default=200, help="of the pool; default: %(default)s")
+    add("--epochs", type=int, default=8, help="default: %(default)s")
     arguments = parser.parse_args()
     sam, _ = load_exported(arguments.weights)
     rng = np.random.default_rng(0)
