@@ -18,7 +18,7 @@ from segment_anything import SamPredictor
 from training import iou_head
 from training.answers import ask, deepest, iou
 from training.batches import tight_box
-from training.export import load_exported, rewrite
+from training.export import load_exported, save_exported
 from training.iou_head import MASKS, Seen, collect, fit, pictures, prompts
 from training.pictures import Picture, picture_of_masks
 from training.pool import ScenePool
@@ -99,7 +99,7 @@ def test_only_the_head_changes_in_the_file(tmp_path: Path, monkeypatch: pytest.M
     write_set(tmp_path / "dogs", 5)
     exact, before, after = (tmp_path / f"{name}.safetensors" for name in ("exact", "before", "after"))
     save_random_sam(DETAILED, exact)
-    rewrite(load_exported(exact)[0], exact, before)  # matrices in float16, as they are shipped
+    save_exported(*load_exported(exact), before)  # matrices in float16, as they are shipped
     command = ["--weights", before, "--output", after, "--photographs", tmp_path, "--scenes", "0"]
     monkeypatch.setattr(sys, "argv", ["iou_head", *map(str, command)])
     iou_head.main()

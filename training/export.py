@@ -39,7 +39,7 @@ def export(checkpoint: Path, output: Path, before: Path | None = None, share: fl
     if before is not None:
         weights = _between(load_file(before), weights, share, before)
     save_state_dict(
-        {name: _narrowed(name, weight) for name, weight in weights.items()},
+        _narrowed(weights),
         Architecture.from_dict(settings["architecture"]),
         output,
         source="sam_ros training/: photographs, cut-outs, generated scenes; licences in docs/sam_tiny.md",
@@ -57,12 +57,15 @@ def _between(
     return {name: torch.lerp(before[name].float(), weight, share) for name, weight in after.items()}
 
 
-def _narrowed(name: str, tensor: Tensor) -> Tensor:
+def _narrowed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Matrices in float16, but for the few random frequencies that multiply pixel coordinates.
 
     What there is once for each channel stays: the variances of batch norms span many orders of magnitude.
     """
-    return tensor if tensor.ndim < 2 or "gaussian_matrix" in name else tensor.half()
+    return {
+        name: tensor if tensor.ndim < 2 or "gaussian_matrix" in name else tensor.half()
+        for name, tensor in weights.items()
+    }
 
 
 def load_exported(path: Path) -> tuple[Sam, dict[str, str]]:
@@ -72,12 +75,9 @@ def load_exported(path: Path) -> tuple[Sam, dict[str, str]]:
     return load_sam("sam_tiny", path), metadata
 
 
-def rewrite(sam: Sam, source: Path, output: Path) -> None:
-    """Write a ``sam`` of ``load_exported`` whose weights have changed, with all else that ``source`` says."""
-    with safe_open(source, framework="pt") as file:
-        metadata = file.metadata()
-    weights = {name: _narrowed(name, weight) for name, weight in sam.state_dict().items()}
-    save_file(weights, output, metadata)
+def save_exported(sam: Sam, metadata: dict[str, str], output: Path) -> None:
+    """Write what ``load_exported`` read, with other weights by now."""
+    save_file(_narrowed(sam.state_dict()), output, metadata)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from sam_ros.core.checkpoint import SHIPPED_SAM_TINY
 from training.answers import Answer, Prompted, ask, deepest, iou, prompted, refined
 from training.batches import jittered, sample_click
-from training.export import load_exported, rewrite
+from training.export import load_exported, save_exported
 from training.photo_sets import read_sets, trained_on
 from training.pictures import Picture, picture_of_scene
 from training.pool import ScenePool
@@ -70,7 +70,7 @@ def prompts(picture: Picture, rng: Rng) -> Prompted | None:
     masks = large_objects(picture, rng)
     if not masks:
         return None
-    exact = len(masks) // 2 + int(rng.integers(2)) * (len(masks) % 2)
+    exact = (len(masks) + int(rng.integers(2))) // 2
     clicks = [*map(deepest, masks[:exact]), *(sample_click(rng, mask) for mask in masks[exact:])]
     objects = prompted(picture.image, np.stack(masks), clicks)
     boxes = objects.boxes.numpy()
@@ -136,7 +136,7 @@ def main() -> None:
     add("--scenes", type=int, default=200, help="of the pool; default: %(default)s")
     add("--epochs", type=int, default=8, help="default: %(default)s")
     arguments = parser.parse_args()
-    sam, _ = load_exported(arguments.weights)
+    sam, metadata = load_exported(arguments.weights)
     rng = np.random.default_rng(0)
     pool = ScenePool(max(1, arguments.scenes), arguments.pool)
     shown = pictures(arguments.photographs, arguments.per_set, pool, arguments.scenes, rng)
@@ -144,7 +144,7 @@ def main() -> None:
     seen = collect(SamPredictor(sam), asked)
     print(f"{len(seen.tokens)} answers")
     fit(sam.mask_decoder.iou_prediction_head, seen, arguments.epochs)
-    rewrite(sam, arguments.weights, arguments.output or arguments.weights)
+    save_exported(sam, metadata, arguments.output or arguments.weights)
 
 
 if __name__ == "__main__":
