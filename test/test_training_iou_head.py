@@ -6,7 +6,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,6 +13,7 @@ from random_models import DETAILED, random_sam, save_random_sam
 from safetensors import safe_open
 from safetensors.torch import load_file
 from segment_anything import SamPredictor
+from written_sets import write_set
 
 from training import iou_head
 from training.answers import ask, deepest, iou
@@ -30,14 +30,10 @@ def two_squares() -> Picture:
     return picture_of_masks(np.repeat(labels[0, ..., None] * 90, 3, 2).astype(np.uint8), labels)
 
 
-def write_set(folder: Path, count: int) -> None:
-    folder.mkdir()
+def write_squares(folder: Path, count: int) -> None:
     picture = two_squares()
-    for index in range(count):
-        cv2.imwrite(str(folder / f"{index:02d}.png"), picture.image + np.uint8(index))
-        cv2.imwrite(str(folder / f"{index:02d}_mask.png"), picture.layers[0])
-    rows = [f"{index:02d}.png,{index:02d}_mask.png" for index in range(count)]
-    (folder / "index.csv").write_text("\n".join(["image,masks", *rows]) + "\n")
+    images = {f"{index:02d}": picture.image + np.uint8(index) for index in range(count)}
+    write_set(folder, {name: (image, list(picture.layers[:1])) for name, image in images.items()})
 
 
 def test_half_of_the_objects_are_prompted_exactly() -> None:
@@ -86,7 +82,7 @@ def test_the_head_learns_the_mean_of_what_was_offered() -> None:
 
 
 def test_photographs_that_are_measured_on_are_not_shown(tmp_path: Path) -> None:
-    write_set(tmp_path / "dogs", 21)
+    write_squares(tmp_path / "dogs", 21)
     pool = ScenePool(2, None)
     shown = list(pictures([tmp_path], 100, pool, 2, np.random.default_rng(0)))
     levels = [int(picture.image[0, 0, 0]) for picture in shown if picture.is_photograph]
@@ -96,7 +92,7 @@ def test_photographs_that_are_measured_on_are_not_shown(tmp_path: Path) -> None:
 
 
 def test_only_the_head_changes_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_set(tmp_path / "dogs", 5)
+    write_squares(tmp_path / "dogs", 5)
     exact, before, after = (tmp_path / f"{name}.safetensors" for name in ("exact", "before", "after"))
     save_random_sam(DETAILED, exact)
     save_exported(*load_exported(exact), before)  # matrices in float16, as they are shipped

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from written_sets import write_set
 
 from training.photo_sets import (
     LARGEST_SHARES,
@@ -24,23 +24,14 @@ PHOTOGRAPHS = os.environ.get("SAM_ROS_PHOTOGRAPHS", "")
 """Folder with the real sets, for the test that goes through their names."""
 
 
-def write_set(folder: Path, names: list[str], masks: int = 1) -> None:
+def write_pictures(folder: Path, names: list[str], masks: int = 1) -> None:
     """Pictures of 6 x 8 pixels, red at the left; label maps whose k-th has a square of label k + 1."""
-    for part in ("images", "masks"):
-        (folder / part).mkdir(parents=True)
-    lines = ["image,masks,num_objects"]
-    for name in names:
-        image = np.zeros((6, 8, 3), np.uint8)
-        image[:, :4, 2] = 255  # BGR
-        cv2.imwrite(str(folder / "images" / f"{name}.png"), image)
-        files = []
-        for index in range(masks):
-            labels = np.zeros((6, 8), np.uint16)
-            labels[index : index + 2, 1:3] = index + 1
-            files.append(f"masks/{name}_{index}.png")
-            cv2.imwrite(str(folder / files[-1]), labels)
-        lines.append(f"images/{name}.png,{';'.join(files)},{masks}")
-    (folder / "index.csv").write_text("\n".join(lines) + "\n")
+    image = np.zeros((6, 8, 3), np.uint8)
+    image[:, :4, 2] = 255  # BGR
+    layers = [np.zeros((6, 8), np.uint16) for _ in range(masks)]
+    for index, labels in enumerate(layers):
+        labels[index : index + 2, 1:3] = index + 1
+    write_set(folder, dict.fromkeys(names, (image, layers)))
 
 
 def named(name: str, photographs: list[str]) -> PhotoSet:
@@ -52,8 +43,8 @@ def stems(photo_set: PhotoSet) -> list[str]:
 
 
 def test_sets_are_found_at_any_depth_and_sorted(tmp_path: Path) -> None:
-    write_set(tmp_path / "b" / "dogs", ["2", "1"])
-    write_set(tmp_path / "a" / "deep" / "cats", ["3"])
+    write_pictures(tmp_path / "b" / "dogs", ["2", "1"])
+    write_pictures(tmp_path / "a" / "deep" / "cats", ["3"])
     sets = read_sets([tmp_path / "b", tmp_path / "a"])
     assert [(each.name, stems(each)) for each in sets] == [("cats", ["3"]), ("dogs", ["1", "2"])]
 
@@ -64,7 +55,7 @@ def test_a_folder_without_sets_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_picture_has_the_objects_of_all_its_files(tmp_path: Path) -> None:
-    write_set(tmp_path / "dogs", ["1"], masks=2)
+    write_pictures(tmp_path / "dogs", ["1"], masks=2)
     picture = read_sets([tmp_path])[0].picture(0, np.random.default_rng(0))
     assert picture.image[0, 0].tolist() == [255, 0, 0], "RGB"
     assert picture.areas().tolist() == [4, 4]
@@ -72,7 +63,7 @@ def test_a_picture_has_the_objects_of_all_its_files(tmp_path: Path) -> None:
 
 
 def test_of_alternatives_one_is_taken(tmp_path: Path) -> None:
-    write_set(tmp_path / "bsds500", ["1"], masks=3)
+    write_pictures(tmp_path / "bsds500", ["1"], masks=3)
     (photo_set,) = read_sets([tmp_path])
     tops = set()
     for seed in range(20):
@@ -147,8 +138,8 @@ def test_no_set_is_shown_more_than_its_largest_share() -> None:
 
 
 def test_samples_come_by_set_then_by_picture(tmp_path: Path) -> None:
-    write_set(tmp_path / "few", ["1"])
-    write_set(tmp_path / "many", [str(index) for index in range(9)], masks=2)
+    write_pictures(tmp_path / "few", ["1"])
+    write_pictures(tmp_path / "many", [str(index) for index in range(9)], masks=2)
     sampler = PhotoSampler(read_sets([tmp_path]))
     counts = [len(sampler.sample(np.random.default_rng(seed)).objects) for seed in range(60)]
     assert 5 < counts.count(1) < 30

@@ -12,6 +12,7 @@ import pytest
 import torch
 from random_models import TRAINABLE, random_sam
 from segment_anything import SamPredictor
+from written_sets import write_set
 
 from training import set_evaluation
 from training.answers import KINDS, Answer, Prompted, Scores, deepest, prompted
@@ -31,18 +32,12 @@ def predictor() -> SamPredictor:
     return SamPredictor(random_sam(TRAINABLE))
 
 
-def write_set(folder: Path, count: int) -> None:
+def write_squares(folder: Path, count: int) -> None:
     """Photographs of 40 x 60 with a square of 20, a speck and nothing else."""
-    (folder / "images").mkdir(parents=True)
-    lines = ["image,masks,num_objects"]
-    for index in range(count):
-        labels = np.zeros((40, 60), np.uint8)
-        labels[10:30, 20:40], labels[0, 0] = 1, 2
-        image = np.repeat((labels * 90 + index)[..., None], 3, 2)
-        cv2.imwrite(str(folder / "images" / f"{index:02d}.png"), image)
-        cv2.imwrite(str(folder / "images" / f"{index:02d}_mask.png"), labels)
-        lines.append(f"images/{index:02d}.png,images/{index:02d}_mask.png,2")
-    (folder / "index.csv").write_text("\n".join(lines) + "\n")
+    labels = np.zeros((40, 60), np.uint8)
+    labels[10:30, 20:40], labels[0, 0] = 1, 2
+    images = {f"{index:02d}": np.repeat((labels * 90 + index)[..., None], 3, 2) for index in range(count)}
+    write_set(folder, {name: (image, [labels]) for name, image in images.items()})
 
 
 def square() -> Prompted:
@@ -52,8 +47,8 @@ def square() -> Prompted:
 
 
 def test_held_out_photographs_are_asked_for_their_large_objects(tmp_path: Path) -> None:
-    write_set(tmp_path / "dogs", 41)
-    write_set(tmp_path / "bsds500_evaluate", 3)
+    write_squares(tmp_path / "dogs", 41)
+    write_squares(tmp_path / "bsds500_evaluate", 3)
     asked = dict(measured([tmp_path]))
     assert {name: len(images) for name, images in asked.items()} == {"dogs": 5, "bsds500_evaluate": 3}
     assert all(len(objects.masks) == 1 for objects in asked["dogs"]), "the speck is too small"
