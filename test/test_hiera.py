@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from random_models import MINIATURE_HIERA, fast_and_plain, random_sam, save_random_sam
-from test_predictor import picture
+from random_models import MINIATURE_HIERA, fast_and_plain, random_sam
 from upstream_sam2 import needs_transformers
 
 from sam_ros.core.architecture import HieraArchitecture
-from sam_ros.errors import EncodeCancelledError
 from sam_ros.fast import hiera
 from sam_ros.fast.hiera import hiera_layers
-from sam_ros.predictor import Predictor, load_predictor
 
 pytestmark = needs_transformers
 
@@ -75,32 +70,3 @@ def test_every_level_shows_what_is_in_the_image() -> None:
         features.append(x)
     difference = (features[0] - features[1]).abs()[0]  # (4C, h, w): embedding, eighth, quarter twice
     assert all(part.mean() > 0.01 for part in torch.split(difference, 128))
-
-
-@pytest.fixture
-def miniature(tmp_path: Path) -> Callable[..., Predictor]:
-    """Load a fresh miniature with the given options, from a file that tells its architecture."""
-    path = tmp_path / "miniature.safetensors"
-    save_random_sam(MINIATURE_HIERA, path)
-    return lambda **options: load_predictor("sam_tiny", path, **options)
-
-
-def test_encode_can_be_cancelled_between_blocks(miniature: Callable[..., Predictor]) -> None:
-    asked: list[int] = []
-
-    def stop_at_the_sixth_question() -> bool:
-        asked.append(1)
-        return len(asked) == 6
-
-    with pytest.raises(EncodeCancelledError):
-        miniature().encode(picture((10, 10)), stop_at_the_sixth_question)
-    assert len(asked) == 6
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_equals_cpu(miniature: Callable[..., Predictor]) -> None:
-    on_gpu, on_cpu = miniature(device="cuda"), miniature()
-    for image in (picture((60, 90)), picture((60, 90))[::-1].copy()):  # captured once, then replayed
-        features = on_gpu.encode(image).features.cpu()
-        torch.testing.assert_close(features, on_cpu.encode(image).features, atol=1e-4, rtol=0)

@@ -22,7 +22,6 @@ from sam_ros.core.grid import padded_grid
 from sam_ros.errors import (
     DeviceError,
     DeviceMemoryError,
-    EncodeCancelledError,
     InvalidImageError,
     InvalidPromptError,
     ModelOutputError,
@@ -307,12 +306,6 @@ def test_reduced_precision_is_near(miniature: Callable[..., Predictor], precisio
     assert 0 < (reduced - exact).abs().mean() < 0.05 * exact.abs().mean()
 
 
-def test_compiled_equals_eager(miniature: Callable[..., Predictor]) -> None:
-    image = picture((60, 90))
-    compiled = miniature(compile=True).encode(image).features
-    torch.testing.assert_close(compiled, miniature().encode(image).features, atol=1e-4, rtol=0)
-
-
 @pytest.mark.parametrize(
     ("num_prompts", "chunks"),
     [(DECODE_BATCH["cpu"], [DECODE_BATCH["cpu"] // 2] * 2), (5, [2, 2, 1]), (2, [1, 1])],
@@ -368,18 +361,6 @@ def test_an_image_is_encoded_once_more_after_memory_was_freed(
     with pytest.raises(DeviceError, match="cpu failed: an illegal memory access"):
         predictor.encode(picture((20, 20)))
     assert not failures
-
-
-def test_encode_can_be_cancelled_between_blocks(miniature: Callable[..., Predictor]) -> None:
-    asked: list[int] = []
-
-    def stop_at_the_third_question() -> bool:
-        asked.append(1)
-        return len(asked) == 3
-
-    with pytest.raises(EncodeCancelledError):
-        miniature().encode(picture((10, 10)), stop_at_the_third_question)
-    assert len(asked) == 3
 
 
 def test_values_that_are_not_finite_are_an_error() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from random_models import (
@@ -15,7 +13,6 @@ from random_models import (
     fast_and_plain,
     official_architecture,
     random_sam,
-    save_random_sam,
 )
 from test_predictor import assert_same, picture, prompts_for, upstream_answer
 from upstream_mobile_sam import load_mobile_sam, needs_mobile_sam, save_random_mobile_sam
@@ -23,7 +20,7 @@ from upstream_mobile_sam import load_mobile_sam, needs_mobile_sam, save_random_m
 from sam_ros.core.architecture import TinyVitArchitecture
 from sam_ros.core.model import build_sam
 from sam_ros.core.tiny_vit import Attention
-from sam_ros.errors import EncodeCancelledError, WeightsError
+from sam_ros.errors import WeightsError
 from sam_ros.fast import tiny_vit
 from sam_ros.fast.tiny_vit import tiny_vit_layers
 from sam_ros.predictor import Predictor, load_predictor
@@ -151,39 +148,3 @@ def test_padding_is_attended_to() -> None:
         attended = block(x.clone())
         block.attended.padding = torch.full_like(block.attended.padding, 3.0)
         assert (block(x.clone()) - attended).abs().max() > 1e-2
-
-
-@pytest.fixture
-def miniature(tmp_path: Path) -> Callable[..., Predictor]:
-    """Load a fresh miniature with the given options, from a file that tells its architecture."""
-    path = tmp_path / "miniature.safetensors"
-    save_random_sam(MINIATURE_TINY_VIT, path)
-    return lambda **options: load_predictor("sam_tiny", path, **options)
-
-
-def test_compiled_equals_eager(miniature: Callable[..., Predictor]) -> None:
-    image = picture((60, 90))
-    compiled = miniature(compile=True).encode(image).features
-    torch.testing.assert_close(compiled, miniature().encode(image).features, atol=1e-4, rtol=0)
-
-
-def test_encode_can_be_cancelled_between_blocks(miniature: Callable[..., Predictor]) -> None:
-    asked: list[int] = []
-
-    def stop_at_the_sixth_question() -> bool:
-        asked.append(1)
-        return len(asked) == 6
-
-    with pytest.raises(EncodeCancelledError):
-        miniature().encode(picture((10, 10)), stop_at_the_sixth_question)
-    assert len(asked) == 6
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_equals_cpu(miniature: Callable[..., Predictor]) -> None:
-    on_gpu, on_cpu = miniature(device="cuda"), miniature()
-    for image in (picture((60, 90)), picture((60, 90))[::-1].copy()):  # captured once, then replayed
-        features = on_gpu.encode(image).features.cpu()
-        torch.testing.assert_close(features, on_cpu.encode(image).features, atol=1e-4, rtol=0)
-    assert np.isfinite(features).all()
