@@ -412,6 +412,21 @@ def isolate() -> None:
     os.environ.update(profile_environment(FASTDDS_PROFILE, os.environ))
 
 
+def exit_code(demo: Callable[[], None], folder: Path) -> int:
+    """Run a demo, apart from all others; say why it failed and what its programs wrote into ``folder``."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    isolate()
+    try:
+        demo()
+    except DemoError as error:
+        print(f"demo: {error}\n{what_was_said(folder, error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
 def main() -> int:
     """Run the demo; return the exit code."""
     parser = argparse.ArgumentParser(prog="standalone/demo", description=__doc__)
@@ -433,18 +448,10 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, str(DEPTH_DEMO), *sys.argv[1:]])
     folder = arguments.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
-    isolate()
-    try:
-        run(folder, arguments.p)
-    except DemoError as error:
-        print(f"demo: {error}\n{what_was_said(folder, error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    print(f"demo: pictures are in {folder}, all overlays in {folder / 'demo.png'}")
-    return 0
+    code = exit_code(lambda: run(folder, arguments.p), folder)
+    if code == 0:
+        print(f"demo: pictures are in {folder}, all overlays in {folder / 'demo.png'}")
+    return code
 
 
 if __name__ == "__main__":

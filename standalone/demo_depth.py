@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import cv2
 import rclpy
 from cv_bridge import CvBridge
-from demo_client import ANSWER_SEC, START_SEC, DemoError, check_running, isolate, program, what_was_said
+from demo_client import ANSWER_SEC, START_SEC, DemoError, check_running, exit_code, program
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -196,18 +195,10 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
-    isolate()
-    try:
-        run(folder, arguments.p)
-    except DemoError as error:
-        print(f"demo: {error}\n{what_was_said(folder, error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    print(f"demo: the picture is {folder / 'depth.png'}")
-    return 0
+    code = exit_code(lambda: run(folder, arguments.p), folder)
+    if code == 0:
+        print(f"demo: the picture is {folder / 'depth.png'}")
+    return code
 
 
 if __name__ == "__main__":

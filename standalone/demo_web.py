@@ -20,16 +20,16 @@ from demo_client import (
     START_SEC,
     DemoError,
     check_running,
-    isolate,
+    exit_code,
     log_path,
     program,
-    what_was_said,
 )
 
 LOOK_SEC = 0.2
 IMAGES_KEPT = 300  # half a minute: a person who has paused the page looks before clicking
 DEFAULT_SOURCE = f"photograph:{PHOTOGRAPH}"  # sways, so that there is something to follow
 NODE = (f"images_kept:={IMAGES_KEPT}", "click_mode:=add")
+CTRL_C = 128 + signal.SIGINT  # its exit code; here it is how the demo ends
 ADDRESS = re.compile(r"open (http://\S+) in a browser")
 
 
@@ -87,18 +87,13 @@ def main() -> int:
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background job starts with it ignored
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
-    isolate()
     page = [f"host:={arguments.host}", f"port:={arguments.port}"]
-    with tempfile.TemporaryDirectory(prefix="sam_ros_demo_") as folder:
-        try:
-            run(Path(folder), arguments.source, page, arguments.p)
-        except DemoError as error:
-            print(f"demo: {error}\n{what_was_said(Path(folder), error)}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("\ndemo: ended")
+    with tempfile.TemporaryDirectory(prefix="sam_ros_demo_") as name:
+        folder = Path(name)
+        code = exit_code(lambda: run(folder, arguments.source, page, arguments.p), folder)
+    if code != CTRL_C:
+        return code
+    print("\ndemo: ended")
     return 0
 
 
