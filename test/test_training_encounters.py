@@ -88,6 +88,14 @@ def test_look_alikes_look_alike(all_of_a_seed: list[Encounter]) -> None:
     assert one.actors[0].course[-1, 0] > one.actors[1].course[-1, 0]
 
 
+def test_what_a_file_shows_is_neither_smooth_nor_rough(tmp_path: Path) -> None:
+    pixels = np.full((60, 60, 4), (200, 30, 10, 255), np.uint8)
+    assert cv2.imwrite(str(tmp_path / "thing.png"), pixels)
+    kinds = [each.kind for each in encounters(SEED, [tmp_path / "thing.png"])]
+    assert kinds.count("leaves and returns") == 2
+    assert not any("smooth" in kind or "rough" in kind for kind in kinds)
+
+
 def test_cut_outs_are_what_is_opaque_in_a_file(tmp_path: Path) -> None:
     pixels = np.zeros((80, 40, 4), np.uint8)
     pixels[10:70, 5:35] = (200, 30, 10, 255)

@@ -91,6 +91,13 @@ def test_every_tenth_photograph_is_held_out() -> None:
     assert not set(stems(trained_on(sets)[0])) & {"00", "10", "20"}
 
 
+def test_of_a_series_the_neighbours_of_what_is_held_out_are_not_trained_on() -> None:
+    sets = [named("food_plates", [f"{index:02d}" for index in range(25)])]
+    assert stems(held_out(sets)[0]) == ["00", "10", "20"]
+    assert not set(stems(trained_on(sets)[0])) & {"00", "01", "09", "10", "11", "19", "20", "21"}
+    assert len(trained_on(sets)[0].photographs) == 17
+
+
 def test_sets_for_evaluation_are_held_out_in_whole() -> None:
     sets = [named("bsds500_evaluate", ["1", "2", "3"]), named("horses", ["1", "2", "3"])]
     assert stems(held_out(sets)[0]) == ["1", "2", "3"]

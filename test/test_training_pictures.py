@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from training import augmentation
 from training.augmentation import as_a_camera, augmented, resized
-from training.cutouts import Cutouts, is_photographed, pasted
+from training.cutouts import Cutouts, held_out_cutouts, is_photographed, pasted
 from training.pictures import Picture, picture_of_masks, picture_of_scene
 from training.scenes import Scene
 
@@ -113,6 +113,22 @@ def test_cutouts_are_photographed_things(cutouts: Cutouts, tmp_path: Path) -> No
     assert found[40, 40].tolist() == [250, 0, 0, 255]
     assert cutouts[1] is None, "too small"
     assert cutouts.sample(np.random.default_rng(0)) is found
+
+
+def test_cutouts_that_following_is_measured_on_are_never_pasted(tmp_path: Path) -> None:
+    opaque = np.full((60, 60), 255, np.uint8)
+    for name in (
+        "food/egg.png",
+        "town/stop.png",
+        "town/flags/redflag.png",
+        "vehicles/space/rocket.png",
+        "space/moon.png",
+    ):
+        save_cutout(tmp_path / name, opaque)
+    measured = held_out_cutouts(tmp_path)
+    assert [path.name for path in measured] == ["moon.png", "stop.png"]
+    assert not set(measured) & set(Cutouts(tmp_path).paths)
+    assert held_out_cutouts(tmp_path / "missing") == []
 
 
 def test_a_pasted_cutout_is_an_object_in_front(cutouts: Cutouts) -> None:

@@ -161,11 +161,6 @@ def cutouts(paths: list[Path]) -> MakeSprite:
     return make
 
 
-def cutout_files(folder: Path) -> list[Path]:
-    """All PNG files below a folder, in order; none where it is missing."""
-    return sorted(folder.rglob("*.png"))
-
-
 def line(start: tuple[float, float], step: tuple[float, float], frames: int) -> Course:
     """(frames, 2) XY in equal steps."""
     return np.array(start, float) + np.arange(frames)[:, None] * np.array(step, float)
@@ -246,13 +241,17 @@ def look_alikes(rng: Rng, make: MakeSprite) -> Casts:
 
 
 def encounters(seed: int, paths: list[Path] | None = None) -> Iterator[Encounter]:
-    """Every kind of encounter over the scene of a seed, with blobs or what PNG files show."""
+    """Every kind of encounter over the scene of a seed, with blobs or what PNG files show.
+
+    Of blobs there are smooth and rough ones; what a file shows is as it is.
+    """
     rng = np.random.default_rng(seed)
     background = backdrop(seed)
     for casts in (entering, leaving, hiding, look_alikes):
         make = blobs(rng, background) if paths is None else cutouts(paths)
         for kind, actors, pan in casts(rng, make):
-            yield Encounter(kind, background, actors, pan)
+            shown = kind if paths is None else kind.removeprefix("smooth, ").removeprefix("rough, ")
+            yield Encounter(shown, background, actors, pan)
 
 
 def backdrop(seed: int) -> NDArray[np.uint8]:

@@ -27,7 +27,8 @@ from sam_ros.predictor import Embedding, Predictor, load_predictor
 from sam_ros.prompt import Prompt
 from training.batches import tight_box
 from training.comparison import mask_iou
-from training.encounters import STAMPS, Encounter, cutout_files, encounters
+from training.cutouts import held_out_cutouts
+from training.encounters import STAMPS, Encounter, encounters
 from training.evaluate import SMALLEST_SHARE, VIDEO_SEED, labels_asked_for
 from training.pictures import Mask
 from training.sheets import captioned, write
@@ -337,10 +338,12 @@ def main() -> None:
         tried = (list(follow(predictor, seed, frames)) for seed in tqdm(seeds, unit="video"))
         videos[frames] = [video for video in tried if video]  # without those that begin with no object
     scenes = range(ENCOUNTER_SEED, ENCOUNTER_SEED + arguments.scenes)
-    files = cutout_files(arguments.stamps)
+    files = held_out_cutouts(arguments.stamps)
     met = {
         "generated blobs": follow_encounters(predictor, scenes, None),
-        "photographs' cut-outs": follow_encounters(predictor, scenes, files) if files else None,
+        "photographed things that were never trained on": follow_encounters(predictor, scenes, files)
+        if files
+        else None,
     }
     draw(videos[FRAMES[-1]], arguments.output / "following.jpg")
     text = report(videos, met)

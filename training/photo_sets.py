@@ -33,6 +33,7 @@ SAME_PHOTOGRAPHS = {  # under other names; found by comparing small grey copies 
     ("ecssd", "0127"): ("bsds", "94079"),
     ("microcontrollers", "IMG_20181228_101826_jpg"): ("microcontrollers", "IMG_20181228_101826"),
 }
+SERIES = ("food_plates",)  # sets in which neighbours by name show the same thing once more
 ALTERNATIVES = ("bsds500",)  # in these sets each label map is one person's view of the whole picture
 LARGEST_SHARES = {  # of all photographs shown
     "clothing_coparsing": 0.10,
@@ -139,13 +140,23 @@ def _held_out_of(photo_set: PhotoSet) -> tuple[Photograph, ...]:
 
 
 def trained_on(sets: Sequence[PhotoSet]) -> list[PhotoSet]:
-    """What may be trained on: no photograph that any set holds out; sets with nothing left are gone."""
-    kept_back = {_identity(each.name, photo) for each in held_out(sets) for photo in each.photographs}
+    """What may be trained on: no photograph that any set holds out, and of a series none beside such a one.
+
+    Sets with nothing left are gone.
+    """
+    kept_back = {_identity(each.name, photo) for each in sets for photo in _kept_back_of(each)}
     left = [
         PhotoSet(each.name, tuple(p for p in each.photographs if _identity(each.name, p) not in kept_back))
         for each in sets
     ]
     return [each for each in left if each.photographs]
+
+
+def _kept_back_of(photo_set: PhotoSet) -> tuple[Photograph, ...]:
+    if photo_set.name not in SERIES:
+        return _held_out_of(photo_set)
+    near = {HELD_OUT_EVERY - 1, 0, 1}  # the one before, the held-out one, and the one after
+    return tuple(p for index, p in enumerate(photo_set.photographs) if index % HELD_OUT_EVERY in near)
 
 
 def _identity(set_name: str, photograph: Photograph) -> tuple[str, str]:
