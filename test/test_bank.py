@@ -53,6 +53,12 @@ def test_a_frame_is_remembered_once() -> None:
     assert [one.step for one in bank.followed] == [1]
 
 
+def test_a_frame_that_is_only_followed_never_takes_the_place_of_a_prompt() -> None:
+    bank = bank_of([2], [1]).with_memory(memory(2))
+    assert [one.step for one in bank.prompted] == [2]
+    assert [one.step for one in bank.followed] == [1]
+
+
 def test_a_bank_never_grows_on() -> None:
     bank = bank_of([], [])
     for step in range(2000):

@@ -170,10 +170,32 @@ def test_frames_are_counted_in_order_and_late_ones_are_not() -> None:
         counted.see(sequence, kept=3)
     assert [counted.of(sequence) for sequence in (3, 4, 5, 8, 9, 12)] == [0, 0, 1, 1, 2, 2]
     counted.see(10, kept=3)
-    assert [counted.of(sequence) for sequence in (3, 5, 9, 10)] == [1, 1, 2, 3]
+    assert [counted.of(sequence) for sequence in (3, 5, 9, 10)] == [0, 1, 2, 3]
     counted.clear()
     counted.see(11, kept=3)
     assert counted.of(11) > 3 + POINTERS_RECALLED
+
+
+def test_a_frame_of_before_counting_began_has_a_step_of_its_own() -> None:
+    counted = Steps()
+    counted.see(1, kept=3)
+    counted.clear()
+    before = counted.of(2)
+    counted.see(3, kept=3)
+    assert counted.of(2) == before == counted.of(3) - 1
+
+
+def test_a_prompt_on_a_frame_of_before_following_is_not_forgotten_on_the_next_one(
+    rig: RememberingRig,
+) -> None:
+    """As where following is switched on, and a click comes before another frame is followed."""
+    rig.segmenter.forget_frames()
+    rig.prompt_following(FOREGROUND, rig.frames[1])
+    rig.segmenter.see(2, np.full((6, 8, 3), 90, np.uint8))
+    rig.model.next_logits = [HIDDEN]
+    assert rig.follow_to(2) == [[]]
+    prompted, followed = steps(rig.bank())
+    assert len(prompted) == 1 and followed == [prompted[0] + 1]
 
 
 # With a model.

@@ -76,7 +76,12 @@ class Bank:
     followed: tuple[Memory, ...] = ()
 
     def with_memory(self, memory: Memory) -> Bank:
-        """With one more; what is remembered of the same frame is replaced, the oldest forgotten."""
+        """With one more; what is remembered of the same frame is replaced, the oldest forgotten.
+
+        What is only followed never takes the place of a prompt.
+        """
+        if not memory.is_prompted and any(one.step == memory.step for one in self.prompted):
+            return self
         prompted = [one for one in self.prompted if one.step != memory.step]
         followed = [one for one in self.followed if one.step != memory.step]
         (prompted if memory.is_prompted else followed).append(memory)

@@ -36,9 +36,12 @@ class Steps:
             self._first += forgotten
 
     def of(self, sequence: int) -> int:
-        """The step of a frame; one that was not counted is taken for the last one counted before it."""
+        """The step of a frame; one that was not counted is taken for the last one counted before it.
+
+        Where none was, it comes one step before the first: that is another frame's.
+        """
         with self._lock:
-            return self._first + max(0, bisect_right(self._sequences, sequence) - 1)
+            return self._first + bisect_right(self._sequences, sequence) - 1
 
     def clear(self) -> None:
         """Begin anew: what was before is too long ago to be recalled as the last frames."""
