@@ -5,24 +5,31 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from fake_model import FakeRememberingModel, embedded_frame
+from moving_pictures import GRID, IMAGE_SIZE, SIZE_HW, Image, ellipse, iou, low_res
 from random_models import MINIATURE_REP_VIT, save_random_sam
+from test_follower import panned
 from test_memory import frame
 from test_segmenter import BACKGROUND, FOREGROUND, OTHER, Rig, ids, program
 from upstream_sam2 import needs_transformers
 
 from sam_ros.core.bank import POINTERS_RECALLED, Bank
+from sam_ros.core.edits import keep_masks
 from sam_ros.core.frames import EmbeddedFrame, Frame
 from sam_ros.core.history import ObjectHistory
-from sam_ros.core.objects import ObjectTable, Point, ProgramPrompts, SegmentedObject
+from sam_ros.core.objects import ObjectTable, Point, ProgramPrompts, SegmentedObject, Target
 from sam_ros.core.remembering import Steps
 from sam_ros.core.segmenter import Options, Segmenter
+from sam_ros.masks import Masks
 from sam_ros.predictor import load_predictor
+from sam_ros.prompt import Prompt
 
 HIDDEN = np.full((4, 4), -1, np.float32)
 
@@ -196,6 +203,74 @@ def test_a_prompt_on_a_frame_of_before_following_is_not_forgotten_on_the_next_on
     assert rig.follow_to(2) == [[]]
     prompted, followed = steps(rig.bank())
     assert len(prompted) == 1 and followed == [prompted[0] + 1]
+
+
+# What is not remembered yet is found by its motion first.
+
+
+class EchoingModel(FakeRememberingModel):
+    """Answers with the logits that it is asked with, of the size that moving pictures have."""
+
+    def _masks(self, prompt: Prompt, size_hw: tuple[int, int], num_scores: int, only_best: bool) -> Masks:
+        assert only_best and num_scores and prompt.low_res_logits is not None
+        whole = np.ones((1, *size_hw), bool)
+        return Masks(whole, self.scores[:1], self.stability_scores[:1], prompt.low_res_logits[None])
+
+    def features(self, embedding: Any) -> npt.NDArray[np.float32]:  # noqa: ARG002 as of every image
+        return np.zeros((2, IMAGE_SIZE // 16, IMAGE_SIZE // 16), np.float32)
+
+
+class MovingRig:
+    """Frames numbered from 1, and an object that was found on the first of them and kept."""
+
+    def __init__(self, pictures: list[Image]) -> None:
+        self.model = EchoingModel()
+        self.segmenter = Segmenter(self.model)
+        for sequence, picture in enumerate(pictures, 1):
+            self.segmenter.see(sequence, picture)
+        sure = np.ones(1, np.float32)
+        found = Masks(PLACE[None], sure, sure, low_res(PLACE)[None])
+        self.table = keep_masks(ObjectTable(), [found], Target(1, GRID), max_objects=8, as_shown=False)
+
+    def follow_to(self, sequence: int, follower: str = "auto") -> list[str]:
+        """The ids shown on a frame."""
+        frame = EmbeddedFrame(Frame(sequence, sequence, "", b""), SimpleNamespace(number=sequence, grid=GRID))
+        result = self.segmenter.followed(self.table, Options(follower=follower), frame)
+        self.table = result.table
+        return ids(result.outputs)
+
+    @property
+    def bank(self) -> Bank:
+        return self.table.objects[0].tracking.bank
+
+
+PLACE = ellipse((300, 180))
+HIDING = np.full((*SIZE_HW, 3), 90, np.uint8)
+
+
+def test_what_was_kept_is_remembered_where_it_has_moved_to() -> None:
+    rig = MovingRig(panned(3, (12, 0)))
+    assert rig.follow_to(3) == ["_1"]
+    ((_, (prompt,), _),) = rig.model.decoded
+    moved = low_res(ellipse((324, 180)))
+    assert prompt.box is not None and prompt.low_res_logits is not None
+    assert iou(prompt.low_res_logits, moved) > 0.9
+    assert steps(rig.bank) == ([2], []) and iou(rig.bank.prompted[0].features, moved) > 0.9
+
+
+def test_what_was_kept_and_is_out_of_sight_is_not_remembered_at_its_old_place() -> None:
+    rig = MovingRig([*panned(2, (12, 0)), HIDING, *panned(4, (12, 0))[3:]])
+    assert rig.follow_to(2, "motion") == ["_1"]
+    rig.model.decoded.clear()
+    assert rig.follow_to(3) == [] and not rig.model.decoded
+    assert rig.table.objects[0].is_lost and steps(rig.bank) == ([], [])
+    assert rig.follow_to(4) == ["_1"] and steps(rig.bank) == ([3], [])
+
+
+def test_what_was_lost_by_motion_is_not_brought_back_at_its_old_place() -> None:
+    rig = MovingRig([*panned(2, (12, 0)), HIDING, HIDING])
+    assert [rig.follow_to(2, "motion"), rig.follow_to(3, "motion")] == [["_1"], []]
+    assert rig.follow_to(4, "auto") == [] and steps(rig.bank) == ([], [])
 
 
 # With a model.

@@ -192,22 +192,30 @@ class Segmenter:
         memory = self._memory(options)
         if memory is not None:
             return self._recalled(table, options, frame, memory)
-        target = self.target(frame)
-        table = table.only_on(target)
-        start = time.monotonic()
-        expected = self._follower.expected(table.objects, target)
-        if any(o.sequence != target.sequence for o in table.objects):
+        table = table.only_on(self.target(frame))
+        moved, seen = self._moved(table.objects, options, frame)
+        return Segmented(table.with_objects(moved), _outputs(frame, seen, options))
+
+    def _moved(
+        self, objects: Sequence[SegmentedObject], options: Options, frame: EmbeddedFrame
+    ) -> tuple[list[SegmentedObject], list[Answered]]:
+        """Objects moved on to a frame, those lost there too, and of those that are seen the masks."""
+        if not objects:
+            return [], []
+        target, start = self.target(frame), time.monotonic()
+        expected = self._follower.expected(objects, target)
+        if any(o.sequence != target.sequence for o in objects):
             self._record("follow", time.monotonic() - start)
         answers = [masks for _, masks in self._decode(expected, frame, options)]
         features = self._model.features(frame.embedding) if expected else None
         confirmed = self._follower.confirmed(expected, answers, target, features)
-        after = table.with_objects(o.lost() for o in table.objects).with_objects(confirmed)
+        now = {o.created: o for o in confirmed}
         seen = [
             (o, kept(m, o.low_res_logits, target.grid))
             for o, m in zip(confirmed, answers, strict=True)
             if not o.is_lost
         ]
-        return Segmented(after, _outputs(frame, seen, options))
+        return [now.get(o.created) or o.lost() for o in objects], seen
 
     def _memory(self, options: Options) -> Remembering | None:
         """By which objects are followed, if not by motion."""
@@ -218,25 +226,27 @@ class Segmenter:
     ) -> Segmented:
         """``followed`` by what the model remembers of each object.
 
-        An object that it does not remember yet, since it was prompted while objects were followed otherwise
-        or not at all, is asked for by its prompt or its logits, as all are on the frame that they were
-        prompted on; that is remembered.
+        An object that was prompted on this frame is asked for by its prompt, and that is remembered. One that
+        the model does not remember yet, since it was kept, or prompted while objects were followed otherwise
+        or not at all, is followed by its motion until it is seen: what is remembered first is taken for true.
         """
         target = self.target(frame)
         table = table.only_on(target)
-        known = [o for o in are_remembered(table.objects) if o.sequence != target.sequence]
+        asked = [o for o in table.objects if o.sequence == target.sequence]
+        elsewhere = [o for o in table.objects if o.sequence != target.sequence]
+        known = are_remembered(elsewhere)
         known_ones = {o.created for o in known}
-        asked = _by_prompts([o for o in table.objects if o.created not in known_ones], target)
-        answers = self._decode(asked, frame, options)
+        moved, taken_up = self._moved([o for o in elsewhere if o.created not in known_ones], options, frame)
+        answers = self._decode(_by_prompts(asked, target), frame, options) + taken_up
         start = time.monotonic()
         found = memory.found(known, frame)
         prompted = memory.prompted(answers, frame)
-        if table.objects:
+        if known or prompted:
             self._record("follow", time.monotonic() - start)
         seen = {o.created: (o, masks) for o, masks in found if not o.is_lost}
         masks_of = {o.created: masks for o, masks in answers}
         seen |= {o.created: (o, masks_of[o.created]) for o in prompted}
-        after = table.with_objects([*(o for o, _ in found), *prompted])
+        after = table.with_objects([*moved, *(o for o, _ in found), *prompted])
         shown = [seen[o.created] for o in after.objects if o.created in seen]
         return Segmented(after, _outputs(frame, shown, options))
 
