@@ -622,7 +622,7 @@ def test_an_encode_begun_before_a_flush_answers_no_prompt_of_after_it(rig: Rig, 
     for number, stamp_ns in ((3, 940), (4, 960), (5, 980)):  # a third one in order is no delay
         rig.image(number, stamp_ns=stamp_ns * SECOND // 1000)
     rig.click(at=at)
-    wait_until(lambda: rig.waiting.wanted_frame, "the prompt's choice of a frame")
+    wait_until(rig.waiting.wanted_frame, "the prompt's choice of a frame")
     rig.predictor.gates[9].set()
     assert rig.outputs(1)[0].frame.stamp_ns == 1 * SECOND - 20_000_000
 
@@ -877,6 +877,123 @@ def test_waiting_prompts_are_bounded_and_the_newest_win(make_rig: Callable[..., 
     rig.outputs(3)
     coords = [prompts[0].point_coords for _, prompts, _ in rig.predictor.decoded]
     assert [c[0, 0] for c in coords if c is not None] == [2, 3, 4]
+
+
+# While the decode thread is busy.
+
+
+def keep_busy(rig: Rig) -> None:
+    """Have a click on image 1 answered until the model's ``decode_gate`` is set."""
+    rig.predictor.decode_gate.clear()
+    rig.image(1)
+    rig.click(at=1)
+    assert rig.predictor.decoding.wait(DEADLINE_SEC)
+
+
+def let_go(rig: Rig, count: int) -> list[int]:
+    """The images that so many prompts were answered on, none refused, once the decode thread goes on."""
+    rig.predictor.decode_gate.set()
+    wait_until(lambda: len(rig.heard.answers) + len(rig.heard.refusals) >= count, f"{count} outcomes")
+    assert not rig.heard.refusals
+    return [number for number, (prompt, *_), _ in rig.predictor.decoded if prompt.point_coords is not None]
+
+
+def test_the_embedding_that_a_prompt_is_for_is_kept_until_it_is_answered(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(embeddings_kept=1, images_kept=1)
+    keep_busy(rig)
+    rig.embed(2)
+    rig.click(x=3, at=2)
+    rig.embed(3, 4)
+    assert let_go(rig, 2) == [1, 2]
+    assert rig.predictor.encoded == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_a_kept_image_is_encoded_for_a_prompt_though_another_one_is_being_answered(
+    make_rig: Callable[..., Rig], follow: bool
+) -> None:
+    rig = make_rig(follow=follow, encode="on_prompt", images_kept=1)
+    keep_busy(rig)
+    rig.image(2)
+    rig.click(x=3, at=2)
+    rig.image(3)
+    rig.wait_for_encode(2)
+    assert let_go(rig, 2) == [1, 2]
+
+
+def test_a_prompt_takes_the_image_that_it_waited_for_as_that_comes(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(encode="on_prompt", images_kept=1)
+    keep_busy(rig)
+    rig.click(x=3, at=2)
+    rig.image(2)
+    rig.image(3)
+    rig.wait_for_encode(2)
+    assert let_go(rig, 2) == [1, 2]
+
+
+def test_stamp_zero_is_the_newest_embedding_as_the_prompt_comes(rig: Rig) -> None:
+    keep_busy(rig)
+    rig.embed(2)
+    rig.click(x=3)
+    rig.embed(3)
+    assert let_go(rig, 2) == [1, 2]
+
+
+def test_a_click_is_not_pushed_out_by_sets_of_which_the_last_one_says_it_all(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(WaitingPrompts(prompts_kept=4))
+    keep_busy(rig)
+    rig.click(x=3, at=1)
+    for x in range(1, 7):
+        rig.program(program_point("a", x), at=1)
+    let_go(rig, 4)
+    wait_until(lambda: rig.waiting.is_empty, "all to be answered")
+    topics = [topic for topic, _ in rig.heard.answers]
+    assert topics.count("/sam/test") == 2
+    superseded = rig.statistics.snapshot().totals["superseded"]
+    assert superseded + topics.count("/sam/prompts") == 6 and rig.ids(rig.heard.outputs[-1]) == ["_2", "a"]
+
+
+def test_no_frame_is_encoded_for_a_set_that_a_later_one_made_superfluous(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(WaitingPrompts(patience_sec=0.0), encode="on_prompt")
+    keep_busy(rig)
+    rig.predictor.gates[2] = threading.Event()
+    for number in range(2, 6):
+        rig.image(number)
+        rig.program(program_point("a", 1), at=number)
+        wait_until(lambda: 2 in rig.predictor.started, "the encode of the first one's")
+    rig.predictor.gates[2].set()
+    rig.wait_for_encode(5)
+    assert rig.predictor.encoded == [1, 2, 5]
+    let_go(rig, 2)
+    assert rig.predictor.decoded[-1][0] == 5 and rig.statistics.snapshot().totals["superseded"] == 3
+
+
+def test_sets_that_come_faster_than_frames_are_followed_pile_up_no_frames(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(WaitingPrompts(patience_sec=0.0), follow=True, embeddings_kept=1)
+    rig.embed(1)
+    rig.click(at=1)
+    wait_until(lambda: rig.engine.num_objects, "the object")
+    rig.image_held_in_decode(2)
+    for number in range(3, 20):
+        rig.image(number)
+        rig.program(program_point("a", 1), at=number)
+        if number < 5:  # one waits, and one more that is prompted
+            rig.wait_for_encode(number)
+    rig.click(x=3, at=1)
+    wait_until(lambda: rig.predictor.encoded.count(1) == 2, "the image of before those, encoded again")
+    assert rig.predictor.encoded == [1, 2, 3, 4, 1]
+    rig.predictor.decode_gate.set()
+    wait_until(lambda: 19 in seconds(rig.heard.outputs), "the set of the last image")
+    wait_until(lambda: rig.waiting.is_empty, "all to be answered")
+    assert not rig.heard.refusals
 
 
 # Clear and undo.

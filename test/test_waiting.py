@@ -37,7 +37,7 @@ def store(*stamps_sec: int, embedded: int = 0) -> FrameStore:
 def waiting(*requests: PromptRequest, hold_sec: float = 60.0, prompts_kept: int = 64) -> WaitingPrompts:
     prompts = WaitingPrompts(hold_sec, prompts_kept)
     for turn, each in enumerate(requests):
-        assert prompts.add(each, turn) is None
+        prompts.add(each, turn)
     return prompts
 
 
@@ -52,17 +52,17 @@ def test_a_prompt_on_another_image_wants_that_to_be_encoded() -> None:
     frames, prompts = store(1, 2, embedded=1), waiting(request(at=2))
     assert prompts.look_for_frames(frames, encode_always=True)
     assert not prompts.look_for_frames(frames, encode_always=True)  # it is known already
-    wanted = prompts.wanted_frame
+    wanted = prompts.wanted_frame()
     assert wanted is not None and wanted.stamp_ns == 2 * SECOND
     assert prompts.first_ready(until=None) is None
     prompts.frame_embedded(EmbeddedFrame(wanted, fake_embedding()))
-    assert prompts.wanted_frame is None and prompts.first_ready(until=None) is not None
+    assert prompts.wanted_frame() is None and prompts.first_ready(until=None) is not None
 
 
 def test_a_prompt_on_a_frame_that_was_given_up_is_refused_for_its_reason() -> None:
     frames, prompts = store(1), waiting(request(at=1))
     prompts.look_for_frames(frames, encode_always=True)
-    wanted = prompts.wanted_frame
+    wanted = prompts.wanted_frame()
     assert wanted is not None
     frames.give_up(wanted, SamRosError("broken", "short data"))
     prompts.frame_given_up(wanted, SamRosError("broken", "short data"))
@@ -125,8 +125,35 @@ def test_a_prompt_on_a_later_frame_waits_for_the_frame_that_is_still_to_be_answe
 def test_too_many_waiting_prompts_push_out_the_oldest() -> None:
     first, second, third = request(at=1), request(at=2), request(at=3)
     prompts = waiting(first, second, prompts_kept=2)
-    assert prompts.add(third, 2) is first
+    assert prompts.make_room(None) == (0, None)
+    prompts.add(third, 2)
+    assert prompts.make_room(None) == (0, first)
     assert prompts.withdraw_all() == [second, third]
+
+
+def test_a_set_makes_room_before_any_other_prompt_but_not_the_last_one() -> None:
+    click, program, another = request(at=1), program_set(1), request(at=1)
+    prompts = waiting(click, program, another, prompts_kept=2)
+    assert prompts.make_room(None) == (0, program)
+    prompts.add(program, 3)
+    assert prompts.make_room(None) == (0, click)
+    assert prompts.withdraw_all() == [another, program]
+
+
+def test_superfluous_sets_make_room_before_anything_is_dropped() -> None:
+    click, sets = request(at=1), [program_set(1) for _ in range(3)]
+    prompts = waiting(click, *sets, prompts_kept=2)
+    prompts.look_for_frames(store(1, embedded=1), encode_always=True)
+    assert prompts.drop_superseded(None) == 0  # so shortly after they came
+    assert prompts.make_room(None) == (2, None)
+    assert prompts.withdraw_all() == [click, sets[2]]
+
+
+def test_of_wanted_frames_only_those_up_to_one_may_be_asked_for() -> None:
+    frames, prompts = store(1, 2, 3), waiting(request(at=3), request(at=2))
+    prompts.look_for_frames(frames, encode_always=True)
+    wanted = [prompts.wanted_frame(until) for until in (None, 2, 1)]
+    assert [None if frame is None else frame.sequence for frame in wanted] == [3, 2, None]
 
 
 def test_the_last_undoable_prompt_is_taken_back_waiting_ones_first() -> None:
@@ -206,7 +233,7 @@ def test_the_set_whose_frame_is_being_encoded_is_answered_all_the_same() -> None
     """Else, where sets come faster than frames are encoded, none would ever be."""
     frames, sets = store(1, 2, 3), [program_set(at) for at in (1, 2, 3)]
     prompts = impatient(frames, *sets)
-    first = prompts.wanted_frame
+    first = prompts.wanted_frame()
     assert first is not None
     frames.begin_encoding(first)
     assert prompts.drop_superseded(frames.encoding) == 1

@@ -43,7 +43,7 @@ class Answering:
         statistics: Statistics,
     ) -> None:
         self._state, self._segmenter, self._surveying = state, segmenter, surveying
-        self._listener, self._statistics = listener, statistics
+        self._listener = listener
         self._tally = Tally(statistics, listener)
 
     def run(self) -> None:
@@ -59,10 +59,7 @@ class Answering:
         state = self._state
         with state.changed:
             while not state.stopping:
-                if state.waiting.look_for_frames(state.frames, state.embeds_newest):
-                    state.changed.notify_all()  # the encode thread
-                for _ in range(state.waiting.drop_superseded(state.frames.encoding)):
-                    self._statistics.event("superseded")
+                state.look_for_frames()
                 answer = self._take_first()
                 if answer is not None:
                     state.changed.notify_all()  # the encode thread may be held up

@@ -26,7 +26,7 @@ class Encoding:
     """Encodes the frame that a prompt waits for, else the newest.
 
     While following, the next frame is encoded while one is answered, but the one after that only if a prompt
-    waits for it. Frames that there is nothing to encode for are passed over.
+    waits for it, and no later one. Frames that there is nothing to encode for are passed over.
 
     Args:
         state: what it takes frames from, and stores embeddings in.
@@ -75,7 +75,8 @@ class Encoding:
         state = self._state
         with state.changed:
             while not state.stopping:
-                wanted, newest = state.waiting.wanted_frame, state.frames.newest_untried
+                state.look_for_frames()
+                wanted, newest = state.wanted_frame, state.frames.newest_untried
                 frame, wait_sec = frame_to_encode(
                     wanted,
                     newest if state.settings.is_following or not state.is_resting else None,

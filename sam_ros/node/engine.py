@@ -61,7 +61,7 @@ class Engine:
         self._statistics, self._tally = statistics, Tally(statistics, listener)
         self._listener = listener
         self._segmenter = Segmenter(model, statistics.event)
-        self._state = EngineState(settings, waiting or WaitingPrompts())
+        self._state = EngineState(settings, waiting or WaitingPrompts(), statistics)
         encoding = Encoding(self._state, model, read_image, read_size, self._segmenter, listener, statistics)
         surveying = Surveying(self._state, model, listener, statistics)
         answering = Answering(self._state, self._segmenter, surveying, listener, statistics)
@@ -112,6 +112,7 @@ class Engine:
                 frame = self._state.frames.add_image(stamp_ns, frame_id, data if problem is None else b"")
                 if problem is not None:
                     self._state.frames.refuse(frame, problem)
+                self._state.look_for_frames()
                 self._state.changed.notify_all()
         if is_taken and problem is not None:
             self._tally.dropped(problem.kind, str(problem))
@@ -154,7 +155,9 @@ class Engine:
 
     def _tell_dropped(self, dropped: PromptRequest | None) -> None:
         if dropped is not None:
-            reason = "too many prompts are waiting; this was the oldest of them"
+            reason = (
+                "too many prompts are waiting; the oldest makes room, a set of a program before all others"
+            )
             self._tally.refused(dropped, "queue full", reason)
 
     def _refuse_all(self, requests: list[PromptRequest], kind: str, reason: str) -> None:

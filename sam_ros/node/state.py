@@ -8,11 +8,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sam_ros.core.frames import EmbeddedFrame, FrameStore, UnencodedFrame
+from sam_ros.core.frames import EmbeddedFrame, Frame, FrameStore, UnencodedFrame
 from sam_ros.core.history import ObjectHistory
 from sam_ros.node.everything import EverythingState
 from sam_ros.node.settings import Settings
+from sam_ros.node.statistics import Statistics
 from sam_ros.node.waiting import PromptRequest, WaitingPrompts
+
+MOST_DUE = 2  # frames on which answers are due: beyond, no later one is encoded, whoever waits for it
 
 AnyFrame = TypeVar("AnyFrame", bound=EmbeddedFrame | UnencodedFrame)
 
@@ -31,6 +34,7 @@ class EngineState:
     Args:
         settings: how to work.
         waiting: holds the prompts that wait.
+        statistics: count the sets of programs that later ones make superfluous.
 
     Attributes:
         changed: the lock; notified of every change.
@@ -46,7 +50,7 @@ class EngineState:
         stopping: whether the threads are to end.
     """
 
-    def __init__(self, settings: Settings, waiting: WaitingPrompts) -> None:
+    def __init__(self, settings: Settings, waiting: WaitingPrompts, statistics: Statistics) -> None:
         self.changed = threading.Condition()
         self.settings = settings
         self.frames = FrameStore(settings.images_kept, settings.embeddings_kept, settings.stamp_tolerance_ns)
@@ -59,6 +63,7 @@ class EngineState:
         self.last_encode_start = float("-inf")
         self.stopping = False
         self._turns = itertools.count()
+        self._statistics = statistics
 
     @property
     def has_objects(self) -> bool:
@@ -132,9 +137,36 @@ class EngineState:
             request: the prompt.
             frame: that it is for, where that is known already.
         """
-        dropped = self.waiting.add(request, self.next_turn(), frame)
+        self.waiting.add(request, self.next_turn(), frame)
+        self.look_for_frames()
+        num_superseded, dropped = self.waiting.make_room(self.frames.encoding)
+        self._count_superseded(num_superseded)
         self.changed.notify_all()
         return dropped
+
+    def look_for_frames(self) -> None:
+        """Find the frames of prompts that have none yet; forget sets that later ones make superfluous.
+
+        To be called as prompts and images come: a prompt holds its frame from then on, however long the
+        threads are busy.
+        """
+        if self.waiting.look_for_frames(self.frames, self.embeds_newest):
+            self.changed.notify_all()  # the encode thread
+        self._count_superseded(self.waiting.drop_superseded(self.frames.encoding))
+
+    def _count_superseded(self, count: int) -> None:
+        for _ in range(count):
+            self._statistics.event("superseded")
+
+    @property
+    def wanted_frame(self) -> Frame | None:
+        """The frame that is to be encoded for a prompt now.
+
+        Every frame that comes after those that are due is due as well once it is encoded. Where a program
+        prompts on frames faster than they are answered, they would be ever more.
+        """
+        is_full = len(self.to_follow) >= MOST_DUE
+        return self.waiting.wanted_frame(self.to_follow[-1].frame.sequence if is_full else None)
 
     def repeat_answers(self) -> None:
         """Queue the objects to be published as they are now; while following, the next frame shows them."""

@@ -152,26 +152,39 @@ class WaitingPrompts:
         self._waiting: list[WaitingPrompt] = []
         self._running: WaitingPrompt | None = None
 
-    def add(
-        self, request: PromptRequest, turn: int, frame: EmbeddedFrame | None = None
-    ) -> PromptRequest | None:
-        """Let a prompt wait; returns the one that was dropped for it, if too many are waiting.
+    def add(self, request: PromptRequest, turn: int, frame: EmbeddedFrame | None = None) -> None:
+        """Let a prompt wait; ``make_room`` is to be called once it has looked for its frame.
 
         Args:
             request: the prompt.
             turn: its place among all that is to be answered.
             frame: that it is for, where that is known already.
         """
-        is_full = len(self._waiting) >= self._prompts_kept
-        dropped = self._waiting.pop(0).request if is_full else None
         prompt = WaitingPrompt(request, turn, time.monotonic() + self._hold_sec)
         prompt.embedded = frame
         self._waiting.append(prompt)
-        return dropped
+
+    def make_room(self, encoding: Frame | None) -> tuple[int, PromptRequest | None]:
+        """Where too many wait, forget superfluous sets of programs and, if that is not enough, drop a prompt.
+
+        That is the oldest set of a program, which is sent anew, else the oldest prompt; never the last one.
+
+        Returns:
+            How many were superfluous, and what was dropped.
+        """
+        if len(self._waiting) <= self._prompts_kept:
+            return 0, None
+        num_superseded = self.drop_superseded(encoding, patience_sec=0.0)
+        if len(self._waiting) <= self._prompts_kept:
+            return num_superseded, None
+        others = self._waiting[:-1]
+        dropped = next((prompt for prompt in others if prompt.request.is_complete_set), others[0])
+        self._waiting.remove(dropped)
+        return num_superseded, dropped.request
 
     def look_for_frames(self, frames: FrameStore, encode_always: bool) -> bool:
         """Find frames of prompts that have none yet; true if one more is to be encoded."""
-        wanted_before = self.wanted_frame
+        wanted_before = self.wanted_frame()
         for prompt in self._waiting:
             prompt.look_for_frame(frames, encode_always)
             if (
@@ -184,17 +197,22 @@ class WaitingPrompts:
                     "many prompts",
                     "waited too long",
                 )
-        return self.wanted_frame is not wanted_before
+        return self.wanted_frame() is not wanted_before
 
-    def drop_superseded(self, encoding: Frame | None) -> int:
+    def drop_superseded(self, encoding: Frame | None, patience_sec: float | None = None) -> int:
         """Forget sets of programs that have waited while a later one came; returns how many.
+
+        Args:
+            encoding: the frame that is being encoded.
+            patience_sec: how long they have to have waited; as long as ever where it is not given.
 
         One whose frame is being encoded is answered: else, where sets come faster than frames are encoded,
         none ever would be. Of those whose frames are embedded the last one is answered.
         """
+        patience_sec = self._patience_sec if patience_sec is None else patience_sec
         kept: list[WaitingPrompt] = []
         for index, prompt in enumerate(self._waiting):
-            is_superseded = prompt.age_sec > self._patience_sec and any(
+            is_superseded = prompt.age_sec >= patience_sec and any(
                 prompt.is_superseded_by(later) for later in self._waiting[index + 1 :]
             )
             is_being_encoded = not prompt.is_ready and prompt.wanted is not None and prompt.wanted is encoding
@@ -226,10 +244,14 @@ class WaitingPrompts:
         """Whether no prompt waits or is being answered."""
         return not self._waiting and self._running is None
 
-    @property
-    def wanted_frame(self) -> Frame | None:
-        """The frame that the first prompt without embedded frame waits for."""
-        return next((p.wanted for p in self._waiting if p.wanted is not None and not p.is_ready), None)
+    def wanted_frame(self, until: int | None = None) -> Frame | None:
+        """The frame that the first prompt without embedded frame waits for.
+
+        Args:
+            until: sequence of the last frame that may be encoded now; None where any may.
+        """
+        wanted = (p.wanted for p in self._waiting if p.wanted is not None and not p.is_ready)
+        return next((frame for frame in wanted if until is None or frame.sequence <= until), None)
 
     def frame_embedded(self, embedded: EmbeddedFrame) -> None:
         """Give a frame to those that wait for it."""
