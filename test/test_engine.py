@@ -910,6 +910,20 @@ def test_the_embedding_that_a_prompt_is_for_is_kept_until_it_is_answered(
     assert rig.predictor.encoded == [1, 2, 3, 4]
 
 
+def test_what_was_clicked_on_an_embedding_of_long_ago_has_other_masks_to_choose(
+    make_rig: Callable[..., Rig],
+) -> None:
+    rig = make_rig(embeddings_kept=2, images_kept=1)
+    keep_busy(rig)
+    rig.embed(2)
+    rig.click(x=3, at=2)
+    rig.embed(3, 4)
+    let_go(rig, 2)
+    rig.embed(5, 6)
+    rig.engine.choose("/sam/choose", 1)
+    assert let_go(rig, 3) and rig.heard.answers[2] == ("/sam/choose", ["_2"])
+
+
 @pytest.mark.parametrize("follow", [True, False])
 def test_a_kept_image_is_encoded_for_a_prompt_though_another_one_is_being_answered(
     make_rig: Callable[..., Rig], follow: bool

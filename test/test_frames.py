@@ -154,6 +154,18 @@ def test_a_held_embedding_stays_where_more_than_the_newest_is_kept(
     assert [n for n in range(1, 8) if frames.embedding_with(n) is not None] == left
 
 
+@pytest.mark.parametrize(("embeddings_kept", "left"), [(1, [4]), (2, [1, 4]), (3, [1, 3, 4])])
+def test_an_embedding_is_put_back_where_more_than_the_newest_is_kept(
+    embeddings_kept: int, left: list[int]
+) -> None:
+    frames, old = store(embeddings_kept=embeddings_kept), embedded(1, 1000)
+    for one in (old, *(embedded(sequence, 1000 * sequence) for sequence in (2, 3, 4))):
+        frames.finish(one)
+    for _ in range(2):
+        frames.put_back(old)
+    assert [n for n in range(1, 5) if frames.embedding_with(n) is not None] == left
+
+
 def test_smaller_limits_forget_at_once_and_larger_ones_keep_more() -> None:
     frames = with_embeddings(1000, 2000, 3000)
     add_images(frames, 1000, 2000, 3000)

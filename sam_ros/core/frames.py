@@ -255,6 +255,12 @@ class FrameStore:
             self._newest_in_order, self.newest_hw = done.frame, done.size_hw
         return order
 
+    def put_back(self, embedded: EmbeddedFrame) -> None:
+        """Keep an embedding again that was forgotten while a prompt waited, where more than one is kept."""
+        if self.embedding_with(embedded.sequence) is None:
+            self._embeddings.appendleft(embedded)
+            self._forget_embeddings(embedded.sequence)
+
     def _order(self, frame: Frame) -> Order:
         return order_after(self._newest_in_order, frame)
 

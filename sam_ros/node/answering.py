@@ -208,6 +208,8 @@ class Answering:
                 if self._state.objects.replace(before, result.table, undoable, turn):
                     if result.table is not before:
                         self._state.answered_on = frame
+                    if prompt is not None and self._state.clicked_on == frame.sequence:
+                        self._state.frames.put_back(frame)  # another of its masks may be chosen yet
                     self._state.waiting.end()  # from here on undo takes a prompt back from the history
                     return result
 
