@@ -68,8 +68,21 @@ def test_a_camera_without_stamps_is_gone_by_when_its_images_were_recorded() -> N
 def test_stamps_that_jump_back_begin_anew() -> None:
     some = arrived(*(recorded(stamp_ns) for stamp_ns in (10 * SECOND, 11 * SECOND, SECOND, 2 * SECOND)))
     assert [one.begins_anew for one in some] == [False, False, True, False]
+    assert [one.lap for one in some] == [0, 0, 1, 1]
     assert [one.frame.sequence for one in some if one.frame] == [1, 2, 3, 4]
     assert some[1].next_stamp_ns == SECOND
+
+
+def test_laps_are_counted_with_what_is_left_out_between_them() -> None:
+    some = arrived(
+        recorded(10 * SECOND),
+        recorded(5 * SECOND),
+        recorded(4 * SECOND),
+        Recorded(1, b"\x00"),
+        *(recorded(SECOND + stamp_ns) for stamp_ns in (100, 200, 300)),
+    )
+    assert [one.lap for one in some] == [0, 1, 1, 1, 2, 2, 2]
+    assert [one.begins_anew for one in some] == [False, True, False, False, True, False, False]
 
 
 def test_a_message_without_a_header_is_left_out() -> None:

@@ -23,18 +23,18 @@ from sam_ros.tools.bag.source import Recorded
 PIXELS = np.full((6, 8, 3), 90, np.uint8)
 
 
-def image(number: int, *, begins_anew: bool = False, next_number: int | None = 0) -> Prepared:
+def image(number: int, *, begins_anew: bool = False, lap: int = 0, next_number: int | None = 0) -> Prepared:
     """An image stamped with a hundred times its number."""
     embedded: EmbeddedFrame = embedded_frame(number, 100 * number)
     following = number + 1 if next_number == 0 else next_number
     stamp_ns = None if following is None else 100 * following
     recorded = Recorded(0, b"")
-    arrived = Arrived(number - 1, recorded, embedded.frame, None, begins_anew, stamp_ns)
+    arrived = Arrived(number - 1, recorded, embedded.frame, None, begins_anew, lap, stamp_ns)
     return Prepared(arrived, PIXELS, embedded)
 
 
 def unreadable(number: int) -> Prepared:
-    arrived = Arrived(number - 1, Recorded(0, b""), Frame(number, 100 * number, "", b""), None, False, None)
+    arrived = Arrived(number - 1, Recorded(0, b""), Frame(number, 100 * number, "", b""))
     return Prepared(arrived, problem=SamRosError("it is damaged", "damaged image"))
 
 
@@ -43,10 +43,12 @@ def program(ids: str) -> ProgramPrompts:
     return ProgramPrompts(tuple(ProgramPrompt(id, "", (Point(0 if id == "b" else 3, 1, 1),)) for id in ids))
 
 
-def prompt(id: str, stamp_ns: int, frame_id: str = "", update: Update | None = None) -> TimedRequest:
+def prompt(
+    id: str, stamp_ns: int, frame_id: str = "", update: Update | None = None, lap: int = 0
+) -> TimedRequest:
     given = update or program(id).prompts[0]
     request = PromptRequest(f"line {id}", stamp_ns, frame_id, lambda _: given)
-    return TimedRequest(request, 10)
+    return TimedRequest(request, 10, lap)
 
 
 class Rig:
@@ -114,7 +116,16 @@ def test_an_image_without_answer_is_counted_and_its_prompts_are_refused() -> Non
 def test_where_stamps_jump_back_all_objects_are_forgotten() -> None:
     rig = Rig(prompt("a", 9000))
     assert rig.ids(image(90, next_number=1)) == ["a"]
-    assert rig.ids(image(1, begins_anew=True)) == []
+    assert rig.ids(image(1, begins_anew=True, lap=1)) == []
+
+
+def test_where_stamps_jump_back_prompts_of_each_lap_are_applied_in_it() -> None:
+    rig = Rig(prompt("b", 200, lap=1), prompt("a", 200), prompt("c", 250))
+    assert [rig.ids(image(1)), rig.ids(image(2, next_number=1))] == [[], ["a"]]
+    assert rig.progress.prompts_taken == 1
+    assert [rig.ids(image(1, begins_anew=True, lap=1)), rig.ids(image(2, lap=1))] == [[], ["b"]]
+    assert rig.progress.refused == ["line c: no image is near enough to its time"]
+    assert rig.progress.prompts_taken == 3
 
 
 def test_a_failure_leaves_the_objects_as_they_were() -> None:

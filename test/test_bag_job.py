@@ -18,6 +18,8 @@ import pytest
 from bag_rig import (
     LATENCY_NS,
     RADIUS,
+    START_NS,
+    Written,
     images,
     mono16_msg,
     place,
@@ -27,7 +29,7 @@ from bag_rig import (
     truth,
     write_bag,
 )
-from node_rig import compressed_msg, detection, detections, image_msg, pixels_of, stamp_ns
+from node_rig import SECOND, compressed_msg, detection, detections, image_msg, pixels_of, stamp_ns
 from random_models import MINIATURE_HIERA, save_random_sam
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from upstream_sam2 import needs_transformers
@@ -42,8 +44,19 @@ from sam_ros.tools.bag.source import BagError
 
 COUNT = 8
 TOPICS = ["/sam/labels", "/sam/mask", "/sam/segments"]
-PROMPTS = f"prompts:\n  - {{at: 0.1, id: ball, class: toy, points: [{list(place(1))}]}}\n"
 DEADLINE_SEC = 240.0
+
+
+def prompts_of(when: str, number: int) -> str:
+    """A file with one click on the ball, where the scene of that number has it."""
+    return f"prompts:\n  - {{{when}, id: ball, class: toy, points: [{list(place(number))}]}}\n"
+
+
+def as_stamp(stamp_ns: int) -> str:
+    return f"stamp: {stamp_ns // SECOND}.{stamp_ns % SECOND:09}"
+
+
+PROMPTS = prompts_of("at: 0.1", 1)
 
 
 @cache
@@ -142,6 +155,59 @@ def test_detections_of_the_bag_prompt_on_their_images(rig: Rig) -> None:
     rig.prompts("topic: /found")
     rig.run()
     check_ball(rig.found())
+
+
+LAPS = ((0, 0), (1, 1), (2, 2), (3, 3), (0, 12), (1, 13))
+"""Of each image of a simulation that is reset: its second in that, and the number of its scene."""
+
+
+def of_simulation(begins_sec: int) -> list[Written]:
+    """Two laps, the second of which begins at that second: images, and where a detector sees the ball.
+
+    The detector is slow: what it says of the last image of a lap is recorded after the next one began.
+    """
+    written: list[Written] = []
+    for position, (second, number) in enumerate(LAPS):
+        stamp = START_NS + (second + (begins_sec if number >= 12 else 0)) * SECOND
+        recorded_ns = START_NS + position * SECOND
+        box = detection("ball", place(number), (2 * RADIUS, 2 * RADIUS), "toy")
+        written.append(("/camera/image", recorded_ns, image_msg(scene(number), "rgb8", stamp)))
+        written.append(("/found", recorded_ns + SECOND + LATENCY_NS, detections(stamp, box)))
+    return sorted(written, key=lambda one: one[1])
+
+
+@pytest.mark.parametrize("begins_sec", [0, -100])
+def test_where_stamps_jump_back_detections_prompt_on_images_of_their_lap(rig: Rig, begins_sec: int) -> None:
+    write_bag(rig.folder / "in", of_simulation(begins_sec))
+    rig.prompts("topic: /found")
+    report = rig.run()
+    found = rig.found()
+    for (_, number), (_, mask), (_, segments) in zip(
+        LAPS, found["/sam/mask"], found["/sam/segments"], strict=True
+    ):
+        assert [one.id for one in segments.detections] == ["ball"], number
+        assert iou(pixels_of(mask) > 0, truth(number)) > 0.8, number
+    assert report is not None and report.splitlines()[-1] == f"{len(LAPS)} images are answered"
+
+
+def test_a_stamp_of_the_second_lap_prompts_in_it(rig: Rig) -> None:
+    write_bag(rig.folder / "in", of_simulation(-100))
+    rig.prompts(prompts_of(as_stamp(START_NS - 100 * SECOND), 12))
+    rig.run()
+    shown = [[one.id for one in segments.detections] for _, segments in rig.found()["/sam/segments"]]
+    assert shown == [[], [], [], [], ["ball"], ["ball"]]
+
+
+def test_where_stamps_jump_back_a_run_that_is_stopped_goes_on_in_its_lap(rig: Rig) -> None:
+    write_bag(rig.folder / "in", of_simulation(0))
+    rig.prompts("topic: /found")
+    report, again, reports = rig.run(), rig.folder / "again", []
+    for asked in range(30, 400, 10):
+        reports.append(rig.run(StopAfter(asked), output=again))
+        if reports[-1] is not None:
+            break
+    assert reports[-1] == report and rig.found(again) == rig.found()
+    assert len(list(again.glob("*.mcap"))) > 1
 
 
 def test_images_are_copied_as_they_are(rig: Rig) -> None:
@@ -257,7 +323,9 @@ def test_an_unfinished_run_of_something_else_is_left_alone(rig: Rig) -> None:
         rig.run()
 
 
-def test_of_a_bag_that_is_damaged_the_images_before_are_answered(rig: Rig) -> None:
+@pytest.mark.parametrize("prompts", [PROMPTS, prompts_of(as_stamp(stamp_of(1)), 1)])
+def test_of_a_bag_that_is_damaged_the_images_before_are_answered(rig: Rig, prompts: str) -> None:
+    rig.prompts(prompts)
     messages = images(raw(range(22)))  # a chunk holds a megabyte: 19 images
     path = write_bag(rig.folder / "in", messages, compression=CompressionMode.STORAGE) / "in.mcap"
     data = bytearray(path.read_bytes())

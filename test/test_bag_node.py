@@ -7,8 +7,8 @@ from threading import Event
 from typing import Any
 
 import pytest
-from bag_rig import SIZE_HW, images, read_bag, scene, write_bag
-from node_rig import NodeRig, OutputSet, detection, header, image_msg
+from bag_rig import LATENCY_NS, RADIUS, SIZE_HW, Written, images, place, read_bag, scene, write_bag
+from node_rig import SECOND, NodeRig, OutputSet, detection, detections, header, image_msg
 from processes import ros_session
 from vision_msgs.msg import Detection2D
 
@@ -88,5 +88,54 @@ def test_bag_and_node_give_the_same(tmp_path: Path, live: tuple[list[Any], list[
     run(Job(tmp_path / "in", tmp_path / "out", path, "", "/sam", False, None, Parameters()), Event())
     found = read_bag(tmp_path / "out")
     assert ids(answers[7]) == ["grass"] and ids(answers[11]) == ["ball", "grass"]  # lost, and found again
+    for name in OUTPUTS:
+        assert [message for _, message in found[f"/sam/{name}"]] == [one[name] for one in answers], name
+
+
+LOOP = ((1, 0), (2, 1), (3, 2), (4, 3), (1, 12), (2, 13), (3, 14))
+"""Of each image: the second of its stamp, which jumps back once, and the number of its scene."""
+PROMPTED = (1, 5)
+"""Images on which a detector finds the ball, one in each lap; by position, with the same stamp."""
+
+
+def looped(rig: NodeRig) -> tuple[list[Written], list[OutputSet]]:
+    """Images and detections as they would be recorded, and what the node publishes on each image."""
+    written: list[Written] = []
+    answers = []
+    for position, (second, number) in enumerate(LOOP):
+        stamp, recorded_ns = (100 + second) * SECOND, position * SECOND
+        if second == 1:
+            rig.forget_outputs()  # those of the lap before have the same stamps
+        written.append(("/image", recorded_ns, image_msg(scene(number), "rgb8", stamp)))
+        if position in PROMPTED:
+            box = detections(stamp, detection("ball", place(number), (2 * RADIUS, 2 * RADIUS)))
+            written.append(("/found", recorded_ns + LATENCY_NS, box))
+            rig.send("prompts", box)
+            assert rig.state() == "active"  # asked after the prompt was sent: it has come by now
+        answers.append(rig.next_set(scene(number), stamp))
+    return written, answers
+
+
+@pytest.fixture
+def live_loop(tmp_path: Path) -> tuple[list[Written], list[OutputSet]]:
+    with ros_session(tmp_path) as ros:
+        rig = NodeRig(ros, follow=True)
+        for _ in range(TRIES):
+            written, answers = looped(rig)
+            if all("ball" in ids(answers[position]) for position in PROMPTED):
+                return written, answers
+    raise AssertionError("a prompt was overtaken by its image each time")
+
+
+def test_where_stamps_jump_back_bag_and_node_give_the_same(
+    tmp_path: Path, live_loop: tuple[list[Written], list[OutputSet]]
+) -> None:
+    written, answers = live_loop
+    path = tmp_path / "prompts.yaml"
+    path.write_text("topic: /found\n")
+    write_bag(tmp_path / "in", written)
+    run(Job(tmp_path / "in", tmp_path / "out", path, "", "/sam", False, None, Parameters()), Event())
+    found = read_bag(tmp_path / "out")
+    assert [ids(one) for one in answers] == [[], ["ball"], ["ball"], ["ball"], [], ["ball"], ["ball"]]
     for name in OUTPUTS:
         assert [message for _, message in found[f"/sam/{name}"]] == [one[name] for one in answers], name

@@ -29,6 +29,7 @@ class Arrived:
         frame: its number, stamp and data for the core; None where it is left out.
         problem: why there is no set of answers for it; None where there is one.
         begins_anew: whether stamps jumped back to it: whatever was before belongs to another recording.
+        lap: how often they had jumped back by then.
         next_stamp_ns: of the next image with a set of answers; None for the last one.
     """
 
@@ -37,6 +38,7 @@ class Arrived:
     frame: Frame | None = None
     problem: SamRosError | None = None
     begins_anew: bool = False
+    lap: int = 0
     next_stamp_ns: int | None = None
 
 
@@ -49,7 +51,7 @@ class Arrivals:
             images_kept=1, embeddings_kept=1, stamp_tolerance_ns=0, clock=lambda: self._recorded_sec
         )
         self._last_in_order: Frame | None = None
-        self._position = 0
+        self._position = self._lap = 0
 
     def take(self, recorded: Recorded) -> Arrived:
         """How an image comes after those before."""
@@ -58,17 +60,22 @@ class Arrivals:
             header = header_of_serialized(recorded.data)
             stamp_ns = stamp_to_ns(header)
         except SamRosError as error:
-            return Arrived(position, recorded, problem=error)
+            return Arrived(position, recorded, problem=error, lap=self._lap)
         self._recorded_sec = recorded.time_ns / 1e9
         arrival = self._frames.arrival(stamp_ns, header.frame_id)
         if arrival in LEFT_OUT:
-            return Arrived(position, recorded, problem=LEFT_OUT[arrival])
-        if arrival is Arrival.JUMP_BACK:
-            self._frames.clear()
-            self._last_in_order = None
+            return Arrived(position, recorded, problem=LEFT_OUT[arrival], lap=self._lap)
+        begins_anew = arrival is Arrival.JUMP_BACK
+        if begins_anew:
+            self._begin_anew()
         frame = self._frames.add_image(stamp_ns, header.frame_id, recorded.data)
         problem = self._order_problem(frame)
-        return Arrived(position, recorded, frame, problem, begins_anew=arrival is Arrival.JUMP_BACK)
+        return Arrived(position, recorded, frame, problem, begins_anew, self._lap)
+
+    def _begin_anew(self) -> None:
+        self._frames.clear()
+        self._last_in_order = None
+        self._lap += 1
 
     def _order_problem(self, frame: Frame) -> SamRosError | None:
         if order_after(self._last_in_order, frame) is Order.OUT_OF_ORDER:

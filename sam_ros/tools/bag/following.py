@@ -67,7 +67,7 @@ class Following:
         frame = image.arrived.frame
         if frame is None or image.arrived.problem is not None:
             return []
-        belong, lost = self._plan.for_image(frame.stamp_ns, image.arrived.next_stamp_ns)
+        belong, lost = self._plan.for_image(image.arrived.lap, frame.stamp_ns, image.arrived.next_stamp_ns)
         self._refuse_all(lost, NO_IMAGE)
         return belong
 

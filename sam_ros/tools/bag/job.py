@@ -30,6 +30,7 @@ from sam_ros.tools.bag.arguments import Job
 from sam_ros.tools.bag.arrivals import Arrivals, Arrived, with_next_stamps
 from sam_ros.tools.bag.definitions import definition_of, type_name_of
 from sam_ros.tools.bag.following import Following
+from sam_ros.tools.bag.laps import Laps
 from sam_ros.tools.bag.metadata import FILE as METADATA
 from sam_ros.tools.bag.metadata import read_metadata
 from sam_ros.tools.bag.output import OUTPUT_QOS, OutputBag, OutputTopic
@@ -275,13 +276,27 @@ class _Work:
     def _requests(self, prompts: PromptFile) -> list[TimedRequest]:
         """All prompts: those of the file and those that the bag has."""
         tolerance_ns = round(self._job.parameters.stamp_tolerance * 1e9)
-        first_ns, size_hw = self._first_stamp_ns, prompts.size_hw
-        requests = [request_of_prompt(prompt, first_ns, tolerance_ns, size_hw) for prompt in prompts.prompts]
+        first_ns, laps, size_hw = self._first_stamp_ns, self._laps(prompts), prompts.size_hw
+        requests = [
+            request_of_prompt(prompt, first_ns, laps, tolerance_ns, size_hw) for prompt in prompts.prompts
+        ]
         if prompts.topic:
             topic = self._source.topic(prompts.topic, (DETECTIONS,))
-            messages = [recorded.data for recorded in _messages(self._source, topic, self._stop)]
-            requests += requests_of_detections(topic.name, messages, tolerance_ns, size_hw)
+            messages = _messages(self._source, topic, self._stop)
+            requests += requests_of_detections(topic.name, messages, laps, tolerance_ns, size_hw)
         return requests
+
+    def _laps(self, prompts: PromptFile) -> Laps:
+        """The laps of the bag's images; of none where all prompts are of the first lap anyway.
+
+        It takes to read the whole bag once more.
+        """
+        is_asked = prompts.topic or any(prompt.is_stamp for prompt in prompts.prompts)
+        return Laps(self._arrivals_until_damage() if is_asked else ())
+
+    def _arrivals_until_damage(self) -> Iterator[Arrived]:
+        with suppress(BagError):  # the run says so once it has answered the images before
+            yield from map(Arrivals().take, _messages(self._source, self._topic, self._stop))
 
     def _arrivals(self) -> Iterator[Arrived]:
         """The images that are left. Of the others, headers are read, and pixels where they matter."""

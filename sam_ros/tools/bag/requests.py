@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
@@ -13,7 +13,9 @@ from sam_ros.node.conversions import BACKGROUND_CLASS, program_prompts_from_msg
 from sam_ros.node.inputs import PROMPT_INPUTS
 from sam_ros.node.serialized import deserialize
 from sam_ros.node.waiting import PromptRequest
+from sam_ros.tools.bag.laps import FIRST_LAP, Laps
 from sam_ros.tools.bag.prompts import FilePrompt, PointXY
+from sam_ros.tools.bag.source import Recorded
 
 NEAR_NS = 1_000_000_000  # how far the nearest image may be from a prompt's seconds after the first one
 UNNAMED = "unnamed"  # holds the detections of one object together; not its id
@@ -22,20 +24,30 @@ UNNAMED = "unnamed"  # holds the detections of one object together; not its id
 
 @dataclass(frozen=True)
 class TimedRequest:
-    """A prompt, and how far the image that it is applied to may be from its stamp."""
+    """A prompt, and what tells its image.
+
+    Attributes:
+        request: the prompt.
+        tolerance_ns: how far the image may be from its stamp.
+        lap: of the image.
+    """
 
     request: PromptRequest
     tolerance_ns: int
+    lap: int = FIRST_LAP
 
 
 def request_of_prompt(
-    prompt: FilePrompt, first_stamp_ns: int, tolerance_ns: int, prompt_hw: tuple[int, int]
+    prompt: FilePrompt, first_stamp_ns: int, laps: Laps, tolerance_ns: int, prompt_hw: tuple[int, int]
 ) -> TimedRequest:
     """A prompt of the file.
+
+    Seconds after the first image are of the first lap, a stamp is of the first lap that has it.
 
     Args:
         prompt: the prompt.
         first_stamp_ns: stamp of the bag's first image.
+        laps: of the bag's images.
         tolerance_ns: how far an image's stamp may be from the prompt's, where that is a stamp.
         prompt_hw: (H, W) of the image that coordinates refer to; (0, 0) is the bag's own.
     """
@@ -45,7 +57,9 @@ def request_of_prompt(
 
     stamp_ns = prompt.time_ns if prompt.is_stamp else first_stamp_ns + prompt.time_ns
     request = PromptRequest(prompt.source, stamp_ns, "", convert, undoable=False)
-    return TimedRequest(request, tolerance_ns if prompt.is_stamp else NEAR_NS)
+    if prompt.is_stamp:
+        return TimedRequest(request, tolerance_ns, laps.of_stamp(stamp_ns))
+    return TimedRequest(request, NEAR_NS)
 
 
 def _program_prompt(prompt: FilePrompt, target: Target, prompt_hw: tuple[int, int]) -> ProgramPrompt:
@@ -81,7 +95,7 @@ def _detection(prompt: FilePrompt, centre: PointXY, class_id: str) -> Detection2
 
 
 def requests_of_detections(
-    topic: str, messages: Sequence[bytes], tolerance_ns: int, prompt_hw: tuple[int, int]
+    topic: str, messages: Iterable[Recorded], laps: Laps, tolerance_ns: int, prompt_hw: tuple[int, int]
 ) -> list[TimedRequest]:
     """A bag's serialized Detection2DArray messages: each is the complete set of a program's objects.
 
@@ -89,12 +103,13 @@ def requests_of_detections(
         SamRosError: one cannot be read, or has no stamp.
     """
     requests = []
-    for data in messages:
-        msg = deserialize(data, PROGRAM.message_type)
+    for recorded in messages:
+        msg = deserialize(recorded.data, PROGRAM.message_type)
         request = PROGRAM.request(topic, msg, prompt_hw)
         if request.stamp_ns == 0:
             raise SamRosError(
                 f"{topic} has a message without a stamp: it cannot be told which image it is of"
             )
-        requests.append(TimedRequest(request, tolerance_ns))
+        lap = laps.of_message(request.stamp_ns, recorded.time_ns)
+        requests.append(TimedRequest(request, tolerance_ns, lap))
     return requests
