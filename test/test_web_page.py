@@ -473,6 +473,13 @@ def test_the_state_is_said_in_words(scene: Scene) -> None:
     assert "encode 44.3 ms" in scene.tab.text("#figures")
     scene.wait_until(lambda: reports("no image for 3 s", DiagnosticStatus.STALE), "the node's trouble")
 
+    def answers_late() -> bool:
+        scene.sam.answer(labels(), SECOND)
+        scene.sam.report("sam: segmentation", "segmenting", {})
+        return says("Images only: masks come later than the 60 images kept: raise images_kept")
+
+    scene.wait_until(answers_late, "the late masks")
+
 
 def test_nothing_is_loaded_from_elsewhere(scene: Scene) -> None:
     urls: list[str] = []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sam_ros.tools.web.pairing import ANSWERS_KEPT, HOLD_SEC, Pairing, hold_sec
+from sam_ros.tools.web.pairing import ANSWERS_KEPT, HOLD_SEC, LATE_SEC, Pairing, hold_sec
 
 Texts = Pairing[str, str]
 
@@ -171,3 +171,45 @@ def test_an_answer_whose_image_is_forgotten_is_counted_and_not_shown() -> None:
     answered(pairing, 1, 0.0)
     assert pairing.num_unpaired == 1
     assert shown(pairing, 0.0) == (3, None)
+
+
+def test_answers_that_all_come_too_late_are_told_until_one_has_its_image() -> None:
+    pairing = Texts(2)
+    for stamp in range(1, 6):
+        pairing.add_image(stamp, b"image")
+    answered(pairing, 1, 0.0)
+    assert pairing.late(0.0) == ""  # one alone may be the node's first, which takes longer
+    answered(pairing, 3, 4.0, num_objects=0)
+    assert pairing.late(4.0) == "masks come later than the 2 images kept: raise images_kept"
+    assert pairing.late(4.0 + 0.9 * LATE_SEC) != ""
+    assert pairing.late(4.0 + LATE_SEC) == ""  # no answers come any more
+    answered(pairing, 3, 50.0)
+    assert pairing.late(50.0) != ""
+    answered(pairing, 4, 51.0)
+    assert pairing.late(51.0) == ""
+    answered(pairing, 3, 52.0)
+    assert pairing.late(52.0) == ""
+
+
+def test_images_that_are_too_large_to_be_kept_are_told_as_the_reason() -> None:
+    pairing = Texts(100, images_kept_mb=1)
+    for stamp in range(1, 6):
+        pairing.add_image(stamp, bytes(400_000))
+    assert list(pairing._images) == [4, 5]
+    for now_sec in (0.0, 1.0):
+        answered(pairing, 3, now_sec)
+    assert pairing.late(1.0) == (
+        "masks come later than the 2 images that 1 MB hold: raise images_kept_mb, or have smaller or "
+        "compressed images"
+    )
+
+
+def test_answers_whose_images_never_came_are_not_late() -> None:
+    pairing = Texts(10)
+    for stamp in (1, 2):
+        answered(pairing, stamp, 0.0)  # the page has only just been opened
+    for stamp in (4, 6, 8):
+        pairing.add_image(stamp, b"image")
+    for stamp in (3, 5, 7):
+        answered(pairing, stamp, 1.0)
+    assert (pairing.num_unpaired, pairing.late(1.0)) == (5, "")

@@ -9,7 +9,10 @@ from statistics import median
 from typing import Generic, TypeVar
 
 ANSWERS_KEPT = 16
-IMAGE_BYTES_KEPT = 256_000_000
+IMAGES_KEPT = 60
+IMAGES_KEPT_MB = 1000  # 1.3 s of raw 4K at 30 Hz; a whole second and more of anything smaller
+LATE_ANSWERS = 2  # in a row, to be told: one alone may be the node's first, which takes longer
+LATE_SEC = 30.0  # after so long without another answer nobody knows whether the next one is late
 HOLD_SEC = 1.0  # an answer with objects is looked at for so long before images without one are shown again
 HOLD_PERIODS = 3.0  # a node that answers slowly, and regularly, is waited for so many of its periods
 LONGEST_PERIOD_SEC = 3.0  # what comes later than this is no next answer: a person has clicked again
@@ -59,11 +62,13 @@ class Pairing(Generic[Labels, Segments]):
     frame. Without objects, or when no answer has come for a while, the newest image is shown as it is.
     """
 
-    def __init__(self, images_kept: int) -> None:
+    def __init__(self, images_kept: int = IMAGES_KEPT, images_kept_mb: int = IMAGES_KEPT_MB) -> None:
         self.num_unpaired = 0  # answers whose image had been forgotten, or never came
-        self._images_kept = images_kept
+        self._images_kept, self._images_kept_mb = images_kept, images_kept_mb
         self._images: OrderedDict[int, bytes] = OrderedDict()
         self._num_bytes = 0
+        self._forgotten_ns: int | None = None  # stamp of the image that was forgotten last
+        self._num_late = 0  # answers in a row whose image had been forgotten
         self._labels: OrderedDict[int, Labels] = OrderedDict()  # that wait for their segments
         self._segments: OrderedDict[int, tuple[Segments, int]] = OrderedDict()  # that wait for their labels
         self._answers: OrderedDict[int, Answer[Labels, Segments]] = OrderedDict()
@@ -76,9 +81,10 @@ class Pairing(Generic[Labels, Segments]):
         self._num_bytes += len(image) - len(self._images.pop(stamp_ns, b""))
         self._images[stamp_ns] = image
         while len(self._images) > self._images_kept or (
-            len(self._images) > 1 and self._num_bytes > IMAGE_BYTES_KEPT
+            len(self._images) > 1 and self._num_bytes > 1_000_000 * self._images_kept_mb
         ):
-            self._num_bytes -= len(self._images.popitem(last=False)[1])
+            self._forgotten_ns, forgotten = self._images.popitem(last=False)
+            self._num_bytes -= len(forgotten)
 
     def add_labels(self, stamp_ns: int, labels: Labels, now_sec: float) -> None:
         """Take the labels of a frame."""
@@ -102,6 +108,18 @@ class Pairing(Generic[Labels, Segments]):
         stamp_ns, image = next(reversed(self._images.items()))
         return Pair(stamp_ns, image, self._answers.get(stamp_ns))
 
+    def late(self, now_sec: float) -> str:
+        """Why no masks are shown though answers keep coming, in words; '' where there is no such reason."""
+        if self._num_late < LATE_ANSWERS or now_sec - self._answered_sec >= LATE_SEC:
+            return ""
+        num_images = len(self._images)
+        if num_images == self._images_kept:
+            return f"masks come later than the {num_images} images kept: raise images_kept"
+        return (
+            f"masks come later than the {num_images} images that {self._images_kept_mb} MB hold: raise "
+            "images_kept_mb, or have smaller or compressed images"
+        )
+
     def _newest_answered_image(self) -> int | None:
         """The stamp of the answer that came last among those whose image is here."""
         return next((stamp_ns for stamp_ns in reversed(self._answers) if stamp_ns in self._images), None)
@@ -117,9 +135,18 @@ class Pairing(Generic[Labels, Segments]):
         self._revision += 1
         self._answers.pop(stamp_ns, None)  # to the end: the order is that of coming
         _put(self._answers, stamp_ns, Answer(labels, segments, self._revision, num_objects))
-        self.num_unpaired += stamp_ns not in self._images
+        self._note_image(stamp_ns)
         self._note_period(now_sec - self._answered_sec)
         self._answered_sec = now_sec
+
+    def _note_image(self, stamp_ns: int) -> None:
+        """Count an answer whose image is not here; one that never came does not tell of a late answer."""
+        if stamp_ns in self._images:
+            self._num_late = 0
+            return
+        self.num_unpaired += 1
+        if self._forgotten_ns is not None and stamp_ns <= self._forgotten_ns:
+            self._num_late += 1
 
     def _note_period(self, period_sec: float) -> None:
         if period_sec > LONGEST_PERIOD_SEC:
