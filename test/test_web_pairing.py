@@ -90,6 +90,49 @@ def test_a_slow_node_is_waited_for_longer() -> None:
     assert shown(pairing, 12.0) == (4, None)
 
 
+def test_an_image_that_is_shown_with_its_masks_is_not_forgotten_meanwhile() -> None:
+    pairing = Texts(2)
+    pairing.add_image(1, b"image")
+    answered(pairing, 1, 0.0)
+    assert shown(pairing, 0.0) == (1, "labels 1")
+    for stamp in (2, 3, 4):
+        pairing.add_image(stamp, b"image")
+    assert shown(pairing, 0.9 * HOLD_SEC) == (1, "labels 1")
+    answered(pairing, 1, 0.9 * HOLD_SEC, name=" again")  # to a click on it
+    assert shown(pairing, HOLD_SEC) == (1, "labels 1 again")
+    assert pairing.num_unpaired == 0
+    answered(pairing, 3, HOLD_SEC)
+    assert shown(pairing, HOLD_SEC) == (3, "labels 3")
+    assert shown(pairing, 2 * HOLD_SEC) == (4, None)
+    assert list(pairing._images) == [3, 4]
+
+
+def test_answers_that_come_too_late_do_not_keep_an_older_one_on_the_screen() -> None:
+    pairing = Texts(2)
+    for stamp in (1, 2, 3, 4):
+        pairing.add_image(stamp, b"image")
+    answered(pairing, 3, 0.0)
+    assert shown(pairing, 0.0) == (3, "labels 3")
+    for stamp in (5, 6, 7):
+        pairing.add_image(stamp, b"image")
+    for num_answers in range(1, 6):
+        answered(pairing, 1, 0.3 * num_answers, name=f" {num_answers}")
+    assert shown(pairing, 0.9 * HOLD_SEC) == (3, "labels 3")
+    assert shown(pairing, 1.5) == (7, None)
+
+
+@pytest.mark.parametrize(("encode_sec", "is_waited_for"), [(0.0, False), (3.5, True), (1.0, False)])
+def test_a_node_that_takes_long_to_encode_is_waited_for_too(encode_sec: float, is_waited_for: bool) -> None:
+    pairing = Texts(10)
+    pairing.encode_sec = encode_sec
+    for stamp, now_sec in enumerate((0.0, 4.0, 8.2, 12.1)):
+        pairing.add_image(stamp, b"image")
+        answered(pairing, stamp, now_sec)
+    pairing.add_image(4, b"image")
+    assert shown(pairing, 16.1) == ((3, "labels 3") if is_waited_for else (4, None))
+    assert shown(pairing, 24.2) == (4, None)
+
+
 def test_images_go_on_soon_after_each_click_where_the_node_does_not_follow() -> None:
     pairing = Texts(10)
     for stamp, now_sec in enumerate((0.0, 8.0, 9.5, 12.4, 13.0, 33.0)):

@@ -206,6 +206,8 @@ class SamWeb(Node):
         values = messages.status_values(status)
         if what == "segmentation":
             self._node_status, self._node_status_sec = values, time.monotonic()
+            with suppress(ValueError):  # no report of the node
+                self._pairing.encode_sec = messages.encode_sec(values["values"])
         elif what == "prompt refused":
             self._server.send({"type": "refused", **messages.refusal_values(values["values"])})
         elif what == "candidates":
