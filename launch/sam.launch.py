@@ -20,11 +20,12 @@ from sam_ros.tools.launch_arguments import (
 )
 from sam_ros.tools.launch_ending import Ending
 from sam_ros.tools.middleware import profile_environment
+from sam_ros.tools.web.pairing import IMAGES_KEPT
 
 CONFIG = PathJoinSubstitution([FindPackageShare("sam_ros"), "config"])
 DEFAULT_PARAMS = PathJoinSubstitution([CONFIG, "sam.yaml"])
 FASTDDS_PROFILE = PathJoinSubstitution([CONFIG, "fastdds.xml"])
-WEB_IMAGES_KEPT = 120  # a person who has paused the page looks before clicking
+WEB_IMAGES_KEPT = 120  # by node and page: a person who has paused it looks before clicking
 OF_IMAGES = ("image_transport", "image_durability")  # parameters that node and page have to have alike
 
 ARGUMENTS = [
@@ -78,12 +79,18 @@ def check(context: LaunchContext) -> None:
     check_file("params_file", context.launch_configurations["params_file"])
 
 
-def parameters(context: LaunchContext) -> list:
-    """The file, and what was given, which wins."""
+def settled_parameters(context: LaunchContext) -> dict:
+    """The parameters that were given, and what the page needs beyond the plain file."""
     given = given_parameters(context)
     plain_file = perform_substitutions(context, [DEFAULT_PARAMS])
     if is_true(context, "web") and context.launch_configurations["params_file"] == plain_file:
         given.setdefault("images_kept", WEB_IMAGES_KEPT)
+    return given
+
+
+def parameters(context: LaunchContext) -> list:
+    """The file, and what was given, which wins."""
+    given = settled_parameters(context)
     return [LaunchConfiguration("params_file"), *([given] if given else [])]
 
 
@@ -125,11 +132,13 @@ def objects_3d(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def web(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     host = ParameterValue(LaunchConfiguration("web_host"), value_type=str)
     port = ParameterValue(LaunchConfiguration("web_port"), value_type=int)
-    alike = {name: value for name, value in given_parameters(context).items() if name in OF_IMAGES}
+    given = settled_parameters(context)
+    alike = {name: value for name, value in given.items() if name in OF_IMAGES}
+    kept = max(given.get("images_kept", 0), IMAGES_KEPT)  # the page is of no use without images
     return [
         Node(
             **common(context, "web"),
-            parameters=[{"host": host, "port": port, **alike}],
+            parameters=[{"host": host, "port": port, "images_kept": kept, **alike}],
             remappings=[("image", LaunchConfiguration("image"))],
             condition=IfCondition(LaunchConfiguration("web")),
         )

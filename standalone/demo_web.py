@@ -26,7 +26,7 @@ from demo_client import (
 )
 
 LOOK_SEC = 0.2
-IMAGES_KEPT = 300  # half a minute: a person who has paused the page looks before clicking
+IMAGES_KEPT = 300  # by node and page, half a minute: a paused page is looked at, and a large model is slow
 DEFAULT_SOURCE = f"photograph:{PHOTOGRAPH}"  # sways, so that there is something to follow
 NODE = (f"images_kept:={IMAGES_KEPT}", "click_mode:=add")
 CTRL_C = 128 + signal.SIGINT  # its exit code; here it is how the demo ends
@@ -87,7 +87,7 @@ def main() -> int:
     signal.signal(
         signal.SIGINT, signal.default_int_handler
     )  # a shell's background job starts with it ignored
-    page = [f"host:={arguments.host}", f"port:={arguments.port}"]
+    page = [f"host:={arguments.host}", f"port:={arguments.port}", f"images_kept:={IMAGES_KEPT}"]
     with tempfile.TemporaryDirectory(prefix="sam_ros_demo_") as name:
         folder = Path(name)
         code = exit_code(lambda: run(folder, arguments.source, page, arguments.p), folder)

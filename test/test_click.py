@@ -107,6 +107,30 @@ def test_without_a_display_it_says_what_to_use_instead(ros: RosSession) -> None:
     assert "Traceback" not in click.output()
 
 
+# As the executable does, but for the window.
+WITHOUT_WINDOW = """
+import rclpy
+from sam_ros.tools.click import SamClick
+rclpy.init()
+rclpy.spin(SamClick())
+"""
+
+
+def test_masks_that_come_too_late_for_their_images_are_told(ros: RosSession) -> None:
+    arguments = ("--ros-args", "-p", "images_kept:=2")
+    click = ros.start_command("click", [sys.executable, "-c", WITHOUT_WINDOW, *arguments])
+    sam, stamps = StandIn(ros), itertools.count(2)
+    reason = "images only: masks come later than the 2 images kept: raise images_kept"
+
+    def is_told() -> bool:
+        sam.show(np.zeros((H, W, 3), np.uint8), next(stamps) * SECOND)
+        sam.answer(np.zeros((H, W), np.uint16), SECOND)
+        return reason in click.output()
+
+    ros.wait_until(is_told, "the late masks")
+    assert "Traceback" not in click.output()
+
+
 class Desk:
     """A display without a screen, the executable on it, and a hand at its mouse and keys."""
 

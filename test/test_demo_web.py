@@ -59,6 +59,8 @@ def test_the_page_is_where_it_says_until_ctrl_c() -> None:
             assert b"<title>sam_ros</title>" in page.read()
         three = children(demo.pid)
         assert len(three) == 3
+        commands = [Path(f"/proc/{child}/cmdline").read_text() for child in three]
+        assert sum("images_kept:=300" in command for command in commands) == 2  # by node and page
         demo.send_signal(signal.SIGINT)
         _, errors = demo.communicate(timeout=60)
     assert (demo.returncode, errors) == (0, "")

@@ -295,6 +295,24 @@ def test_for_the_page_more_images_are_kept_unless_a_person_has_said_how_many(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], 120),
+        (["images_kept:=300"], 300),
+        (["images_kept:=0"], 60),  # as the page has it by itself: it is of no use without images
+        (["params_file:={}"], 60),  # that file is the node's
+    ],
+)
+def test_the_page_waits_for_masks_as_long_as_the_node_keeps_images(
+    ros: RosSession, prefix: Path, arguments: list[str], expected: int
+) -> None:
+    replace_executable(prefix, "sam_node", "exec sleep 600")
+    given = [argument.format(ROOT / "config/../config/sam.yaml") for argument in arguments]
+    start_launch(ros, prefix, "sam.launch.py", "web:=true", "web_port:=0", *given)
+    assert parameters_of(ros, "images_kept", node="/sam_web") == [expected]
+
+
+@pytest.mark.parametrize(
     ("file_name", "argument", "reason"),
     [
         ("sam.launch.py", "imge:=/front", "sam.launch.py has no argument 'imge' (did you mean image?)"),

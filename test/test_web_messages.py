@@ -98,6 +98,11 @@ def test_objects_have_what_the_page_shows_of_them() -> None:
     ]
 
 
+@pytest.mark.parametrize(("values", "expected"), [({"encode (ms)": "3500.0"}, 3.5), ({}, 0.0)])
+def test_the_time_of_an_encode_is_read(values: dict[str, str], expected: float) -> None:
+    assert messages.encode_sec(values) == expected
+
+
 def test_a_status_is_read_in_words() -> None:
     status = DiagnosticStatus(level=DiagnosticStatus.STALE, message="no image has come yet")
     status.values = [KeyValue(key="state", value="active")]

@@ -378,6 +378,52 @@ def test_an_answer_or_report_that_cannot_be_read_does_not_end_it(ros: RosSession
     web.close()
 
 
+def test_the_masks_of_a_node_that_takes_seconds_stay_until_the_next_ones(ros: RosSession) -> None:
+    web = Web(ros)
+
+    def answer(stamp: int) -> None:
+        web.sam.answer(np.ones((H, W), np.uint16), stamp, scored("_1", (0, 0, W, H), 0.9))
+        web.sam.show_until(picture(), stamp, lambda: any(f[0]["objects"] for f in web.frames(stamp)), "masks")
+
+    def seconds_pass(num_seconds: int) -> None:
+        """By the status that comes every second; the node reports all the while."""
+        web.page.messages.clear()
+
+        def have_passed() -> bool:
+            web.sam.report("sam: segmentation", "segmenting", {"encode (ms)": "4000.0"})
+            web.sam.show(picture(), web.stamp())
+            return len(web.page.of_type("status")) > num_seconds
+
+        web.wait_until(have_passed, f"{num_seconds} s")
+
+    for _ in range(4):
+        seconds_pass(4)
+        answer(web.stamp())
+    web.page.frames.clear()
+    seconds_pass(3)
+    assert all(values["objects"] for values, _ in web.page.frames)
+    web.close()
+
+
+def test_masks_that_come_too_late_for_their_images_are_told_until_they_do_not(ros: RosSession) -> None:
+    web = Web(ros, "-p", "images_kept:=2")
+    late = "masks come later than the 2 images kept: raise images_kept"
+
+    def is_told(reason: str) -> bool:
+        """Three images, each seen on the page, and an answer: to the first if there is to be a reason."""
+        stamps = [web.stamp() for _ in range(3)]
+        for stamp in stamps:
+            web.frame_of(picture(), stamp)
+        web.sam.answer(np.zeros((H, W), np.uint16), stamps[0] if reason else stamps[-1])
+        web.page.messages.clear()
+        web.wait_until(lambda: web.page.of_type("status"), "the next status")
+        return bool(web.page.of_type("status")[-1]["late"] == reason)
+
+    for reason in (late, "", late):
+        web.wait_until(lambda reason=reason: is_told(reason), f"the reason {reason!r}")
+    web.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_cleanly_while_a_page_is_open(ros: RosSession, number: signal.Signals) -> None:
     web = Web(ros)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_rig import SECOND
-from processes import RosSession, ros_session
+from processes import RosSession, RunningProcess, ros_session
 
 pytest.importorskip("aiohttp")
 
@@ -471,6 +473,13 @@ def test_the_state_is_said_in_words(scene: Scene) -> None:
     assert "encode 44.3 ms" in scene.tab.text("#figures")
     scene.wait_until(lambda: reports("no image for 3 s", DiagnosticStatus.STALE), "the node's trouble")
 
+    def answers_late() -> bool:
+        scene.sam.answer(labels(), SECOND)
+        scene.sam.report("sam: segmentation", "segmenting", {})
+        return says("Images only: masks come later than the 60 images kept: raise images_kept")
+
+    scene.wait_until(answers_late, "the late masks")
+
 
 def test_nothing_is_loaded_from_elsewhere(scene: Scene) -> None:
     urls: list[str] = []
@@ -574,6 +583,98 @@ def test_it_comes_back_when_the_server_does(ros: RosSession, browser: Any) -> No
     np.testing.assert_allclose(scene.tab.rgb(30, 200), (150, 150, 150), atol=4)
     assert scene.tab.errors == []
     scene.tab.close()
+
+
+COUNT = """
+    window.counts = { sockets: 0, texts: 0 };
+    window.WebSocket = class extends WebSocket {
+        constructor(...given) {
+            super(...given);
+            counts.sockets += 1;
+            this.addEventListener("message", ({ data }) => { counts.texts += typeof data === "string"; });
+        }
+    };
+"""
+
+
+def reload_and_count(tab: Tab) -> None:
+    """Load the tab's page again; ``count`` tells of its connections and the texts that come over them."""
+    tab.page.add_init_script(COUNT)
+    tab.page.reload()
+
+
+def count(tab: Tab, name: str) -> int:
+    return int(tab.page.evaluate(f"counts.{name}"))
+
+
+@contextmanager
+def silent(process: RunningProcess) -> Iterator[None]:
+    """It neither says nor does anything; its connections stay open."""
+    process.popen.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.popen.send_signal(signal.SIGCONT)
+
+
+def is_lost(tab: Tab) -> bool:
+    return "Connection lost" in tab.text("#state")
+
+
+def test_a_server_that_falls_silent_is_lost_though_its_connection_stays_open(
+    ros: RosSession, browser: Any
+) -> None:
+    """As when the network or the robot's power is gone: nobody closes the connection."""
+    scene = Scene(ros, browser)
+    reload_and_count(scene.tab)
+    scene.show(picture(60))
+    scene.tab.page.keyboard.press("Space")
+    before = count(scene.tab, "texts")
+    scene.wait_until(lambda: count(scene.tab, "texts") > before + 6, "what comes every second")
+    assert count(scene.tab, "sockets") == 1
+    assert scene.tab.text("#state") == "Paused"
+    with silent(scene.web):
+        scene.tab.click(120, 100)
+        scene.wait_until(lambda: is_lost(scene.tab), "the loss")
+        assert "what was clicked last may not have arrived" in scene.tab.text("#toasts")
+        for _ in range(2):  # it goes on and pauses again: that is no news of the connection
+            scene.tab.page.keyboard.press("Space")
+            assert is_lost(scene.tab)
+        scene.tab.click(10, 10)
+        assert "There is no connection: nothing was sent" in scene.tab.text("#toasts")
+    scene.wait_until(lambda: scene.tab.text("#state") == "Paused", "the connection")
+    scene.tab.page.keyboard.press("Space")
+    scene.show(picture(150))
+    np.testing.assert_allclose(scene.tab.rgb(30, 200), (150, 150, 150), atol=4)
+    assert [round(msg.point.x) for _, msg in scene.sam.prompts] == [120]  # as soon as it was awake
+    assert scene.tab.errors == []
+    scene.tab.close()
+
+
+def test_a_page_that_slept_does_not_take_its_own_silence_for_the_server_s(scene: Scene) -> None:
+    scene.tab.page.clock.install()
+    reload_and_count(scene.tab)
+    scene.show(picture(60))
+    for _ in range(3):
+        before = count(scene.tab, "texts")
+        scene.tab.page.clock.fast_forward("10:00")  # its timers come late, and once
+        scene.wait_until(lambda before=before: count(scene.tab, "texts") > before, "the next message")
+    scene.show(picture(150))
+    assert count(scene.tab, "sockets") == 1
+
+
+def test_a_server_that_is_slow_is_given_more_time_with_each_loss(scene: Scene) -> None:
+    scene.tab.page.clock.install()
+    scene.tab.page.reload()
+    scene.show(picture(60))
+    for silent_sec in (3, 7, 14):
+        with silent(scene.web):
+            scene.tab.page.clock.run_for(1000 * silent_sec)
+            assert not is_lost(scene.tab)
+            scene.tab.page.clock.run_for(2000 * silent_sec)
+            assert is_lost(scene.tab)
+        scene.wait_until(lambda: not is_lost(scene.tab), "the connection")
+    scene.show(picture(150))
 
 
 def test_one_tab_too_many_is_told_why(ros: RosSession, browser: Any) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sam_ros.tools.web.pairing import ANSWERS_KEPT, HOLD_SEC, Pairing, hold_sec
+from sam_ros.tools.web.pairing import ANSWERS_KEPT, HOLD_SEC, LATE_SEC, Pairing, hold_sec
 
 Texts = Pairing[str, str]
 
@@ -90,6 +90,49 @@ def test_a_slow_node_is_waited_for_longer() -> None:
     assert shown(pairing, 12.0) == (4, None)
 
 
+def test_an_image_that_is_shown_with_its_masks_is_not_forgotten_meanwhile() -> None:
+    pairing = Texts(2)
+    pairing.add_image(1, b"image")
+    answered(pairing, 1, 0.0)
+    assert shown(pairing, 0.0) == (1, "labels 1")
+    for stamp in (2, 3, 4):
+        pairing.add_image(stamp, b"image")
+    assert shown(pairing, 0.9 * HOLD_SEC) == (1, "labels 1")
+    answered(pairing, 1, 0.9 * HOLD_SEC, name=" again")  # to a click on it
+    assert shown(pairing, HOLD_SEC) == (1, "labels 1 again")
+    assert pairing.num_unpaired == 0
+    answered(pairing, 3, HOLD_SEC)
+    assert shown(pairing, HOLD_SEC) == (3, "labels 3")
+    assert shown(pairing, 2 * HOLD_SEC) == (4, None)
+    assert list(pairing._images) == [3, 4]
+
+
+def test_answers_that_come_too_late_do_not_keep_an_older_one_on_the_screen() -> None:
+    pairing = Texts(2)
+    for stamp in (1, 2, 3, 4):
+        pairing.add_image(stamp, b"image")
+    answered(pairing, 3, 0.0)
+    assert shown(pairing, 0.0) == (3, "labels 3")
+    for stamp in (5, 6, 7):
+        pairing.add_image(stamp, b"image")
+    for num_answers in range(1, 6):
+        answered(pairing, 1, 0.3 * num_answers, name=f" {num_answers}")
+    assert shown(pairing, 0.9 * HOLD_SEC) == (3, "labels 3")
+    assert shown(pairing, 1.5) == (7, None)
+
+
+@pytest.mark.parametrize(("encode_sec", "is_waited_for"), [(0.0, False), (3.5, True), (1.0, False)])
+def test_a_node_that_takes_long_to_encode_is_waited_for_too(encode_sec: float, is_waited_for: bool) -> None:
+    pairing = Texts(10)
+    pairing.encode_sec = encode_sec
+    for stamp, now_sec in enumerate((0.0, 4.0, 8.2, 12.1)):
+        pairing.add_image(stamp, b"image")
+        answered(pairing, stamp, now_sec)
+    pairing.add_image(4, b"image")
+    assert shown(pairing, 16.1) == ((3, "labels 3") if is_waited_for else (4, None))
+    assert shown(pairing, 24.2) == (4, None)
+
+
 def test_images_go_on_soon_after_each_click_where_the_node_does_not_follow() -> None:
     pairing = Texts(10)
     for stamp, now_sec in enumerate((0.0, 8.0, 9.5, 12.4, 13.0, 33.0)):
@@ -171,3 +214,45 @@ def test_an_answer_whose_image_is_forgotten_is_counted_and_not_shown() -> None:
     answered(pairing, 1, 0.0)
     assert pairing.num_unpaired == 1
     assert shown(pairing, 0.0) == (3, None)
+
+
+def test_answers_that_all_come_too_late_are_told_until_one_has_its_image() -> None:
+    pairing = Texts(2)
+    for stamp in range(1, 6):
+        pairing.add_image(stamp, b"image")
+    answered(pairing, 1, 0.0)
+    assert pairing.late(0.0) == ""  # one alone may be the node's first, which takes longer
+    answered(pairing, 3, 4.0, num_objects=0)
+    assert pairing.late(4.0) == "masks come later than the 2 images kept: raise images_kept"
+    assert pairing.late(4.0 + 0.9 * LATE_SEC) != ""
+    assert pairing.late(4.0 + LATE_SEC) == ""  # no answers come any more
+    answered(pairing, 3, 50.0)
+    assert pairing.late(50.0) != ""
+    answered(pairing, 4, 51.0)
+    assert pairing.late(51.0) == ""
+    answered(pairing, 3, 52.0)
+    assert pairing.late(52.0) == ""
+
+
+def test_images_that_are_too_large_to_be_kept_are_told_as_the_reason() -> None:
+    pairing = Texts(100, images_kept_mb=1)
+    for stamp in range(1, 6):
+        pairing.add_image(stamp, bytes(400_000))
+    assert list(pairing._images) == [4, 5]
+    for now_sec in (0.0, 1.0):
+        answered(pairing, 3, now_sec)
+    assert pairing.late(1.0) == (
+        "masks come later than the 2 images that 1 MB hold: raise images_kept_mb, or have smaller or "
+        "compressed images"
+    )
+
+
+def test_answers_whose_images_never_came_are_not_late() -> None:
+    pairing = Texts(10)
+    for stamp in (1, 2):
+        answered(pairing, stamp, 0.0)  # the page has only just been opened
+    for stamp in (4, 6, 8):
+        pairing.add_image(stamp, b"image")
+    for stamp in (3, 5, 7):
+        answered(pairing, stamp, 1.0)
+    assert (pairing.num_unpaired, pairing.late(1.0)) == (5, "")

@@ -34,7 +34,7 @@ class Served:
         self.server = Server(
             "127.0.0.1",
             0,
-            allowed_hosts=("robot.example",),
+            allowed_hosts=("robot.example", "Cart.Example", ""),  # '' is the parameter's default
             max_viewers=MAX_VIEWERS,
             on_gesture=self.gestures.put,
             on_viewers=self.viewers.put,
@@ -68,7 +68,8 @@ class Served:
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Jetson-7")
     running = Served()
     yield running
     running.server.stop()
@@ -118,6 +119,10 @@ def test_nothing_but_the_page_is_served(served: Served, path: str) -> None:
         ("[::1]:8080", 200),
         ("192.168.1.7:8080", 200),
         ("robot.example:8080", 200),
+        ("Robot.Example:8080", 200),
+        ("cart.example:8080", 200),  # browsers write names in lower case
+        ("jetson-7", 200),
+        ("Jetson-7.local:8080", 200),
         ("evil.example", 403),
         ("localhost.evil.example", 403),
         ("", 403),
@@ -142,9 +147,17 @@ def test_other_pages_get_no_connection(served: Served, origin: str | None) -> No
     assert served.viewers.empty()
 
 
-def test_a_page_behind_a_port_forward_gets_one(served: Served) -> None:
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("localhost:9000", "http://localhost:9000"),  # behind a port-forward
+        ("Jetson-7:8080", "http://jetson-7:8080"),
+        ("jetson-7:8080", "http://Jetson-7:8080"),
+    ],
+)
+def test_a_page_that_came_from_here_gets_one(served: Served, host: str, origin: str) -> None:
     async def client(session: ClientSession) -> None:
-        headers = {"Host": "localhost:9000", "Origin": "http://localhost:9000"}
+        headers = {"Host": host, "Origin": origin}
         async with session.ws_connect(served.url("/viewer"), headers=headers):
             pass
 

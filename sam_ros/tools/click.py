@@ -49,6 +49,7 @@ from sam_ros.tools.web.gestures import (
 from sam_ros.tools.web.messages import labels_of
 from sam_ros.tools.web.pairing import Pairing
 from sam_ros.tools.web.prompter import Prompter
+from sam_ros.tools.web.settings import declare_images_kept
 
 ImageRgb = npt.NDArray[np.uint8]  # (H, W, 3)
 
@@ -57,7 +58,6 @@ ANSWER_QOS = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
 
 WINDOW = "sam_click"
 MAX_PIXELS = 33_177_600
-IMAGES_KEPT = 60
 DRAG_PX = 4  # a shorter way is a click with an unsteady hand
 KEY_WAIT_MS = 10
 QUIT_KEYS = (ord("q"), 27)  # 27 is Escape
@@ -157,7 +157,7 @@ class SamClick(Node):
         descriptor = ParameterDescriptor(description=description, read_only=True)
         self._sam = str(self.declare_parameter("node", "sam", descriptor).value).rstrip("/")
         self._diagnostics_name = str(self.resolve_topic_name(self._sam)).strip("/") + ": prompt refused"
-        self._pairing: Pairing[bytes, Detection2DArray] = Pairing(IMAGES_KEPT)
+        self._pairing: Pairing[bytes, Detection2DArray] = Pairing(*declare_images_kept(self))
         self._colours = Colours()
         self._shown: tuple[int, int] | None = None
         self._throttle = Throttle(SAY_AGAIN_SEC)
@@ -211,7 +211,11 @@ class SamClick(Node):
         self._pairing.add_labels(stamp_ns, serialized, time.monotonic())
 
     def _take_segments(self, msg: Detection2DArray) -> None:
-        self._pairing.add_segments(stamp_to_ns(msg.header), msg, len(msg.detections), time.monotonic())
+        now_sec = time.monotonic()
+        self._pairing.add_segments(stamp_to_ns(msg.header), msg, len(msg.detections), now_sec)
+        late = self._pairing.late(now_sec)
+        if late and self._throttle.lets_pass("late"):
+            self.get_logger().warning(f"images only: {late}")
 
     def _take_diagnostics(self, msg: DiagnosticArray) -> None:
         for status in msg.status:

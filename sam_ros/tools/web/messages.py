@@ -107,6 +107,15 @@ def status_values(status: DiagnosticStatus) -> dict[str, Any]:
     return {"level": LEVELS.get(status.level, "unknown"), "message": status.message, "values": values}
 
 
+def encode_sec(values: Mapping[str, str]) -> float:
+    """How long the node's last encode took, as it reports; 0 if it does not say.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    return float(values.get("encode (ms)", 0)) / 1000
+
+
 def candidate_values(values: Mapping[str, str]) -> dict[str, Any]:
     """Stamp and predicted IoUs of the candidates, best first, as the node reports them.
 

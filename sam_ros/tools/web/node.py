@@ -169,7 +169,7 @@ class SamWeb(Node):
         self._pairing, self._shown = self._new_pairing(), None
 
     def _new_pairing(self) -> Pairing[bytes, Detection2DArray]:
-        return Pairing(self.settings.images_kept)
+        return Pairing(self.settings.images_kept, self.settings.images_kept_mb)
 
     def _take_image(self, serialized: bytes) -> None:
         self._images_since_status += 1
@@ -206,6 +206,8 @@ class SamWeb(Node):
         values = messages.status_values(status)
         if what == "segmentation":
             self._node_status, self._node_status_sec = values, time.monotonic()
+            with suppress(ValueError):  # no report of the node
+                self._pairing.encode_sec = messages.encode_sec(values["values"])
         elif what == "prompt refused":
             self._server.send({"type": "refused", **messages.refusal_values(values["values"])})
         elif what == "candidates":
@@ -311,7 +313,8 @@ class SamWeb(Node):
         images, self._images_since_status = self._images_since_status, 0
         if not self._num_viewers:
             return
-        seen = time.monotonic() - self._node_status_sec < SILENT_SEC
+        now_sec = time.monotonic()
+        seen = now_sec - self._node_status_sec < SILENT_SEC
         self._server.send(
             {
                 "type": "status",
@@ -322,6 +325,7 @@ class SamWeb(Node):
                 "node": f"/{self._node_name}",
                 "node_status": self._node_status if seen else None,
                 "unpaired": self._pairing.num_unpaired,
+                "late": self._pairing.late(now_sec),
                 "viewers": self._num_viewers,
                 **{name: round(value, 1) for name, value in self._figures.items()},
             }

@@ -117,7 +117,8 @@ class Server:
         on_ready: Callable[[], None],
     ) -> None:
         self._host, self._port = host, port
-        self._allowed_hosts = frozenset({"localhost", host, *_own_names(), *allowed_hosts})
+        names = ("localhost", host, *_own_names(), *allowed_hosts)
+        self._allowed_hosts = frozenset(name.lower() for name in names if name)
         self._max_viewers = max_viewers
         self._on_gesture, self._on_viewers, self._on_ready = on_gesture, on_viewers, on_ready
         self._files = {path.name: path for path in PAGE_DIR.iterdir() if path.suffix in CONTENT_TYPES}
@@ -206,12 +207,12 @@ class Server:
             raise web.HTTPForbidden(text=f"Host {request.host!r} is not in the parameter allowed_hosts\n")
         origin = request.headers.get("Origin", "")
         is_socket = request.headers.get("Upgrade", "").lower() == "websocket"
-        if (origin or is_socket) and urlsplit(origin).netloc != request.host:
+        if (origin or is_socket) and urlsplit(origin).netloc.lower() != request.host.lower():
             raise web.HTTPForbidden(text=f"Origin {origin!r} is not this page\n")
         return await handler(request)
 
     def _is_ours(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = urlsplit(f"//{host}").hostname or ""  # in lower case: a name's case means nothing
         if name in self._allowed_hosts:
             return True
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 from sam_ros.errors import InvalidParameterError
+from sam_ros.tools.web.pairing import IMAGES_KEPT, IMAGES_KEPT_MB
 
 CHOICES = {
     "image_transport": ("raw", "compressed"),
@@ -36,6 +38,7 @@ class Settings:
     longest_side: int
     jpeg_quality: int
     images_kept: int
+    images_kept_mb: int
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -55,15 +58,8 @@ def declare_settings(node: Node) -> Settings:
         InvalidParameterError: see ``Settings``.
         rclpy.exceptions.ParameterException: a value of another type or outside its range.
     """
-
-    def declared(name: str, default: Any, description: str, smallest: int = 0, largest: int = 0) -> Any:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        if isinstance(default, float):
-            descriptor.dynamic_typing = True  # an integer will do; no range holds for both
-        elif isinstance(default, int):
-            descriptor.integer_range = [IntegerRange(from_value=smallest, to_value=largest, step=1)]
-        return node.declare_parameter(name, default, descriptor).value
-
+    declared = partial(_declared, node)
+    images_kept, images_kept_mb = declare_images_kept(node)
     return Settings(
         host=declared("host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets the whole network in."),
         port=declared("port", 8080, "Port to listen on; 0 takes any free one.", 0, 65535),
@@ -81,8 +77,33 @@ def declare_settings(node: Node) -> Settings:
             "longest_side", 1280, "Pictures are made smaller until no side is longer.", 16, 16384
         ),
         jpeg_quality=declared("jpeg_quality", 80, "Of the pictures.", 1, 100),
-        images_kept=declared("images_kept", 60, "Images that may still be answered.", 1, 10000),
+        images_kept=images_kept,
+        images_kept_mb=images_kept_mb,
     )
+
+
+def declare_images_kept(node: Node) -> tuple[int, int]:
+    """Declare how many images wait for their masks, and how many MB of them; whoever shows images has both.
+
+    Raises:
+        rclpy.exceptions.ParameterException: a value of another type or outside its range.
+    """
+    megabytes = "How many MB the images may have that wait for their masks."
+    return (
+        _declared(node, "images_kept", IMAGES_KEPT, "How many images wait for their masks.", 1, 10000),
+        _declared(node, "images_kept_mb", IMAGES_KEPT_MB, megabytes, 1, 1_000_000),
+    )
+
+
+def _declared(
+    node: Node, name: str, default: Any, description: str, smallest: int = 0, largest: int = 0
+) -> Any:
+    descriptor = ParameterDescriptor(description=description, read_only=True)
+    if isinstance(default, float):
+        descriptor.dynamic_typing = True  # an integer will do; no range holds for both
+    elif isinstance(default, int):
+        descriptor.integer_range = [IntegerRange(from_value=smallest, to_value=largest, step=1)]
+    return node.declare_parameter(name, default, descriptor).value
 
 
 def _rate(name: str, value: object) -> float:

@@ -2,6 +2,9 @@
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
+const TICK_MS = 1000;
+const FIRST_SILENCE = 5; // ticks; the server says something every second
+const LONGEST_SILENCE = 20; // for a network on which a picture travels so long
 const TRY_AGAIN_LATER = 1013;
 
 /** Header and parts of a binary message: a length (4 bytes, little-endian), the header as JSON, the parts. */
@@ -18,30 +21,34 @@ export function opened(buffer) {
 }
 
 export class Connection {
-  /** onMessage(header, parts) for every message, onState("live" or "lost", why) for every change. */
-  constructor(onMessage, onState) {
+  /** onMessage(header, parts) for every message, onLost(why) when there is no connection any more. */
+  constructor(onMessage, onLost) {
     this.onMessage = onMessage;
-    this.onState = onState;
+    this.onLost = onLost;
     this.waitMs = FIRST_WAIT_MS;
+    this.silence = FIRST_SILENCE;
     this.connect();
+    setInterval(() => this.tick(), TICK_MS);
   }
 
   /** Sends a gesture; false while there is no connection. */
   send(gesture) {
-    if (this.socket.readyState !== WebSocket.OPEN) return false;
+    if (this.socket?.readyState !== WebSocket.OPEN) return false;
     this.socket.send(JSON.stringify(gesture));
     return true;
   }
 
   connect() {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    this.ticks = 0;
     this.socket = new WebSocket(`${scheme}//${location.host}/viewer`);
     this.socket.binaryType = "arraybuffer";
     this.socket.onmessage = (event) => this.take(event.data);
-    this.socket.onclose = (event) => this.comeBack(event);
+    this.socket.onclose = (event) => this.comeBack(event.code === TRY_AGAIN_LATER ? event.reason : "");
   }
 
   take(data) {
+    this.ticks = 0;
     this.waitMs = FIRST_WAIT_MS;
     if (typeof data === "string") {
       this.onMessage(JSON.parse(data), []);
@@ -51,8 +58,28 @@ export class Connection {
     }
   }
 
-  comeBack(event) {
-    this.onState("lost", event.code === TRY_AGAIN_LATER ? event.reason : "");
+  /**
+   * Counts the silence. Where network or power are gone nobody closes the connection, and the browser keeps it open for
+   * minutes. A page that is hidden or sleeps has few ticks, so that it never counts its own silence.
+   */
+  tick() {
+    this.ticks += 1;
+    if (this.socket && this.ticks > this.silence) this.giveUp();
+  }
+
+  /** Does not wait for the browser to notice. A connection that was open may be slow: the next one gets more time. */
+  giveUp() {
+    const { socket } = this;
+    if (socket.readyState === WebSocket.OPEN) this.silence = Math.min(2 * this.silence, LONGEST_SILENCE);
+    socket.onmessage = null;
+    socket.onclose = null;
+    socket.close();
+    this.comeBack("");
+  }
+
+  comeBack(why) {
+    this.socket = null;
+    this.onLost(why);
     setTimeout(() => this.connect(), this.waitMs);
     this.waitMs = Math.min(2 * this.waitMs, LONGEST_WAIT_MS);
   }

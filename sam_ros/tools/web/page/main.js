@@ -9,6 +9,8 @@ import { Pointer } from "./pointer.js";
 import { View } from "./view.js";
 
 const SAY_AGAIN_MS = 5000; // the same complaint is made at most so often
+const UNCERTAIN_MS = 30000; // a connection that was lost may have been dead for so long
+const STALE = "Paused. This picture is stale: the node has dropped it, so resume";
 
 const canvas = document.getElementById("canvas");
 const tooltip = document.getElementById("tooltip");
@@ -32,7 +34,8 @@ let timesForgotten = 0; // the candidates: those that were still being read then
 let clicked = null; // { header, picture }: the frame of the last click, for the thumbnails
 let asked = null; // { atMs, ids, header }: a prompt whose mask is awaited
 let clickToMaskMs;
-let status = null;
+let status = null; // what the server said last; null while there is no connection
+let lostWhy = null; // in words, while there is no connection
 let drawnTimesMs = [];
 let failedAtMs = -Infinity; // when it was last said that a picture could not be drawn
 
@@ -44,6 +47,7 @@ const isFrozen = () => isPaused || isPressed;
 
 const connection = new Connection(
   (header, parts) => {
+    lostWhy = null;
     if (header.type === "frame") takeFrame({ header, parts });
     else if (header.type === "candidates") takeCandidates(header, parts);
     else if (header.type === "candidate_iou") takeCandidateIou(header);
@@ -53,9 +57,11 @@ const connection = new Connection(
     else if (header.type === "failed") panel.toast(header.reason, "bad");
     else if (header.type === "said") panel.toast(header.text, header.good ? "good" : "bad");
   },
-  (_, why) => {
+  (why) => {
     status = null;
-    panel.showState("lost", why ? `No place for this page: ${why}` : "Connection lost, trying again");
+    lostWhy = why ? `No place for this page: ${why}` : "Connection lost, trying again";
+    showState();
+    tellUncertain();
   },
 );
 
@@ -158,10 +164,23 @@ function takeStatus(header) {
   status = header;
   drawnTimesMs = drawnTimesMs.filter((atMs) => performance.now() - atMs < 3000);
   panel.showFigures(status, clickToMaskMs, (drawnTimesMs.length / 3).toFixed(0));
-  const problem = panel.problemOf(status);
-  if (isPaused) showPaused();
+  showState();
+  document.getElementById("empty").textContent = panel.problemOf(status);
+}
+
+function showState() {
+  const problem = status ? panel.problemOf(status) : "Connecting";
+  if (lostWhy) panel.showState("lost", lostWhy);
+  else if (isPaused) panel.showState("paused", isStale ? STALE : "Paused");
   else panel.showState(problem ? "waiting" : "live", problem || "Live");
-  document.getElementById("empty").textContent = problem;
+}
+
+/** What was sent shortly before a loss may be lost too. */
+function tellUncertain() {
+  if (asked && performance.now() - asked.atMs < UNCERTAIN_MS) {
+    panel.toast("The connection is lost: what was clicked last may not have arrived", "bad");
+  }
+  asked = null;
 }
 
 /** Of anybody's prompt: its frame tells whether it is about what is seen here. Without a frame nobody took it. */
@@ -170,11 +189,7 @@ function takeRefusal(header) {
   if (header.sec === undefined || sameFrame(header, asked?.header)) asked = null;
   if (header.kind !== "stale" || !isPaused || !sameFrame(header, shown)) return;
   isStale = true;
-  showPaused();
-}
-
-function showPaused() {
-  panel.showState("paused", isStale ? "Paused. This picture is stale: the node has dropped it, so resume" : "Paused");
+  showState();
 }
 
 /** Measures from a prompt to the mask that it made: a new object, or a new answer on the prompt's frame. */
@@ -299,8 +314,7 @@ function pause() {
   document.getElementById("pause").textContent = isPaused ? "Resume" : "Pause";
   document.getElementById("frozen").hidden = !isPaused;
   isStale = false;
-  if (isPaused) showPaused();
-  else panel.showState("live", "Live");
+  showState();
   if (!isPaused) goOn();
 }
 

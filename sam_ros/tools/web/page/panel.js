@@ -111,6 +111,7 @@ export function problemOf(status) {
   if (!status.image_publishers) return `Waiting for images: nobody publishes ${status.image_topic}`;
   if (!status.image_hz) return `Waiting for images on ${status.image_topic}`;
   if (!status.node_status) return `Images only: the node ${status.node} is not running`;
+  if (status.late) return `Images only: ${status.late}`;
   const { level, message } = status.node_status;
   return level === "ok" && message === "segmenting" ? "" : `${status.node}: ${LEVELS[level]}${message}`;
 }
