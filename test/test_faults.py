@@ -94,6 +94,7 @@ TESTS = {
     "non-finite model output": ["test_predictor.py::test_values_that_are_not_finite_are_an_error"],
     "SIGINT/SIGTERM or deactivate mid-inference": [
         "test_sam_node.py::test_signals_end_the_node_cleanly",
+        "test_sam_node.py::test_signals_end_the_node_while_its_model_is_loaded",
         "test_engine.py::test_stopping_cancels_an_encode",
         "test_start.py::test_a_signal_while_modules_are_imported_ends_the_program_quietly",
     ],
