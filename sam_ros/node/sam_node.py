@@ -74,7 +74,7 @@ from sam_ros.signals import event_set_by_signals, exit_after_signal
 
 DIAGNOSTICS_PERIOD_SEC = 1.0
 WHY_INACTIVE = "the node is inactive: activate it first"
-END_SEC = 4.5  # what still runs so long after a signal is cut off: the node is to end within 5 s
+END_SEC = 4.0  # what still runs so long after a signal is cut off: the node is to end within 5 s
 OBJECTS_SHOWN = 3  # of those that a prompt touched, in the log
 
 
@@ -293,6 +293,10 @@ class SamNode(LifecycleNode):
         return camera.read(serialized, self.parameters.max_image_pixels, self._stream)
 
     def _read_size(self, serialized: bytes) -> tuple[int, int]:
+        """By the pixels where they will be drawn: what cannot be read is dropped before any of its set."""
+        if self._frame_outputs.need_image:
+            height, width, _ = self._read_image(serialized).shape
+            return height, width
         camera = CAMERAS[self.parameters.image_transport]
         return camera.size(serialized, self.parameters.max_image_pixels)
 
