@@ -21,6 +21,7 @@ from benchmark.images import SIZES_HW, ImageRGB, photograph
 from benchmark.results import Result
 from benchmark.timing import Action, Effort, interleaved
 from sam_ros.core.objects import SegmentedObject
+from sam_ros.core.overlay import draw_everything
 from sam_ros.masks import Masks, draw_labels, draw_union
 from sam_ros.node.conversions import segments_to_msg
 from sam_ros.node.images import (
@@ -34,6 +35,7 @@ from sam_ros.node.outputs import draw_candidates
 
 MAX_PIXELS = 33177600  # the default of max_image_pixels
 OBJECTS = 8
+MANY = 100  # masks, as everything in view may have
 FRAME = "a frame in, its masks out"
 HOST = torch.device("cpu")
 
@@ -65,7 +67,12 @@ def _measure(row: Row, size: str, effort: Effort) -> Result:
 
 
 def _rows(image_rgb: ImageRGB) -> list[Row]:
-    return [*_image_rows(image_rgb), *_mask_rows(image_rgb.shape[:2]), *_frame_rows(image_rgb)]
+    return [
+        *_image_rows(image_rgb),
+        *_mask_rows(image_rgb.shape[:2]),
+        _everything_row(image_rgb),
+        *_frame_rows(image_rgb),
+    ]
 
 
 def _image_rows(image_rgb: ImageRGB) -> list[Row]:
@@ -138,6 +145,12 @@ def _mask_rows(size_hw: tuple[int, ...]) -> list[Row]:
         Row(f"segments_to_msg, {OBJECTS} objects", lambda: segments_to_msg(answers, header)),
         Row(f"mask and labels drawn, {OBJECTS} objects", lambda: outputs.mask_and_labels(answers, header)),
     ]
+
+
+def _everything_row(image_rgb: ImageRGB) -> Row:
+    """Everything that was found, drawn for people."""
+    masks = [answer.masks[0] for _, answer in discs(MANY, image_rgb.shape[:2])]
+    return Row(f"everything drawn, {MANY} masks", lambda: draw_everything(image_rgb, masks))
 
 
 def _frame_rows(image_rgb: ImageRGB) -> list[Row]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from threading import Event
+import time
+from threading import Event, Thread
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -25,6 +26,26 @@ def event_set_by_signals() -> Event:
     for number in ENDING:
         signal.signal(number, handle)
     return event
+
+
+def exit_after_signal(timeout_sec: float) -> None:
+    """End the process with exit code 0 if it still runs so long after the first SIGINT or SIGTERM.
+
+    For work that cannot be given up, as that of other packages. To be called once, in the main thread, after
+    ``event_set_by_signals``, whose handlers run only between two steps of Python: what is watched here is
+    written by the interpreter as soon as a signal comes.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+
+    def watch() -> None:
+        while os.read(reader, 1)[0] not in ENDING:
+            pass  # a signal that others handle
+        time.sleep(timeout_sec)
+        os._exit(0)
+
+    Thread(target=watch, name="exit", daemon=True).start()
 
 
 def exit_on_signals() -> None:

@@ -1598,6 +1598,24 @@ def test_frames_that_are_passed_over_or_overtaken_are_no_useless_images(make_rig
     wait_until(lambda: rig.statistics.snapshot().dropping_sec == 0, "the image that was passed over to count")
 
 
+def test_an_image_that_turns_out_unreadable_when_it_is_published_is_dropped(
+    make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make_rig(follow=True, encode="with_objects")
+
+    def publish(_: Outputs) -> None:
+        raise InvalidImageError("no end", kind="damaged image")
+
+    monkeypatch.setattr(rig.heard, "on_outputs", publish)
+    rig.image(1)
+    wait_until(lambda: rig.heard.drops, "the drop")
+    assert rig.heard.drops == [("damaged image", "no end")] and not rig.heard.failures
+    assert rig.statistics.snapshot().drops == {"damaged image": 1}
+    monkeypatch.undo()
+    rig.image(2)
+    assert seconds(rig.outputs(1)) == [2]
+
+
 def test_a_frame_without_a_set_of_answers_is_not_counted_as_passed_over(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(follow=True, encode="with_objects")
     rig.image(1)

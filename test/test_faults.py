@@ -15,6 +15,7 @@ TESTS = {
     "data shorter than step*height; step < width*bpp": [
         "test_images.py::test_an_image_whose_size_step_and_data_disagree_is_refused",
         "test_sam_node.py::test_bad_images_are_counted_and_survived",
+        "test_sizes.py::test_an_image_is_refused_as_it_is_when_it_is_read",
     ],
     "0x0 or more than max_image_pixels": [
         "test_images.py::test_an_image_whose_size_step_and_data_disagree_is_refused",
@@ -28,6 +29,7 @@ TESTS = {
     "unknown encoding; truncated JPEG/PNG": [
         "test_images.py::test_encodings_that_are_no_picture_are_refused_by_name",
         "test_images.py::test_a_file_truncated_at_any_byte_is_refused",
+        "test_sizes.py::test_an_image_is_refused_as_it_is_when_it_is_read",
     ],
     "decompression bomb": ["test_images.py::test_a_decompression_bomb_is_refused_from_its_header"],
     "NaN/inf coordinates; z not 0": [
@@ -94,6 +96,7 @@ TESTS = {
     "non-finite model output": ["test_predictor.py::test_values_that_are_not_finite_are_an_error"],
     "SIGINT/SIGTERM or deactivate mid-inference": [
         "test_sam_node.py::test_signals_end_the_node_cleanly",
+        "test_sam_node.py::test_signals_end_the_node_while_its_model_is_loaded",
         "test_engine.py::test_stopping_cancels_an_encode",
         "test_start.py::test_a_signal_while_modules_are_imported_ends_the_program_quietly",
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from random_models import MINIATURE, save_random_sam
 
 from sam_ros.errors import EncodeCancelledError, WeightsError
@@ -64,6 +65,22 @@ def test_an_empty_checkpoint_means_the_shipped_one() -> None:
 
     with pytest.raises(WeightsError, match="asked for None"):
         load_warm_predictor(load, Parameters(), never, Log())
+
+
+def test_no_number_of_threads_is_torchs_own_choice_again() -> None:
+    own, used = torch.get_num_threads(), []
+
+    def load(*_: Any) -> Predictor:
+        used.append(torch.get_num_threads())
+        raise WeightsError("none")
+
+    try:
+        for threads in (0, own + 2, 0, own + 1):
+            with pytest.raises(WeightsError, match="none"):
+                load_warm_predictor(load, Parameters(threads=threads), never, Log())
+    finally:
+        torch.set_num_threads(own)
+    assert used == [own, own + 2, own, own + 1]
 
 
 def test_warming_up_encodes_once_and_decodes_every_kind_of_first_prompt(checkpoint: Path) -> None:

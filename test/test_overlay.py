@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import cv2
@@ -192,3 +193,83 @@ def test_of_everything_the_smaller_lies_on_the_larger_and_covers_its_colour() ->
         np.testing.assert_allclose(drawn[120, 120], blended(of_large), atol=1)
         np.testing.assert_array_equal(drawn[230, 300], image[230, 300])
     np.testing.assert_array_equal(image, grey())
+
+
+def drawn_plainly(
+    image_rgb: npt.NDArray[np.uint8], masks: list[BoolMask], colours: list[int], shows_through: bool
+) -> npt.NDArray[np.uint8]:
+    """Masks drawn one on the other, each by work on the whole image."""
+    drawn = image_rgb.copy()
+    width = max(1, round(max(image_rgb.shape[:2]) / 640))
+    for mask, created in zip(masks, colours, strict=True):
+        colour = PALETTE_RGB[created % len(PALETTE_RGB)]
+        below = drawn if shows_through else image_rgb
+        drawn[mask] = (below[mask] * (1 - MASK_OPACITY) + np.array(colour) * MASK_OPACITY).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(drawn, outlines, -1, colour, width)
+    return drawn
+
+
+def masks_of_every_shape(size_hw: tuple[int, int]) -> list[BoolMask]:
+    """At borders and corners, empty, whole, of one pixel or row, with holes, in pieces, and of noise."""
+    h, w = size_hw
+    boxes = [
+        (0, 0, 9, 7),
+        (w - 9, h - 7, w, h),
+        (0, 5, w, 12),
+        (5, 0, 12, h),
+        (0, 0, 0, 0),
+        (0, 0, w, h),
+        (7, 9, 8, 10),
+        (0, 0, 1, 1),
+        (w - 1, h - 1, w, h),
+        (0, h - 1, w, h),
+    ]
+    masks = [rectangle(*box, size_hw) for box in boxes]
+    with_holes = rectangle(10, 10, 30, 28, size_hw)
+    with_holes[12:26, 12:20] = False
+    with_holes[15:18, 14:17] = True  # an island in the hole
+    with_holes[20, 25] = with_holes[11, 10] = False
+    open_at_its_side = rectangle(2, 2, 20, 20, size_hw)
+    open_at_its_side[5:15, 2:10] = False
+    in_pieces = rectangle(3, 3, 6, 6, size_hw) | rectangle(6, 6, 9, 9, size_hw)  # that touch at a corner
+    in_pieces[h - 2, w - 3] = True
+    noise = np.zeros(size_hw, bool)
+    noise[4:30, 8:36] = np.random.default_rng(1).random((26, 28)) < 0.5
+    return [*masks, with_holes, open_at_its_side, in_pieces, noise]
+
+
+# Outlines of one, two and three pixels; these lie partly beyond a mask, and beyond the image.
+@pytest.mark.parametrize("size_hw", [(40, 50), (40, 1280), (1920, 45)])
+def test_masks_are_drawn_as_by_work_on_the_whole_image(size_hw: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
+    masks = masks_of_every_shape(size_hw)
+    largest_first = sorted(range(len(masks)), key=lambda i: -int(masks[i].sum()))
+    for chosen in [[index] for index in largest_first] + [largest_first]:
+        some = [masks[index] for index in chosen]
+        plain = drawn_plainly(image, some, list(range(len(some))), shows_through=False)
+        np.testing.assert_array_equal(draw_everything(image, some), plain)
+
+
+@pytest.mark.parametrize("size_hw", [(40, 50), (40, 1280), (1920, 45)])
+def test_objects_are_drawn_as_by_work_on_the_whole_image(
+    size_hw: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam_ros.core.overlay._draw_label", lambda *_: None)  # it would hide what is compared
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
+    masks = masks_of_every_shape(size_hw)
+    objects = [(segmented(created), answer(mask)) for created, mask in enumerate(masks)]
+    plain = drawn_plainly(image, masks, list(range(len(masks))), shows_through=True)
+    np.testing.assert_array_equal(draw_overlay(image, objects, 1), plain)
+
+
+def test_a_small_mask_takes_the_work_of_its_box_and_not_of_the_image() -> None:
+    image, small = grey((720, 1280)), rectangle(100, 100, 140, 130, (720, 1280))
+    draw_everything(image, [small])
+    tracemalloc.start()
+    try:
+        draw_everything(image, [small])
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes - image.nbytes < small.nbytes / 4  # what it allocates is what it goes through

@@ -17,6 +17,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from node_rig import (
     ALWAYS_PUBLISHED,
     FRAME_ID,
@@ -707,6 +708,56 @@ def test_signals_end_the_node_cleanly(ros: RosSession, checkpoint: Path, number:
         rig.process.popen.send_signal(number)
     assert rig.process.stop(number) == 0
     assert "Traceback" not in rig.process.output()
+
+
+# The node, whose checkpoint takes minutes to verify, in one call of C, as reading or compiling may.
+SLOW_TO_LOAD = """
+import hashlib, sys
+from sam_ros import weights
+from sam_ros.node import sam_node
+def verify(*arguments):
+    print("verifying", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+weights.verify = verify
+sys.exit(sam_node.main(sys.argv))
+"""
+
+
+@pytest.mark.parametrize(("number", "autostart"), [(signal.SIGINT, "true"), (signal.SIGTERM, "false")])
+def test_signals_end_the_node_while_its_model_is_loaded(
+    ros: RosSession, number: signal.Signals, autostart: str
+) -> None:
+    arguments = ["--ros-args", "-p", "model_type:=vit_b", "-p", f"autostart:={autostart}"]
+    process = ros.start_command("sam_node", [sys.executable, "-c", SLOW_TO_LOAD, *arguments])
+    if autostart == "false":
+        configure = ros.node.create_client(ChangeState, "/sam/change_state")
+        ros.wait_until(configure.service_is_ready, "change_state", 90)
+        request = ChangeState.Request()
+        request.transition.id = Transition.TRANSITION_CONFIGURE
+        configure.call_async(request)
+    ros.wait_until(lambda: "verifying" in process.output(), "the model to be loaded", 90)
+    for _ in range(5):  # as launch does
+        process.popen.send_signal(number)
+    assert process.stop(number) == 0
+    assert "ERROR" not in process.output() and "Traceback" not in process.output()
+
+
+def test_a_warm_up_that_a_signal_ends_is_no_failure(
+    ros: RosSession, core: Predictor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    terminate = threading.Event()
+
+    def load(*_: object) -> Predictor:
+        terminate.set()
+        return core
+
+    node = SamNode(terminate, load, context=ros.node.context)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    finally:
+        node.destroy_node()
+    said = capfd.readouterr().err
+    assert "ERROR" not in said and "not configured: the node is to end" in said
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from node_rig import (
     SECOND,
+    TRIES,
     NodeRig,
     OutputSet,
     compressed_msg,
@@ -19,6 +20,7 @@ from node_rig import (
     image_msg,
     pixels_of,
     point,
+    rgb_msg,
     stamp_ns,
 )
 from processes import ros_session
@@ -221,3 +223,41 @@ def test_the_node_rests_without_objects_and_answers_every_frame_all_the_same(
         assert iou(mask_of(followed), truth(2)) > 0.7
         assert rig.trigger("clear").success
         assert not mask_of(shown(3)).any()
+
+
+def sent_until_dropped(rig: NodeRig, bad: Any, kind: str) -> None:
+    """An image that cannot be used; images are best effort, and some are lost."""
+    for _ in range(TRIES):
+        rig.send_image(bad)
+        if rig.comes_true(lambda: rig.status(f"dropped: {kind}"), 2.0):
+            return
+    raise AssertionError(f"no image was dropped as {kind}:\n{rig.process.output()}")
+
+
+def test_while_the_node_rests_raw_images_that_nobody_can_read_are_dropped(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with ros_session(tmp_path_factory.mktemp("node")) as ros:
+        rig = NodeRig(ros, "-p", "encode:=with_objects", follow=True, outputs=("mask",))
+        for kind, change in (("unknown encoding", {"encoding": "bayer_foo8"}), ("wrong step", {"step": 7})):
+            bad = rgb_msg(scene(0), rig.next_stamp_ns())
+            for name, value in change.items():
+                setattr(bad, name, value)
+            sent_until_dropped(rig, bad, kind)
+        assert not rig.received["mask"] and rig.status("passed over count") in ("", "0")
+
+
+def test_while_the_node_rests_an_image_that_the_overlay_cannot_read_is_dropped_before_any_of_its_set(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with ros_session(tmp_path_factory.mktemp("node")) as ros:
+        settings = ("-p", "encode:=with_objects", "-p", "image_transport:=compressed")
+        rig = NodeRig(
+            ros, *settings, follow=True, image_topic="/image/compressed", image_type=CompressedImage
+        )
+        cut = compressed_msg(scene(0), ".jpg", rig.next_stamp_ns())
+        cut.data = cut.data[: len(cut.data) // 2]
+        sent_until_dropped(rig, cut, "damaged image")
+        assert not rig.received["mask"]
+        assert "[ERROR]" not in rig.process.output() and "Traceback" not in rig.process.output()
+        rig.next_set(scene(1), made=lambda image, stamp: compressed_msg(image, ".jpg", stamp))

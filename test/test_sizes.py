@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Callable
+from itertools import product
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from sam_ros.errors import InvalidImageError
+from sam_ros.node.images import image_from_compressed_msg, image_from_msg
+from sam_ros.node.layouts import PACKED, PLANAR
 from sam_ros.node.sizes import check_image, size_of_compressed, size_of_image
 
 MAX_PIXELS = 1000
@@ -26,7 +31,7 @@ def serialized(frame_id: str = "camera", encoding: str = "rgb8", **values: int) 
 
 
 @pytest.mark.parametrize("frame_id", ["", "c", "ca", "cam", "came", "camera_optical"])
-@pytest.mark.parametrize("encoding", ["rgb8", "bgra8", "yuv422_yuy2", ""])
+@pytest.mark.parametrize("encoding", ["rgb8", "mono8", "8UC1", "mono16", "bayer_rggb8"])
 def test_the_size_is_read_whatever_stands_before_it(frame_id: str, encoding: str) -> None:
     assert size_of_image(serialized(frame_id, encoding), MAX_PIXELS) == (3, 5)
 
@@ -46,6 +51,28 @@ def test_the_size_is_read_whatever_stands_before_it(frame_id: str, encoding: str
 def test_what_is_no_image_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidImageError):
         size_of_image(data, MAX_PIXELS)
+
+
+def told(read: Callable[[Any, int], Any], image: Any, max_pixels: int) -> tuple[Any, ...]:
+    """(H, W) of what a function of an image returns, pixels or a size, or the refusal's kind and words."""
+    try:
+        found = read(image, max_pixels)
+        return found[:2] if isinstance(found, tuple) else found.shape[:2]
+    except InvalidImageError as error:
+        return error.kind, str(error)
+
+
+@pytest.mark.parametrize(
+    "encoding", [*PACKED, *PLANAR, "", "x9", "bayer_foo8", "rgb8 ", "jp\u00e9g", "x" * 99]
+)
+def test_an_image_is_refused_as_it_is_when_it_is_read(encoding: str) -> None:
+    sizes, steps = ((4, 2), (3, 2), (4, 1), (0, 2), (40, 40)), (0, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32)
+    for (width, height), step in product(sizes, steps):
+        for num_bytes in (0, max(0, step * height - 1), step * height, 3 * step * height):
+            values = {"width": width, "height": height, "step": step, "num_bytes": num_bytes}
+            data = serialized("camera", encoding, **values)
+            msg = deserialize_message(data, Image)
+            assert told(size_of_image, data, MAX_PIXELS) == told(image_from_msg, msg, MAX_PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +107,20 @@ def test_the_size_of_a_file_is_that_of_its_header(suffix: str) -> None:
 def test_another_file_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidImageError):
         size_of_compressed(file_message(data), MAX_PIXELS)
+
+
+def test_a_file_is_refused_as_it_is_when_it_is_read() -> None:
+    """As far as its header tells, which has the pixels' format; and a PNG's end."""
+    pixels = np.zeros((3, 5, 3), np.uint8)
+    png, jpeg = (cv2.imencode(suffix, pixels)[1].tobytes() for suffix in (".png", ".jpg"))
+    deep = cv2.imencode(".png", pixels[..., 0].astype(np.uint16))[1].tobytes()
+    tiff = cv2.imencode(".tiff", pixels)[1].tobytes()
+    scans = jpeg[:2] + 40 * b"\xff\xda\x00\x02" + jpeg[2:]
+    for file in (png, jpeg, deep, png[:-1], png[:20], tiff, scans, b"", b"GIF89a", b"II*\x00"):
+        msg = CompressedImage(format="png", data=array.array("B", file))
+        for max_pixels in (MAX_PIXELS, 14):
+            read = told(image_from_compressed_msg, msg, max_pixels)
+            assert told(size_of_compressed, bytes(serialize_message(msg)), max_pixels) == read
 
 
 def test_a_message_that_is_cut_short_is_refused_as_malformed() -> None:

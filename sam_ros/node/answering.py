@@ -11,7 +11,7 @@ from sam_ros.core.everything import EverythingIn
 from sam_ros.core.frames import EmbeddedFrame, Frame, UnencodedFrame
 from sam_ros.core.objects import ObjectTable, Update, by_kind, lost_at_once
 from sam_ros.core.segmenter import Segmented, Segmenter, empty_outputs
-from sam_ros.errors import is_fault
+from sam_ros.errors import InvalidImageError, is_fault
 from sam_ros.node.listener import Listener
 from sam_ros.node.settings import Settings
 from sam_ros.node.state import EngineState
@@ -51,6 +51,8 @@ class Answering:
         while (answer := self._next_to_answer()) is not None:
             try:
                 answer()
+            except InvalidImageError as error:  # its pixels are looked at for the first time
+                self._tally.dropped(error.kind, str(error))
             except Exception as error:  # noqa: BLE001 a thread that dies would leave the node deaf
                 self._listener.on_failure(ANSWERING, error)
 

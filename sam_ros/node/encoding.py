@@ -32,7 +32,7 @@ class Encoding:
         state: what it takes frames from, and stores embeddings in.
         model: encodes images.
         read_image: makes an (H, W, 3) uint8 RGB image of a serialized one; raises InvalidImageError.
-        read_size: (H, W) of a serialized image; raises InvalidImageError.
+        read_size: (H, W) of a serialized image that is not encoded; raises InvalidImageError.
         segmenter: is shown every image that objects may be followed to.
         listener: is told what happens.
         statistics: count what happens.

@@ -6,7 +6,7 @@ import io
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -26,7 +26,7 @@ from sam_ros.node.layouts import PACKED, PLANAR, TOO_LARGE, UNKNOWN, check_size,
 GREY_WITHOUT_A_NAME = "8UC1"  # what some drivers call mono8
 GREY_ENCODINGS = ("mono8", GREY_WITHOUT_A_NAME)
 _bridge = CvBridge()
-
+_Taken = TypeVar("_Taken")
 
 # Y, U, V of BT.601 in the studio range to R, G, B, as OpenCV converts the other YUV encodings.
 RGB_OF_YUV = np.array([[1.164, 0.0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0.0]])
@@ -156,9 +156,26 @@ def image_from_compressed_msg(
     Raises:
         InvalidImageError: not a JPEG or PNG, truncated, or too large.
     """
+    stream = stream or CameraStream()
+    return _of_file(msg, max_pixels, lambda image: _decoded(msg, image, stream))
+
+
+def size_from_compressed_msg(msg: CompressedImage, max_pixels: int) -> tuple[int, int]:
+    """(H, W) of a compressed camera message, which is not decoded.
+
+    Raises:
+        InvalidImageError: as of ``image_from_compressed_msg``, but for what only decoding shows.
+    """
+    return _of_file(msg, max_pixels, lambda image: (image.height, image.width))
+
+
+def _of_file(msg: CompressedImage, max_pixels: int, take: Callable[[PilImage.Image], _Taken]) -> _Taken:
+    """What is taken of a JPEG or PNG file, whose header is judged first; a problem of any sort is named."""
     data = bytes(msg.data)
     try:
-        return _decoded(msg, data, max_pixels, stream or CameraStream())
+        with PilImage.open(io.BytesIO(data), formats=COMPRESSED_FORMATS) as image:
+            _check_file(image, data, max_pixels)
+            return take(image)
     except (InvalidImageError, MemoryError):
         raise  # named already, and no fault of the file
     except (PilImage.DecompressionBombError, PilImage.DecompressionBombWarning) as error:
@@ -170,29 +187,29 @@ def image_from_compressed_msg(
         raise _damaged(msg.format, data, str(error)) from error
 
 
-def _decoded(
-    msg: CompressedImage, data: bytes, max_pixels: int, stream: CameraStream
-) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a JPEG or PNG file, whose header is judged before it is decoded."""
-    with PilImage.open(io.BytesIO(data), formats=COMPRESSED_FORMATS) as image:
-        check_size(image.width, image.height, max_pixels)
-        if image.format != "PNG":
-            _check_scans(data, image.width * image.height, max_pixels)
-        elif PNG_END not in data:
-            raise ValueError("its end is missing")
-        rgb = _pixels(msg, image, stream)
-        stream.note_orientation(_orientation(image))
-        return rgb
+def _check_file(image: PilImage.Image, data: bytes, max_pixels: int) -> None:
+    """What can be known of a file before it is decoded."""
+    check_size(image.width, image.height, max_pixels)
+    if image.format != "PNG":
+        _check_scans(data, image.width * image.height, max_pixels)
+    elif PNG_END not in data:
+        raise ValueError("its end is missing")
+    if image.mode not in (*COMPRESSED_MODES, *DEEP_GREY_MODES):
+        raise InvalidImageError(f"a compressed image has the unknown mode {image.mode!r}", kind=UNKNOWN)
+
+
+def _decoded(msg: CompressedImage, image: PilImage.Image, stream: CameraStream) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of a file that is worth decoding."""
+    rgb = _pixels(msg, image, stream)
+    stream.note_orientation(_orientation(image))
+    return rgb
 
 
 def _pixels(msg: CompressedImage, image: PilImage.Image, stream: CameraStream) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a file that is worth decoding."""
     if image.mode in DEEP_GREY_MODES:
         encoding = "mono16" if msg.format.startswith("mono16") else "16UC1"
         values = np.asarray(image).astype(np.uint16)
         return _rgb_of_grey(stream.brightness.grey(values, encoding, _key(msg)))
-    if image.mode not in COMPRESSED_MODES:
-        raise InvalidImageError(f"a compressed image has the unknown mode {image.mode!r}", kind=UNKNOWN)
     return np.array(image.convert("RGB"))
 
 

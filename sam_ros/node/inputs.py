@@ -206,7 +206,8 @@ class CameraInput:
         suffix: what is added to the resolved name of the topic ``image``.
         convert: makes an (H, W, 3) uint8 RGB image of a message of at most so many pixels, which is one of a
             stream. Raises InvalidImageError.
-        size: (H, W) of a serialized message of at most so many pixels. Raises InvalidImageError.
+        size: (H, W) of a serialized message of at most so many pixels. Raises InvalidImageError, as
+            ``convert`` would, as far as that is known without the pixels.
         check: raises InvalidImageError where next to no work tells that a serialized message has more than so
             many pixels, or none. Compressed files are small, and their size is not to be had without a copy.
     """

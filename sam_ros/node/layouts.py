@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -24,12 +25,21 @@ class Packed:
     Attributes:
         dtype: name of the type of a value.
         channels: values of a pixel.
-        columns: how many pixels beside each other share their colour.
+        columns, rows: how many pixels beside and above each other share their colour.
     """
 
     dtype: str = "uint8"
     channels: int = 1
     columns: int = 1
+    rows: ClassVar[int] = 1
+
+    def row_bytes(self, width: int) -> int:
+        """The least step of an image of this width."""
+        return width * self.channels * np.dtype(self.dtype).itemsize
+
+    def num_bytes(self, height: int, step: int) -> int:
+        """What the data of an image takes."""
+        return height * step
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,34 @@ class Planar:
     rows: int
     code: int | None
 
+    def row_bytes(self, width: int) -> int:
+        """The least step of an image of this width."""
+        return width
+
+    def num_bytes(self, height: int, step: int) -> int:
+        """What the data of an image takes."""
+        return height * step + height // self.rows * self.pair_step(step)
+
+    def pair_step(self, step: int) -> int:
+        """Bytes of a row of pairs."""
+        return step * 2 // self.columns
+
+
+class Fields(NamedTuple):
+    """What an image message says of its data.
+
+    Attributes:
+        num_bytes: of its data.
+    """
+
+    height: int
+    width: int
+    encoding: str
+    step: int
+    num_bytes: int
+
+
+_Layout = TypeVar("_Layout", bound="Packed | Planar")
 
 PACKED = {
     "mono8": Packed(),
@@ -71,6 +109,7 @@ PLANAR = {  # upstream's cv_bridge has none of them
     "nv21": Planar(2, 2, cv2.COLOR_YUV2RGB_NV21),
     "nv24": Planar(1, 1, None),
 }
+LAYOUTS: Mapping[str, Packed | Planar] = {**PACKED, **PLANAR}
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -88,63 +127,77 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def packed_values(msg: Image) -> npt.NDArray[Any]:
-    """The (H, W * channels) values of a message of a PACKED encoding, as a view, in the message's byte order.
+def check_layout(fields: Fields) -> None:
+    """Whether an image may be read, without its data.
 
     Which encodings there are is not asked of cv_bridge: it knows some that are no picture, and upstream's
     takes any number of channels for one.
 
     Raises:
-        InvalidImageError: an unknown encoding, an odd size, or size, step and data do not fit together.
+        InvalidImageError: an unknown encoding, an odd size where pixels share a colour, or size, step and
+            data do not fit together.
     """
-    layout = PACKED.get(msg.encoding)
-    if layout is None:
-        reason = f"an image has the unknown encoding {shortened(msg.encoding)!r}"
-        raise InvalidImageError(reason, kind=UNKNOWN)
-    dtype = np.dtype(layout.dtype).newbyteorder(">" if msg.is_bigendian else "<")
-    row_bytes = int(msg.width) * layout.channels * dtype.itemsize
-    _check_groups(msg, layout.columns, 1)
-    _check_bytes(msg, row_bytes, msg.step * msg.height)
+    _check_fit(fields, _known(fields.encoding, LAYOUTS))
+
+
+def packed_values(msg: Image) -> npt.NDArray[Any]:
+    """The (H, W * channels) values of a message of a PACKED encoding, as a view, in the message's byte order.
+
+    Raises:
+        InvalidImageError: as ``check_layout``.
+    """
+    layout = _known(msg.encoding, PACKED)
+    _check_fit(_fields_of(msg), layout)
     rows = np.frombuffer(msg.data, np.uint8, count=msg.step * msg.height).reshape(msg.height, msg.step)
-    return rows[:, :row_bytes].view(dtype)
+    dtype = np.dtype(layout.dtype).newbyteorder(">" if msg.is_bigendian else "<")
+    return rows[:, : layout.row_bytes(msg.width)].view(dtype)
 
 
 def planar_values(msg: Image) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """The planes of a message of a PLANAR encoding: (H, W) Y, and (H / rows, W / columns, 2) pairs, as views.
 
     Raises:
-        InvalidImageError: an odd size where pixels share a colour, or step or data are too short.
+        InvalidImageError: as ``check_layout``.
     """
-    layout = PLANAR[msg.encoding]
-    _check_groups(msg, layout.columns, layout.rows)
+    layout = _known(msg.encoding, PLANAR)
+    _check_fit(_fields_of(msg), layout)
     height, width = msg.height // layout.rows, msg.width // layout.columns
-    step = msg.step * 2 // layout.columns
     num_luma = msg.height * msg.step
-    _check_bytes(msg, msg.width, num_luma + height * step)
-    data = np.frombuffer(msg.data, np.uint8)
+    data = np.frombuffer(msg.data, np.uint8)[: layout.num_bytes(msg.height, msg.step)]
     luma = data[:num_luma].reshape(msg.height, msg.step)[:, : msg.width]
-    pairs = data[num_luma : num_luma + height * step].reshape(height, step)[:, : 2 * width]
+    pairs = data[num_luma:].reshape(height, layout.pair_step(msg.step))[:, : 2 * width]
     return luma, pairs.reshape(height, width, 2)
 
 
-def _check_groups(msg: Image, columns: int, rows: int) -> None:
-    if msg.width % columns or msg.height % rows:
+def _fields_of(msg: Image) -> Fields:
+    return Fields(msg.height, msg.width, msg.encoding, msg.step, len(msg.data))
+
+
+def _known(encoding: str, layouts: Mapping[str, _Layout]) -> _Layout:
+    try:
+        return layouts[encoding]
+    except KeyError:
+        reason = f"an image has the unknown encoding {shortened(encoding)!r}"
+        raise InvalidImageError(reason, kind=UNKNOWN) from None
+
+
+def _check_fit(fields: Fields, layout: Packed | Planar) -> None:
+    """Size, step and data, in this order."""
+    height, width, encoding, step, num_bytes = fields
+    if width % layout.columns or height % layout.rows:
         raise InvalidImageError(
-            f"an image of encoding {msg.encoding!r} shares colours between {columns} x {rows} pixels; "
-            f"{msg.width} x {msg.height} are no multiple",
+            f"an image of encoding {encoding!r} shares colours between {layout.columns} x {layout.rows} "
+            f"pixels; {width} x {height} are no multiple",
             kind=ODD_SIZE,
         )
-
-
-def _check_bytes(msg: Image, row_bytes: int, num_bytes: int) -> None:
-    if msg.step < row_bytes:
+    if step < layout.row_bytes(width):
         raise InvalidImageError(
-            f"an image of {msg.width} {msg.encoding} pixels needs a step of {row_bytes}, it has {msg.step}",
+            f"an image of {width} {encoding} pixels needs a step of {layout.row_bytes(width)}, it has {step}",
             kind="wrong step",
         )
-    if len(msg.data) < num_bytes:
+    if num_bytes < layout.num_bytes(height, step):
         raise InvalidImageError(
-            f"an image of {msg.height} rows of {msg.step} bytes has only {len(msg.data)} bytes of data, "
-            f"not the {num_bytes} of {msg.encoding}",
+            f"an image of {height} rows of {step} bytes has only {num_bytes} bytes of data, "
+            f"not the {layout.num_bytes(height, step)} of {encoding}",
             kind="short data",
         )

@@ -14,6 +14,8 @@ from sam_ros.node.parameters import Parameters
 from sam_ros.predictor import Predictor, is_fast
 from sam_ros.prompt import FOREGROUND, Prompt
 
+TORCH_THREADS = torch.get_num_threads()  # its own choice, as long as nobody has set another
+
 
 def load_warm_predictor(
     load: Callable[..., Predictor], parameters: Parameters, should_stop: Callable[[], bool], logger: Any
@@ -30,8 +32,7 @@ def load_warm_predictor(
         SamRosError: it cannot be loaded or run, or ``should_stop`` became true.
     """
     start = time.monotonic()
-    if parameters.threads:
-        torch.set_num_threads(parameters.threads)
+    torch.set_num_threads(parameters.threads or TORCH_THREADS)  # an earlier configure may have set another
     predictor = _load(load, parameters)
     loaded = time.monotonic()
     _warn_if_slow(predictor, logger)

@@ -96,6 +96,7 @@ class Output:
             answer. So the memory that is used again from message to message belongs to one publisher.
         qos: of the publisher; can be overridden by parameters.
         for_late_subscribers: made even while nobody has subscribed.
+        reads_image: made of the image's pixels too.
     """
 
     topic: str
@@ -103,10 +104,17 @@ class Output:
     new_converter: Callable[[], Converter]
     qos: QoSProfile
     for_late_subscribers: bool = False
+    reads_image: bool = False
 
 
 def image_output(
-    topic: str, encoding: str, draw: Draw, qos: QoSProfile = OUTPUT_QOS, for_late_subscribers: bool = False
+    topic: str,
+    encoding: str,
+    draw: Draw,
+    qos: QoSProfile = OUTPUT_QOS,
+    *,
+    for_late_subscribers: bool = False,
+    reads_image: bool = False,
 ) -> Output:
     """A topic of images: ``draw`` sets every pixel of an array (H, W) or (H, W, C) as the encoding says."""
 
@@ -115,7 +123,10 @@ def image_output(
         draw(answer, pixels)
         return msg
 
-    return Output(topic, Image, lambda: partial(convert, ImageBuffer(encoding)), qos, for_late_subscribers)
+    def new_converter() -> Converter:
+        return partial(convert, ImageBuffer(encoding))
+
+    return Output(topic, Image, new_converter, qos, for_late_subscribers, reads_image)
 
 
 def draw_candidates(masks: Masks, image: npt.NDArray[np.uint8]) -> None:
@@ -153,7 +164,7 @@ FRAME_OUTPUTS = (
     image_output("~/mask", "mono8", lambda answer, image: draw_union(answer.masks, image)),
     image_output("~/labels", "16UC1", lambda answer, image: draw_labels(answer.masks, answer.scores, image)),
     Output("~/segments", Detection2DArray, lambda: _segments, OUTPUT_QOS),
-    image_output("~/overlay", "rgb8", _draw_overlay),
+    image_output("~/overlay", "rgb8", _draw_overlay, reads_image=True),
 )
 # Of a single-point prompt, on the frame that it was given on.
 CANDIDATE_OUTPUTS = (
@@ -171,7 +182,7 @@ EVERYTHING_OUTPUTS = (
         EVERYTHING_QOS,
         for_late_subscribers=True,
     ),
-    image_output("~/everything/overlay", "rgb8", _draw_everything_overlay, EVERYTHING_QOS),
+    image_output("~/everything/overlay", "rgb8", _draw_everything_overlay, EVERYTHING_QOS, reads_image=True),
 )
 
 
@@ -203,6 +214,11 @@ class OutputPublishers:
     def are_wanted(self) -> bool:
         """Whether anybody has subscribed to one of them."""
         return any(_is_wanted(publisher) for _, publisher, _ in self._publishers)
+
+    @property
+    def need_image(self) -> bool:
+        """Whether anybody has subscribed to one that is made of the image's pixels too."""
+        return any(row.reads_image and _is_wanted(publisher) for row, publisher, _ in self._publishers)
 
     def publish(self, answer: Answer) -> None:
         """Make and publish the messages that somebody has subscribed to, or may yet."""

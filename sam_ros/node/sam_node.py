@@ -24,7 +24,14 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from sam_ros.core.segmenter import Outputs
-from sam_ros.errors import DEVICE_FAILED_EXIT, DeviceError, InvalidParameterError, SamRosError, shortened
+from sam_ros.errors import (
+    DEVICE_FAILED_EXIT,
+    DeviceError,
+    EncodeCancelledError,
+    InvalidParameterError,
+    SamRosError,
+    shortened,
+)
 from sam_ros.node import diagnostics
 from sam_ros.node.engine import INACTIVE, Engine
 from sam_ros.node.engine_settings import engine_settings
@@ -63,10 +70,11 @@ from sam_ros.node.tally import Tally
 from sam_ros.node.waiting import PromptRequest
 from sam_ros.node.watching import CameraWatch
 from sam_ros.predictor import Predictor, load_predictor
-from sam_ros.signals import event_set_by_signals
+from sam_ros.signals import event_set_by_signals, exit_after_signal
 
 DIAGNOSTICS_PERIOD_SEC = 1.0
 WHY_INACTIVE = "the node is inactive: activate it first"
+END_SEC = 4.0  # what still runs so long after a signal is cut off: the node is to end within 5 s
 OBJECTS_SHOWN = 3  # of those that a prompt touched, in the log
 
 
@@ -166,6 +174,9 @@ class SamNode(LifecycleNode):
 
     def _tell_failure(self, transition: str, error: Exception) -> None:
         """Say why a transition is not possible; with a traceback, unless the message says what to mend."""
+        if isinstance(error, EncodeCancelledError):  # a signal came during the warm-up
+            self.get_logger().info(f"not {transition}d: the node is to end")
+            return
         self.device_failed = isinstance(error, DeviceError)
         is_clear = isinstance(error, (SamRosError, ParameterException))
         why = f" {error}" if is_clear else "\n" + "".join(traceback.format_exception(error))
@@ -282,6 +293,10 @@ class SamNode(LifecycleNode):
         return camera.read(serialized, self.parameters.max_image_pixels, self._stream)
 
     def _read_size(self, serialized: bytes) -> tuple[int, int]:
+        """By the pixels where they will be drawn: what cannot be read is dropped before any of its set."""
+        if self._frame_outputs.need_image:
+            height, width, _ = self._read_image(serialized).shape
+            return height, width
         camera = CAMERAS[self.parameters.image_transport]
         return camera.size(serialized, self.parameters.max_image_pixels)
 
@@ -414,6 +429,7 @@ def _facts_of(predictor: Predictor) -> dict[str, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The ``sam_node`` executable; returns the exit code."""
     terminate = event_set_by_signals()
+    exit_after_signal(END_SEC)  # weights are verified, read and compiled for as long as it takes
     init_rclpy(argv)
     try:
         node = SamNode(terminate)

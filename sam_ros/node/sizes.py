@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import struct
-from typing import NamedTuple
 
-from PIL import Image as PilImage
 from sensor_msgs.msg import CompressedImage
 
 from sam_ros.errors import InvalidImageError
-from sam_ros.node.images import COMPRESSED_FORMATS
-from sam_ros.node.layouts import TOO_LARGE, check_size
+from sam_ros.node.images import size_from_compressed_msg
+from sam_ros.node.layouts import TOO_LARGE, Fields, check_layout, check_size
 from sam_ros.node.serialized import MALFORMED, deserialize_image
 
 ENCAPSULATION_BYTES = 4  # before the message; alignment counts from their end
@@ -23,15 +20,13 @@ def size_of_image(serialized: bytes, max_pixels: int) -> tuple[int, int]:
     """(H, W) of a serialized sensor_msgs/Image, as CDR lays it out: the fields before its data.
 
     Raises:
-        InvalidImageError: it is cut short, has no pixels or more than ``max_pixels``.
+        InvalidImageError: it is cut short, has no pixels or more than ``max_pixels``, or its encoding, size,
+            step and data do not fit together.
     """
-    fields = _fields(serialized)
+    fields, data_at = _fields(serialized)
     check_size(fields.width, fields.height, max_pixels)
-    there = min(fields.num_bytes, len(serialized) - fields.data_at)
-    if there < fields.step * fields.height:
-        raise InvalidImageError(
-            f"an image of {fields.height} rows of {fields.step} bytes has only {there} bytes"
-        )
+    num_bytes = min(fields.num_bytes, len(serialized) - data_at)
+    check_layout(fields._replace(num_bytes=num_bytes))
     return fields.height, fields.width
 
 
@@ -42,7 +37,7 @@ def check_image(serialized: bytes, max_pixels: int) -> None:
         InvalidImageError: it is no such message, has no pixels, more than ``max_pixels``, or more bytes than
             so many have of any encoding.
     """
-    fields = _fields(serialized)
+    fields, _ = _fields(serialized)
     check_size(fields.width, fields.height, max_pixels)
     if fields.num_bytes > MAX_PIXEL_BYTES * max_pixels:
         raise InvalidImageError(
@@ -52,44 +47,28 @@ def check_image(serialized: bytes, max_pixels: int) -> None:
         )
 
 
-class _Fields(NamedTuple):
+def _fields(serialized: bytes) -> tuple[Fields, int]:
     """What a serialized image says of its data, and where that begins."""
-
-    height: int
-    width: int
-    step: int
-    num_bytes: int
-    data_at: int
-
-
-def _fields(serialized: bytes) -> _Fields:
     order = "<" if serialized[1] & LITTLE_ENDIAN else ">"
     try:
         (length,) = struct.unpack_from(f"{order}I", serialized, ENCAPSULATION_BYTES + 8)  # of frame_id
         at = _aligned(ENCAPSULATION_BYTES + 12 + length)
         height, width, length = struct.unpack_from(f"{order}3I", serialized, at)  # of the encoding
+        encoding = serialized[at + 12 : at + 12 + length].removesuffix(b"\0")
         at = _aligned(at + 12 + length + 1)  # and is_bigendian
         step, num_bytes = struct.unpack_from(f"{order}2I", serialized, at)
     except struct.error as error:
         raise InvalidImageError(f"{len(serialized)} bytes are no Image: {error}", MALFORMED) from error
-    return _Fields(height, width, step, num_bytes, at + 8)
+    return Fields(height, width, encoding.decode(errors="replace"), step, num_bytes), at + 8
 
 
 def size_of_compressed(serialized: bytes, max_pixels: int) -> tuple[int, int]:
     """(H, W) of a serialized sensor_msgs/CompressedImage, as the header of its file tells.
 
     Raises:
-        InvalidImageError: no such message, not a JPEG or PNG, or one of more than ``max_pixels``.
+        InvalidImageError: no such message, or one whose file is refused without being decoded.
     """
-    msg = deserialize_image(serialized, CompressedImage)
-    try:
-        with PilImage.open(io.BytesIO(bytes(msg.data)), formats=COMPRESSED_FORMATS) as image:
-            check_size(image.width, image.height, max_pixels)
-            return image.height, image.width
-    except InvalidImageError:
-        raise
-    except Exception as error:  # no promise bounds what decoders raise for damaged files
-        raise InvalidImageError(f"a compressed image cannot be read: {error}") from error
+    return size_from_compressed_msg(deserialize_image(serialized, CompressedImage), max_pixels)
 
 
 def _aligned(at: int) -> int:
