@@ -146,11 +146,13 @@ def test_compressed_images_in_a_compressed_bag_are_read(rig: Rig) -> None:
     check_ball(rig.found())
 
 
-def test_detections_of_the_bag_prompt_on_their_images(rig: Rig) -> None:
-    def boxes(number: int) -> Any:
-        made = detection("ball", place(number), (2 * RADIUS, 2 * RADIUS), "toy")
-        return ("/found", stamp_of(number) + 5 * LATENCY_NS, detections(stamp_of(number), made))
+def boxes(number: int) -> Written:
+    """What a detector says of an image."""
+    made = detection("ball", place(number), (2 * RADIUS, 2 * RADIUS), "toy")
+    return ("/found", stamp_of(number) + 5 * LATENCY_NS, detections(stamp_of(number), made))
 
+
+def test_detections_of_the_bag_prompt_on_their_images(rig: Rig) -> None:
     write_bag(rig.folder / "in", [*images(raw()), boxes(1), boxes(4)])
     rig.prompts("topic: /found")
     rig.run()
@@ -323,10 +325,12 @@ def test_an_unfinished_run_of_something_else_is_left_alone(rig: Rig) -> None:
         rig.run()
 
 
-@pytest.mark.parametrize("prompts", [PROMPTS, prompts_of(as_stamp(stamp_of(1)), 1)])
+@pytest.mark.parametrize("prompts", [PROMPTS, prompts_of(as_stamp(stamp_of(1)), 1), "topic: /found"])
 def test_of_a_bag_that_is_damaged_the_images_before_are_answered(rig: Rig, prompts: str) -> None:
     rig.prompts(prompts)
     messages = images(raw(range(22)))  # a chunk holds a megabyte: 19 images
+    messages.insert(2, boxes(1))
+    messages.append(boxes(21))
     path = write_bag(rig.folder / "in", messages, compression=CompressionMode.STORAGE) / "in.mcap"
     data = bytearray(path.read_bytes())
     place_of_damage = len(data) * 9 // 10

@@ -282,7 +282,7 @@ class _Work:
         ]
         if prompts.topic:
             topic = self._source.topic(prompts.topic, (DETECTIONS,))
-            messages = _messages(self._source, topic, self._stop)
+            messages = self._until_damage(topic)
             requests += requests_of_detections(topic.name, messages, laps, tolerance_ns, size_hw)
         return requests
 
@@ -292,11 +292,12 @@ class _Work:
         It takes to read the whole bag once more.
         """
         is_asked = prompts.topic or any(prompt.is_stamp for prompt in prompts.prompts)
-        return Laps(self._arrivals_until_damage() if is_asked else ())
+        return Laps(map(Arrivals().take, self._until_damage(self._topic)) if is_asked else ())
 
-    def _arrivals_until_damage(self) -> Iterator[Arrived]:
-        with suppress(BagError):  # the run says so once it has answered the images before
-            yield from map(Arrivals().take, _messages(self._source, self._topic, self._stop))
+    def _until_damage(self, topic: Topic) -> Iterator[Recorded]:
+        """The messages of a topic; the run tells of damage once it has answered the images before."""
+        with suppress(BagError):
+            yield from _messages(self._source, topic, self._stop)
 
     def _arrivals(self) -> Iterator[Arrived]:
         """The images that are left. Of the others, headers are read, and pixels where they matter."""
