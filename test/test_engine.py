@@ -890,6 +890,14 @@ def keep_busy(rig: Rig) -> None:
     assert rig.predictor.decoding.wait(DEADLINE_SEC)
 
 
+def click_on_what_is_forgotten(rig: Rig) -> None:
+    """Click on an embedded image while the decode thread is busy; two newer ones take its place then."""
+    keep_busy(rig)
+    rig.embed(2)
+    rig.click(x=3, at=2)
+    rig.embed(3, 4)
+
+
 def let_go(rig: Rig, count: int) -> list[int]:
     """The images that so many prompts were answered on, none refused, once the decode thread goes on."""
     rig.predictor.decode_gate.set()
@@ -902,10 +910,7 @@ def test_the_embedding_that_a_prompt_is_for_is_kept_until_it_is_answered(
     make_rig: Callable[..., Rig],
 ) -> None:
     rig = make_rig(embeddings_kept=1, images_kept=1)
-    keep_busy(rig)
-    rig.embed(2)
-    rig.click(x=3, at=2)
-    rig.embed(3, 4)
+    click_on_what_is_forgotten(rig)
     assert let_go(rig, 2) == [1, 2]
     assert rig.predictor.encoded == [1, 2, 3, 4]
 
@@ -914,10 +919,7 @@ def test_what_was_clicked_on_an_embedding_of_long_ago_has_other_masks_to_choose(
     make_rig: Callable[..., Rig],
 ) -> None:
     rig = make_rig(embeddings_kept=2, images_kept=1)
-    keep_busy(rig)
-    rig.embed(2)
-    rig.click(x=3, at=2)
-    rig.embed(3, 4)
+    click_on_what_is_forgotten(rig)
     let_go(rig, 2)
     rig.embed(5, 6)
     rig.engine.choose("/sam/choose", 1)
