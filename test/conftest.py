@@ -1,8 +1,11 @@
-"""What every test run says at its end beside pytest's own summary."""
+"""What every test run has beside pytest's own: the cases that hypothesis tries, and figures at the end."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import torch
 from hypothesis import settings
 from parity import LARGEST_DIFFERENCE
 
@@ -10,6 +13,24 @@ from parity import LARGEST_DIFFERENCE
 settings.register_profile("suite", max_examples=100, derandomize=True, deadline=None, database=None)
 settings.register_profile("long", max_examples=5_000, deadline=None, database=None, print_blob=True)
 settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the cores where several processes of pytest-xdist run tests."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the figures of the parity tests to the process that prints them."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["largest difference"] = LARGEST_DIFFERENCE
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the figures of a process of pytest-xdist; one that crashed has none."""
+    LARGEST_DIFFERENCE.update(getattr(node, "workeroutput", {}).get("largest difference", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
