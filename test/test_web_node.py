@@ -326,6 +326,9 @@ def test_a_still_image_that_was_published_before_anybody_looked_is_shown(ros: Ro
     page = PageClient(ros, address_of(ros, web))
     ros.wait_until(lambda: bool(page.frames), "the still image")
     assert (page.frames[0][0]["sec"], page.frames[0][0]["size"]) == (5, [W, H])
+    page.messages.clear()
+    ros.wait_until(lambda: any(not s["image_hz"] for s in page.of_type("status")), "no second image")
+    assert all(status["image_is_still"] for status in page.of_type("status")), "nothing is waited for"
     page.close()
 
 

@@ -27,6 +27,8 @@ DISC, SQUARE = (90, 120), (230, 120)  # centres
 RADIUS = 45
 START_SEC = 120.0
 TRIES, TRY_SEC = 10, 5.0
+LIVE = ("-p", "rate:=10.0")
+ONE_PICTURE = ("-p", "image_durability:=transient_local")
 FILL = 0.42  # as in masks.js
 
 
@@ -54,9 +56,15 @@ def iou(mask: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
 
 
 class Robot:
-    """Camera, node and page as processes; what the node publishes, and a tab on the page."""
+    """Camera, node and page as processes; what the node publishes, and a tab on the page.
 
-    def __init__(self, ros: RosSession, folder: Path, browser: Any, *arguments: str) -> None:
+    The camera publishes ten pictures a second, or only one: a live page shows an answer for a second where
+    the node does not follow, which a busy machine may miss.
+    """
+
+    def __init__(
+        self, ros: RosSession, folder: Path, browser: Any, *arguments: str, is_live: bool = True
+    ) -> None:
         self.ros = ros
         self.masks: list[Image] = []
         self.segments: list[Detection2DArray] = []
@@ -64,9 +72,11 @@ class Robot:
         assert cv2.imwrite(str(path), cv2.cvtColor(scene_rgb(), cv2.COLOR_RGB2BGR))
         ros.node.create_subscription(Image, "sam/mask", self.masks.append, 10)
         ros.node.create_subscription(Detection2DArray, "sam/segments", self.segments.append, 10)
-        ros.start("sam_ros.tools.camera", "--ros-args", "-p", f"source:={path}", "-p", "rate:=10.0")
-        self._arguments = arguments
-        self.address = address_of(ros, start_web(ros))
+        pictures = LIVE if is_live else (*ONE_PICTURE, "-p", "rate:=0.0")
+        ros.start("sam_ros.tools.camera", "--ros-args", "-p", f"source:={path}", *pictures)
+        kept = () if is_live else ONE_PICTURE
+        self._arguments = (*arguments, *kept)
+        self.address = address_of(ros, start_web(ros, *kept))
         self.tab = Tab(browser, self.address)
         self.start_sam()
 
@@ -85,6 +95,19 @@ class Robot:
 
     def is_empty(self) -> bool:
         return not (self.segments[-1].detections or pixels_of(self.masks[-1]).any() or self.tab.object_ids())
+
+    def click_until_answered(self, x: int, y: int) -> None:
+        """Click again where the node refuses: images are best effort, and one may be lost."""
+        for _ in range(TRIES):
+            ids, refusals = self.tab.object_ids(), self.tab.text("#log")
+            self.tab.click(x, y)
+            self.wait_until(
+                lambda: (self.tab.object_ids(), self.tab.text("#log")) != (ids, refusals),  # noqa: B023
+                "an answer or a refusal",
+            )
+            if self.tab.object_ids() != ids:
+                return
+        raise AssertionError(f"{TRIES} clicks in a row were refused:\n{self.tab.text('#log')}")
 
     def is_answered_soon(self) -> bool:
         deadline = time.monotonic() + TRY_SEC
@@ -117,7 +140,7 @@ def browser() -> Iterator[Any]:
 def robot(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[Robot]:
     folder = tmp_path_factory.mktemp("robot")
     with ros_session(folder) as ros:
-        robot = Robot(ros, folder, browser, "-p", "follow:=false")
+        robot = Robot(ros, folder, browser, "-p", "follow:=false", is_live=False)
         yield robot
         assert robot.tab.errors == []
 
@@ -128,7 +151,8 @@ def test_a_click_a_box_and_their_undoing(robot: Robot) -> None:
     (first,), mask = robot.after(lambda: tab.click(*DISC))
     assert iou(mask, of_disc()) > 0.8
     wait_until_drawn(robot, first, DISC)
-    assert robot.segments[-1].header.stamp.sec == tab.stamp()[0]
+    stamp = robot.segments[-1].header.stamp
+    assert (stamp.sec, stamp.nanosec) == tab.stamp()
 
     (again,), _ = robot.after(lambda: tab.click(DISC[0] + 20, DISC[1], modifiers=["Shift"]))
     assert again == first
@@ -192,17 +216,20 @@ def test_a_refusal_of_the_node_is_read_on_the_page(robot: Robot) -> None:
     robot.wait_until(lambda: "/sam/point_background" in robot.tab.page.inner_text("#log"), "the refusal")
 
 
-def test_when_the_node_restarts_the_page_says_so_and_goes_on(robot: Robot) -> None:
-    assert robot.sam.stop() == 0
-    robot.ros.processes.remove(robot.sam)
-    robot.wait_until(lambda: "/sam is not running" in robot.tab.text("#state"), "the node's end")
-    before = robot.tab.stamp()
-    robot.wait_until(lambda: robot.tab.stamp() > before, "images that go on")
-    robot.masks.clear()
-    robot.segments.clear()
-    robot.start_sam()
-    _, mask = robot.after(lambda: robot.tab.click(*DISC))
-    assert iou(mask, of_disc()) > 0.8
+def test_when_the_node_restarts_the_page_says_so_and_goes_on(tmp_path: Path, browser: Any) -> None:
+    with ros_session(tmp_path) as ros:
+        robot = Robot(ros, tmp_path, browser, "-p", "follow:=false")
+        assert robot.sam.stop() == 0
+        robot.ros.processes.remove(robot.sam)
+        robot.wait_until(lambda: "/sam is not running" in robot.tab.text("#state"), "the node's end")
+        before = robot.tab.stamp()
+        robot.wait_until(lambda: robot.tab.stamp() > before, "images that go on")
+        robot.masks.clear()
+        robot.segments.clear()
+        robot.start_sam()  # and click on the disc
+        assert max(iou(pixels_of(mask) > 0, of_disc()) for mask in robot.masks) > 0.8
+        assert robot.tab.errors == []
+        robot.tab.close()
 
 
 def test_while_the_node_follows_each_picture_has_its_masks(tmp_path: Path, browser: Any) -> None:
@@ -210,8 +237,8 @@ def test_while_the_node_follows_each_picture_has_its_masks(tmp_path: Path, brows
     with ros_session(tmp_path) as ros:
         robot = Robot(ros, tmp_path, browser, "-p", "click_mode:=add", "-p", "images_kept:=300")
         tab = robot.tab
-        tab.click(*DISC)
-        robot.wait_until(lambda: len(tab.object_ids()) == 1, "the first object")
+        robot.click_until_answered(*DISC)
+        assert len(tab.object_ids()) == 1
         tab.page.keyboard.press("Space")
         tab.click(*SQUARE)
         robot.wait_until(lambda: len(tab.object_ids()) == 2, "the second object")

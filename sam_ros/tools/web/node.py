@@ -74,7 +74,7 @@ class SamWeb(Node):
         self._sequence = 0
         self._shown: tuple[int, int] | None = None  # what the last picture was made of
         self._shown_sec = float("-inf")
-        self._images_since_status = 0
+        self._num_images = self._images_since_status = 0
         self._figures: dict[str, float] = {}
         self._node_status: dict[str, Any] = {}
         self._node_status_sec = float("-inf")
@@ -166,12 +166,13 @@ class SamWeb(Node):
         for subscription in self._subscriptions_of_viewers:
             self.destroy_subscription(subscription)
         self._subscriptions_of_viewers = []
-        self._pairing, self._shown = self._new_pairing(), None
+        self._pairing, self._shown, self._num_images = self._new_pairing(), None, 0
 
     def _new_pairing(self) -> Pairing[bytes, Detection2DArray]:
         return Pairing(self.settings.images_kept, self.settings.images_kept_mb)
 
     def _take_image(self, serialized: bytes) -> None:
+        self._num_images += 1
         self._images_since_status += 1
         try:
             self._pairing.add_image(_stamp_ns(serialized), serialized)
@@ -321,6 +322,7 @@ class SamWeb(Node):
                 "image_topic": self._image_topic,
                 "image_publishers": self.count_publishers(self._image_topic),
                 "image_hz": images / STATUS_PERIOD_SEC,
+                "image_is_still": self._num_images == 1,
                 "image_problem": self._image_problem,
                 "node": f"/{self._node_name}",
                 "node_status": self._node_status if seen else None,

@@ -109,7 +109,7 @@ export function showState(state, text) {
 export function problemOf(status) {
   if (status.image_problem) return `The image cannot be shown: ${status.image_problem}`;
   if (!status.image_publishers) return `Waiting for images: nobody publishes ${status.image_topic}`;
-  if (!status.image_hz) return `Waiting for images on ${status.image_topic}`;
+  if (!status.image_hz && !status.image_is_still) return `Waiting for images on ${status.image_topic}`;
   if (!status.node_status) return `Images only: the node ${status.node} is not running`;
   if (status.late) return `Images only: ${status.late}`;
   const { level, message } = status.node_status;
