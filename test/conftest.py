@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -16,9 +17,13 @@ settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Share the cores where several processes of pytest-xdist run tests."""
+    """Share the cores where several processes of pytest-xdist run tests.
+
+    What tests start has as many threads as they: with another number sums are rounded otherwise.
+    """
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
