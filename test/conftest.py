@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import settings
 from parity import LARGEST_DIFFERENCE
 
@@ -19,10 +18,10 @@ settings.load_profile("suite")
 def pytest_configure(config: pytest.Config) -> None:
     """Share the cores where several processes of pytest-xdist run tests.
 
-    What tests start has as many threads as they: with another number sums are rounded otherwise.
+    Torch, which no test has imported yet, has one thread then, here and in what tests start: with different
+    numbers sums are rounded differently.
     """
     if hasattr(config, "workerinput"):
-        torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"
 
 

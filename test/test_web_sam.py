@@ -27,7 +27,6 @@ DISC, SQUARE = (90, 120), (230, 120)  # centres
 RADIUS = 45
 START_SEC = 120.0
 TRIES, TRY_SEC = 10, 5.0
-LIVE = ("-p", "rate:=10.0")
 ONE_PICTURE = ("-p", "image_durability:=transient_local")
 FILL = 0.42  # as in masks.js
 
@@ -72,9 +71,9 @@ class Robot:
         assert cv2.imwrite(str(path), cv2.cvtColor(scene_rgb(), cv2.COLOR_RGB2BGR))
         ros.node.create_subscription(Image, "sam/mask", self.masks.append, 10)
         ros.node.create_subscription(Detection2DArray, "sam/segments", self.segments.append, 10)
-        pictures = LIVE if is_live else (*ONE_PICTURE, "-p", "rate:=0.0")
-        ros.start("sam_ros.tools.camera", "--ros-args", "-p", f"source:={path}", *pictures)
-        kept = () if is_live else ONE_PICTURE
+        kept, rate = ((), 10.0) if is_live else (ONE_PICTURE, 0.0)
+        source = ("-p", f"source:={path}", "-p", f"rate:={rate}")
+        ros.start("sam_ros.tools.camera", "--ros-args", *source, *kept)
         self._arguments = (*arguments, *kept)
         self.address = address_of(ros, start_web(ros, *kept))
         self.tab = Tab(browser, self.address)
