@@ -83,6 +83,7 @@ def test_an_image_is_refused_as_it_is_when_it_is_read(encoding: str) -> None:
         (serialized(height=0), "empty image"),
         (serialized()[:30], "malformed message"),
     ],
+    ids=["too many pixels", "too many bytes", "no pixels", "cut fields"],
 )
 def test_what_an_image_is_refused_for_before_it_is_kept(data: bytes, kind: str) -> None:
     with pytest.raises(InvalidImageError) as caught:
