@@ -425,6 +425,28 @@ def test_an_answer_to_the_paused_frame_is_drawn_on_it(scene: Scene) -> None:
     np.testing.assert_allclose(scene.tab.rgb(120, 100), seen(swatch(scene.tab, "_1")), atol=6)
 
 
+COUNT_DRAWN = """() => {
+    const send = WebSocket.prototype.send;
+    window.drawn = 0;
+    WebSocket.prototype.send = function (text) {
+        drawn += text.includes("drawn");
+        return send.call(this, text);
+    };
+}"""
+
+
+def test_a_paused_picture_keeps_its_objects_until_the_node_has_none(scene: Scene) -> None:
+    """A node that does not follow answers prompts alone: no image that comes later has an answer."""
+    stamp = scene.show(picture(), labels(BOX), scored("_1", BOX, 0.9))
+    scene.tab.page.keyboard.press("Space")
+    scene.tab.page.evaluate(COUNT_DRAWN)
+    later = scene.next_stamp()
+    scene.sam.show_until(picture(200), later, lambda: scene.tab.page.evaluate("drawn"), "a later image")
+    assert scene.tab.object_ids() == ["_1"]
+    scene.sam.answer(labels(), stamp)
+    scene.sam.show_until(picture(), scene.next_stamp(), lambda: scene.tab.object_ids() == [], "an empty list")
+
+
 def test_a_paused_picture_that_the_node_no_longer_has_is_said_to_be_stale(scene: Scene) -> None:
     def refuse(kind: str, stamp: int, reason: str) -> None:
         values = {"topic": "/sam/point", "kind": kind, "reason": reason}

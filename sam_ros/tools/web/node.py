@@ -267,6 +267,7 @@ class SamWeb(Node):
             **messages.moment_values(header),
             "size": [width, height],
             "answered": pair.answer is not None,
+            "has_objects": self._pairing.has_objects,
             "objects": objects,
         }
         return envelope(values, picture, png)

@@ -117,6 +117,12 @@ class Pairing(Generic[Labels, Segments]):
         stamp_ns, image = next(reversed(self._images.items()))
         return Pair(stamp_ns, image, self._answers.get(stamp_ns))
 
+    @property
+    def has_objects(self) -> bool:
+        """Whether the answer that came last has objects, whether it is shown or not."""
+        answer = next(reversed(self._answers.values()), None)
+        return answer is not None and answer.num_objects > 0
+
     def late(self, now_sec: float) -> str:
         """Why no masks are shown though answers keep coming, in words; '' where there is no such reason."""
         if self._num_late < LATE_ANSWERS or now_sec - self._answered_sec >= LATE_SEC:

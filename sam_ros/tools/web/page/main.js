@@ -80,7 +80,7 @@ async function takeFrame(message) {
 
 async function showFrame(message) {
   const { header, parts } = message;
-  objects = header.objects;
+  if (!isPaused || header.answered || !header.has_objects) objects = header.objects; // else those of before still are
   try {
     if (!isFrozen()) await showPicture(message);
     else if (sameFrame(header, shown)) await showMasks(header, parts);
