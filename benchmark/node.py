@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -29,10 +30,10 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
 from benchmark.contest import Options, Weights
-from benchmark.domain import claimed_domain_id
 from benchmark.images import SIZES_HW, photograph
 from benchmark.messages import filled_image
 from benchmark.results import Result, spread
+from sam_ros.tools.domain import claimed_domain_id
 
 CAMERA_HZ = 30.0
 OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray}  # what a robot subscribes to
@@ -313,8 +314,11 @@ class RunningNode:
 def running_node(parameters: Mapping[str, str]) -> Iterator[RunningNode]:
     """The node in a domain that nothing else uses; it is ended on leaving, if it still runs."""
     context = Context()
-    with claimed_domain_id() as domain_id, tempfile.TemporaryDirectory() as folder:
-        os.environ.update(ros_environment(domain_id))
+    with (
+        claimed_domain_id() as domain_id,
+        tempfile.TemporaryDirectory() as folder,
+        patch.dict(os.environ, ros_environment(domain_id)),
+    ):
         log = Path(folder) / "sam_node.log"
         process = _start_node(parameters, log)
         try:

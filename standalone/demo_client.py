@@ -43,6 +43,7 @@ from vision_msgs.msg import (
     Pose2D,
 )
 
+from sam_ros.tools.domain import claimed_domain_id
 from sam_ros.tools.middleware import profile_environment
 
 Picture = npt.NDArray[np.uint8]
@@ -59,7 +60,7 @@ OUTPUTS = {"mask": Image, "labels": Image, "segments": Detection2DArray, "overla
 DEPTH_DEMO = Path(__file__).with_name("demo_depth.py")
 COLUMNS = "{:<10}{:<28}{:>13}{:>11}{:>20}"
 
-ISOLATION = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")  # what ``isolate`` sets
+ISOLATION = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")  # what ``isolated`` sets
 FASTDDS_PROFILE = Path(__file__).parents[1] / "config" / "fastdds.xml"
 
 BRIDGE = CvBridge()
@@ -405,20 +406,23 @@ def run(folder: Path, parameters: Sequence[str]) -> None:
         prompt_by_topic(client, Album(folder))
 
 
-def isolate() -> None:
+@contextmanager
+def isolated() -> Iterator[None]:
     """Keep the demo's topics apart from whatever else runs on this machine, and give them enough memory."""
-    os.environ["ROS_DOMAIN_ID"] = str(os.getpid() % 101 + 1)  # higher ones meet the system's own ports
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ.update(profile_environment(FASTDDS_PROFILE, os.environ))
+    with claimed_domain_id() as domain_id:
+        os.environ["ROS_DOMAIN_ID"] = str(domain_id)
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        os.environ.update(profile_environment(FASTDDS_PROFILE, os.environ))
+        yield
 
 
 def exit_code(demo: Callable[[], None], folder: Path) -> int:
     """Run a demo, apart from all others; say why it failed and what its programs wrote into ``folder``."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    isolate()
     try:
-        demo()
+        with isolated():
+            demo()
     except DemoError as error:
         print(f"demo: {error}\n{what_was_said(folder, error)}", file=sys.stderr)
         return 1

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.srv import ChangeState, GetState
-from processes import RosSession, RunningProcess
+from processes import START_SEC, RosSession, RunningProcess
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -28,6 +28,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 FRAME_ID = "camera_optical"
 SECOND = 1_000_000_000
 TRIES = 20
+PATIENCE_SEC = 15.0  # a set that comes after it has been asked for again is taken for another one
 
 OUTPUT_TYPES = {
     "mask": Image,
@@ -176,6 +177,7 @@ class NodeRig:
         self._subscriptions.append(
             node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)
         )
+        self._clients: dict[str, Any] = {}
         self._last_stamp_ns = 100 * SECOND
         self._answered = False
         if wait:
@@ -189,7 +191,7 @@ class NodeRig:
         node = self.ros.node
         self.wait_until(lambda: all(node.count_publishers(topic) for topic in outputs), "the node's outputs")
 
-    def wait_until(self, condition: Callable[[], object], what: str, timeout_sec: float = 30.0) -> None:
+    def wait_until(self, condition: Callable[[], object], what: str, timeout_sec: float = START_SEC) -> None:
         self.ros.wait_until(lambda: bool(condition()), what, timeout_sec)
 
     def next_stamp_ns(self) -> int:
@@ -214,7 +216,7 @@ class NodeRig:
             self.send_image(image)
             self.send("prompts", detections(stamp_ns(image)))
             if not self.comes_true(
-                lambda: self._statuses("prompt refused") or self._is_complete(ALWAYS_PUBLISHED)
+                lambda: self._statuses("prompt refused") or self._is_complete(ALWAYS_PUBLISHED), PATIENCE_SEC
             ):
                 continue
             refusal = self.next_refusal() if self._statuses("prompt refused") else {}
@@ -310,7 +312,8 @@ class NodeRig:
     def set_parameter(self, name: str, value: Any) -> tuple[bool, str]:
         made: ParameterMsg = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[made])
-        (result,) = self.call(SetParameters, f"{self.name}/set_parameters", request).results
+        name = f"{self.name}/set_parameters"
+        (result,) = self.call(SetParameters, name, request, is_repeatable=True).results
         return result.successful, result.reason
 
     def change_state(self, transition_id: int) -> bool:
@@ -319,25 +322,26 @@ class NodeRig:
         return bool(self.call(ChangeState, f"{self.name}/change_state", request).success)
 
     def state(self) -> str:
-        """Asked anew where no answer comes: one is lost where the client is not known to the node yet."""
-        client = self.ros.node.create_client(GetState, f"{self.name}/get_state")
-        self.wait_until(client.service_is_ready, "get_state", 90)
-        futures = []
-        for _ in range(TRIES):
-            futures.append(client.call_async(GetState.Request()))
-            if self.comes_true(lambda: any(future.done() for future in futures)):
-                break
-        self.ros.node.destroy_client(client)
-        (answer, *_) = [future.result() for future in futures if future.done()]
+        answer = self.call(GetState, f"{self.name}/get_state", GetState.Request(), is_repeatable=True)
         return str(answer.current_state.label)
 
-    def call(self, kind: Any, name: str, request: Any) -> Any:
-        client = self.ros.node.create_client(kind, name)
+    def call(self, kind: Any, name: str, request: Any, is_repeatable: bool = False) -> Any:
+        """The answer of a service.
+
+        An answer is lost where the node does not know the client yet. So a client is kept for all calls, and
+        what may be asked twice is asked anew where no answer comes.
+        """
+        client = self._clients.get(name) or self.ros.node.create_client(kind, name)
+        self._clients[name] = client
         self.wait_until(client.service_is_ready, f"service {name}", 90)
-        future = client.call_async(request)
-        self.wait_until(future.done, f"an answer of {name}", 90)
-        self.ros.node.destroy_client(client)
-        return future.result()
+        futures = [client.call_async(request)]
+        while is_repeatable and not self.comes_true(lambda: any(future.done() for future in futures)):
+            assert len(futures) < TRIES, (
+                f"{TRIES} calls of {name} without an answer:\n{self.process.output()}"
+            )
+            futures.append(client.call_async(request))
+        self.wait_until(lambda: any(future.done() for future in futures), f"an answer of {name}", 90)
+        return next(future.result() for future in futures if future.done())
 
     def _is_complete(self, expected: Sequence[str]) -> bool:
         return all(self.received[name] for name in expected)

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from benchmark.domain import claimed_domain_id
+from sam_ros.tools.domain import claimed_domain_id
 
+START_SEC = 90.0  # a program that imports torch takes 15 s to start on a busy machine
 STOP_SEC = 10.0  # a process has this long to end after a signal; the node promises 5 s
 
 
@@ -33,7 +35,7 @@ class RunningProcess:
         """Everything it has written so far, stdout and stderr together."""
         return self.log_path.read_text(errors="replace")
 
-    def wait(self, timeout_sec: float = 30.0) -> int:
+    def wait(self, timeout_sec: float = START_SEC) -> int:
         """The exit code, once it ends by itself."""
         try:
             return self.popen.wait(timeout_sec)
@@ -96,7 +98,7 @@ class RosSession:
         self.processes.append(process)
         return process
 
-    def wait_until(self, condition: Callable[[], bool], what: str, timeout_sec: float = 30.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout_sec: float = START_SEC) -> None:
         """Spins the tester node until the condition holds.
 
         Raises:
@@ -140,19 +142,9 @@ def ros_session(
     """A session in a domain of its own; ``log_dir`` (pytest's ``tmp_path``) keeps the processes' output."""
     with claimed_domain_id() as domain_id:
         environment = ros_environment(domain_id, discovery_range) | dict(extra_environment or {})
-        before = {name: os.environ.get(name) for name in environment}
-        os.environ.update(environment)
-        session = RosSession(domain_id, log_dir)
-        try:
-            yield session
-        finally:
-            session.close()
-            _restore_environment(before)
-
-
-def _restore_environment(values: dict[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+        with patch.dict(os.environ, environment):
+            session = RosSession(domain_id, log_dir)
+            try:
+                yield session
+            finally:
+                session.close()

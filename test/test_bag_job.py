@@ -405,6 +405,7 @@ def test_the_executable_is_interrupted_goes_on_and_reports(rig: Rig) -> None:
         deadline = time.monotonic() + DEADLINE_SEC
         while not (rig.out / ".unfinished").exists():
             assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=DEADLINE_SEC)
     assert process.returncode == 130 and errors.endswith("interrupted; the same command goes on from here\n")

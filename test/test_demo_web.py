@@ -38,7 +38,8 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             yield demo
         finally:
             if demo.poll() is None:
-                os.killpg(demo.pid, signal.SIGKILL)
+                demo.send_signal(signal.SIGINT)  # killed, it would leave its programs behind
+                demo.wait(60)
 
 
 def children(pid: int) -> list[int]:

@@ -16,7 +16,7 @@ from sam_ros.node.parameters import Parameters
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sam_ros"
 FOLDERS = ("docs", "standalone", "benchmark", "training", "examples")
-DOCUMENTS = [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/**/*.md"))]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(p for folder in FOLDERS for p in ROOT.glob(f"{folder}/**/*.md"))])
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 DESIGN = (ROOT / "docs/design.md").read_text()
 NEW = "*new*"  # marks in the contract what is not built yet

@@ -147,6 +147,7 @@ ALLOWED = {
     "tools.capture": {"cv2", "numpy"},
     "tools.calibration": {"cv2", "numpy", "yaml"} | MESSAGES,
     "tools.declaring": ROS,
+    "tools.domain": set[str](),
     "tools.middleware": set[str](),
     "tools.launch_arguments": {"numpy", "yaml"} | ROS,
     "tools.launch_ending": ROS,

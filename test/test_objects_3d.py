@@ -31,11 +31,13 @@ from sam_ros.core.box3d import Box3D
 from sam_ros.core.pinhole import Pinhole
 from sam_ros.core.tabletop import THINGS, render, sensed, tilted_view
 from sam_ros.node.headers import stamp_to_ns
+from sam_ros.tools import objects_3d
 from sam_ros.tools.conversions_3d import box_from_msg
 from sam_ros.tools.objects_3d import INPUTS, Objects3D
 from sam_ros.tools.transforms import Transforms
 
 SECOND = 1_000_000_000
+LONG_SEC = 600.0
 CAMERA = Pinhole((240, 320), (300.0, 300.0), (159.5, 119.5))
 VIEW = tilted_view(CAMERA)
 RENDERING = render(VIEW)
@@ -385,9 +387,12 @@ def test_in_a_target_frame_boxes_stand_upright_at_the_images_stamp(
 
 
 def test_a_transform_that_always_comes_some_frames_late_is_waited_for(
-    rig: Rig, in_target_frame: tuple[Objects3D, KnownTransforms, SingleThreadedExecutor]
+    rig: Rig,
+    in_target_frame: tuple[Objects3D, KnownTransforms, SingleThreadedExecutor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The frames of a fast camera come one after the other before the first one's transform does."""
+    monkeypatch.setattr(objects_3d, "TRANSFORM_WAIT_SEC", LONG_SEC)
     node, buffer, executor = in_target_frame
     stamps_ns: list[int] = []
 
@@ -407,9 +412,12 @@ def test_a_transform_that_always_comes_some_frames_late_is_waited_for(
 
 
 def test_every_frame_without_a_transform_is_counted_and_the_cause_said(
-    rig: Rig, in_target_frame: tuple[Objects3D, KnownTransforms, SingleThreadedExecutor]
+    rig: Rig,
+    in_target_frame: tuple[Objects3D, KnownTransforms, SingleThreadedExecutor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A steady stream of frames, none of which ever gets its transform."""
+    monkeypatch.setattr(objects_3d, "TRANSFORM_WAIT_SEC", LONG_SEC)
     node, _, executor = in_target_frame
 
     def said() -> bool:
@@ -428,6 +436,7 @@ def test_every_frame_without_a_transform_is_counted_and_the_cause_said(
 
     rig.ros.wait_until(said, "the cause")
     assert node._matcher.matches > 8
+    monkeypatch.setattr(objects_3d, "TRANSFORM_WAIT_SEC", 1.0)
     rig.ros.wait_until(all_expired, "a count of all of them")
     rig.wait_for_status("no transform from 'lens' to target_frame 'table' at the image's stamp within 1 s")
     assert not rig.detections

@@ -14,7 +14,6 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from benchmark.domain import claimed_domain_id
 from sam_ros.errors import InvalidParameterError
 from sam_ros.node.parameters import (
     FIXED_NAMES,
@@ -23,6 +22,7 @@ from sam_ros.node.parameters import (
     read_parameters,
     unknown_overrides,
 )
+from sam_ros.tools.domain import claimed_domain_id
 
 YAML = Path(__file__).parents[1] / "config" / "sam.yaml"
 NAMES = [field.name for field in fields(Parameters)]

@@ -43,6 +43,7 @@ def test_a_signal_while_modules_are_imported_ends_the_program_quietly(
         deadline = time.monotonic() + 30
         while not (tmp_path / "importing").exists():
             assert program.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
         program.send_signal(number)
         _, errors = program.communicate(timeout=30)
     assert (program.returncode, errors) == (0, b"")

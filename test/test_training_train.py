@@ -111,7 +111,7 @@ def test_processes_that_train_together_average_their_gradients(tmp_path: Path) -
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(240)
     assert [process.exitcode for process in processes] == [0, 0]
 
 

@@ -393,7 +393,7 @@ def test_the_masks_of_a_node_that_takes_seconds_stay_until_the_next_ones(ros: Ro
         web.page.messages.clear()
 
         def have_passed() -> bool:
-            web.sam.report("sam: segmentation", "segmenting", {"encode (ms)": "4000.0"})
+            web.sam.report("sam: segmentation", "segmenting", {"encode (ms)": "20000.0"})
             web.sam.show(picture(), web.stamp())
             return len(web.page.of_type("status")) > num_seconds
 

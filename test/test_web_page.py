@@ -110,6 +110,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[S
 def scene(shared: Scene) -> Iterator[Scene]:
     """The shared scene with a fresh tab."""
     shared.tab.close()
+    shared.wait_until(lambda: shared.sam.image.get_subscription_count() == 0, "sam_web to look at nothing")
     shared.tab = Tab(shared.browser, shared.address)
     shared.sam.prompts.clear()
     shared.sam.calls.clear()

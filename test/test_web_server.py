@@ -238,14 +238,14 @@ def test_frames_are_wanted_only_while_a_viewer_has_room(served: Served) -> None:
         assert not served.server.wants_frame()
         viewer = await served.viewer(session)
         await until(served.server.wants_frame)
-        assert served.num_ready == 1
+        await until(lambda: served.num_ready == 1)
         for sequence in range(1, FRAMES_UNDERWAY + 1):
             served.server.show(sequence, b"frame")
             await binary(viewer)
         await until(lambda: not served.server.wants_frame())
         await viewer.send_str(json.dumps({"type": "drawn", "sequence": 1}))
         await until(served.server.wants_frame)
-        assert served.num_ready == 2
+        await until(lambda: served.num_ready == 2)
         await viewer.close()
         await until(lambda: not served.server.wants_frame())
 

@@ -1,4 +1,4 @@
-"""A ROS domain that no other test or benchmark on this machine uses."""
+"""A ROS domain for a demo, a test or a benchmark alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ DOMAIN_IDS = range(1, 102)  # those whose UDP ports lie below Linux's ephemeral 
 
 @contextmanager
 def claimed_domain_id() -> Iterator[int]:
-    """A domain id that no other test or benchmark on this machine holds; the lock dies with its holder."""
+    """A domain id that nobody else on this machine has claimed; the lock dies with its holder."""
     for domain_id in random.sample(DOMAIN_IDS, len(DOMAIN_IDS)):  # low ids are what others take by hand
         path = Path(tempfile.gettempdir()) / f"sam_ros_domain_{domain_id}.lock"
-        with path.open("w") as lock:
+        if not path.exists():
+            path.touch()
+        with path.open() as lock:  # only to read: it may be another user's
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
