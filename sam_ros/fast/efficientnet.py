@@ -114,6 +114,27 @@ class _Convolution:
         return convolved
 
 
+class _CellConvolution:
+    """A convolution whose stride is its kernel's side: one matrix product for all cells of the image.
+
+    Called as a convolution of 4 x 4 pixels of 16 or 24 channels, oneDNN computes it wrongly in bfloat16 on
+    processors with AMX (torch 2.15). So it takes as long.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
+        """``weight`` (out, in, k, k) and ``bias`` (out,) in float32."""
+        self.side = weight.shape[-1]
+        self.weight = weight.permute(0, 2, 3, 1).flatten(1).to(dtype).contiguous()  # (out, k * k * in)
+        self.bias = bias.to(dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(1, in, H, W) -> (1, out, H/k, W/k)."""
+        side = self.side
+        rows, columns = x.shape[2] // side, x.shape[3] // side
+        cells = x.permute(0, 2, 3, 1).reshape(rows, side, columns, side, -1).transpose(1, 2)
+        return F.linear(cells.reshape(1, rows, columns, -1), self.weight, self.bias).permute(0, 3, 1, 2)
+
+
 def _is_fusible(weight: Tensor) -> bool:
     """Whether oneDNN is there and computes in this precision."""
     if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
@@ -176,9 +197,9 @@ class _FastNeck:
         parts = torch.split(weight, [16 * quarter, 4 * eighth, sixteenth, coarsest], 1)
         bias = _bias(neck.merge)
         nothing = torch.zeros_like(bias)
-        # What pixel_unshuffle gathers of a cell is what a convolution of its size sees.
-        self.from_quarter = _Convolution.made(parts[0].reshape(-1, quarter, 4, 4), bias, dtype, 4)
-        self.from_eighth = _Convolution.made(parts[1].reshape(-1, eighth, 2, 2), nothing, dtype, 2)
+        # What pixel_unshuffle gathers is what a convolution of a cell's size sees.
+        self.from_quarter = _CellConvolution(parts[0].reshape(-1, quarter, 4, 4), bias, dtype)
+        self.from_eighth = _CellConvolution(parts[1].reshape(-1, eighth, 2, 2), nothing, dtype)
         self.from_sixteenth = _Convolution.made(parts[2][..., None, None], nothing, dtype)
         projection = parts[3] @ neck.coarsest.weight[:, :, 0, 0]
         self.from_coarsest = _Convolution.made(
