@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +61,11 @@ def header(stamp_ns: int, frame_id: str = FRAME_ID) -> Header:
 
 def stamp_ns(message: Any) -> int:
     return int(message.header.stamp.sec) * SECOND + int(message.header.stamp.nanosec)
+
+
+def of_stamp(messages: Sequence[Any], stamp: int) -> list[Any]:
+    """Those of the messages that have this stamp."""
+    return [message for message in messages if stamp_ns(message) == stamp]
 
 
 def image_msg(pixels: npt.NDArray[np.uint8], encoding: str, stamp_ns: int) -> Image:
@@ -236,19 +240,13 @@ class NodeRig:
         stamp = self.next_stamp_ns() if stamp is None else stamp
         for _ in range(TRIES):  # images are best effort, and some are lost
             self.send_image(made(image_rgb, stamp))
-            if self.comes_true(lambda: all(self._of(name, stamp) for name in ALWAYS_PUBLISHED)):
-                return OutputSet({name: self._of(name, stamp)[0] for name in ALWAYS_PUBLISHED})
+            if self.comes_true(lambda: all(of_stamp(self.received[n], stamp) for n in ALWAYS_PUBLISHED)):
+                return OutputSet({n: of_stamp(self.received[n], stamp)[0] for n in ALWAYS_PUBLISHED})
         raise AssertionError(f"no outputs of {TRIES} images:\n{self.process.output()}")
-
-    def _of(self, name: str, stamp: int) -> list[Any]:
-        """The messages of an output that have this stamp."""
-        return [message for message in self.received[name] if stamp_ns(message) == stamp]
 
     def comes_true(self, condition: Callable[[], object], timeout_sec: float = 5.0) -> bool:
         """Whether the condition holds within the time."""
-        deadline = time.monotonic() + timeout_sec
-        self.wait_until(lambda: condition() or time.monotonic() > deadline, "a condition", 2 * timeout_sec)
-        return bool(condition())
+        return self.ros.comes_true(condition, "a condition", timeout_sec)
 
     def send_image(self, message: Any) -> None:
         self._image.publish(message)
@@ -335,13 +333,17 @@ class NodeRig:
         self._clients[name] = client
         self.wait_until(client.service_is_ready, f"service {name}", 90)
         futures = [client.call_async(request)]
-        while is_repeatable and not self.comes_true(lambda: any(future.done() for future in futures)):
+
+        def answers() -> list[Any]:
+            return [future.result() for future in futures if future.done()]
+
+        while is_repeatable and not self.comes_true(answers):
             assert len(futures) < TRIES, (
                 f"{TRIES} calls of {name} without an answer:\n{self.process.output()}"
             )
             futures.append(client.call_async(request))
-        self.wait_until(lambda: any(future.done() for future in futures), f"an answer of {name}", 90)
-        return next(future.result() for future in futures if future.done())
+        self.wait_until(answers, f"an answer of {name}", 90)
+        return answers()[0]
 
     def _is_complete(self, expected: Sequence[str]) -> bool:
         return all(self.received[name] for name in expected)

@@ -104,13 +104,24 @@ class RosSession:
         Raises:
             AssertionError: the deadline has passed, or a process has died; with the output of all processes.
         """
+        if not self.comes_true(condition, what, timeout_sec):
+            raise AssertionError(f"waiting for {what}: {timeout_sec} s have passed\n{self._outputs()}")
+
+    def comes_true(self, condition: Callable[[], object], what: str, timeout_sec: float) -> bool:
+        """Spins the tester node until the condition holds, or does not within the time; seen once is enough.
+
+        Raises:
+            AssertionError: a process has died; with the output of all processes.
+        """
         deadline = time.monotonic() + timeout_sec
         while not condition():
             dead = [process.name for process in self.processes if process.popen.poll() is not None]
-            if dead or time.monotonic() > deadline:
-                reason = f"{dead} ended" if dead else f"{timeout_sec} s have passed"
-                raise AssertionError(f"waiting for {what}: {reason}\n{self._outputs()}")
+            if dead:
+                raise AssertionError(f"waiting for {what}: {dead} ended\n{self._outputs()}")
+            if time.monotonic() > deadline:
+                return False
             self._executor.spin_once(timeout_sec=0.02)
+        return True
 
     def close(self) -> None:
         """Leaves the domain and ends what still runs.

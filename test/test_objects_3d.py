@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import signal
-import time
 from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -137,9 +136,7 @@ class Rig:
 
     def comes_true(self, condition: Callable[[], object], timeout_sec: float = 3.0) -> bool:
         """Whether the condition holds within the time."""
-        deadline = time.monotonic() + timeout_sec
-        self.ros.wait_until(lambda: bool(condition()) or time.monotonic() > deadline, "a condition")
-        return bool(condition())
+        return self.ros.comes_true(condition, "a condition", timeout_sec)
 
     def wait_for_status(self, part: str) -> DiagnosticStatus:
         def found() -> list[DiagnosticStatus]:

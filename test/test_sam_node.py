@@ -32,6 +32,7 @@ from node_rig import (
     detections,
     header,
     image_msg,
+    of_stamp,
     pixels_of,
     point,
     stamp_ns,
@@ -873,7 +874,7 @@ def test_two_nodes_of_one_name_both_work(ros: RosSession, checkpoint: Path) -> N
         """Whether a frame gets two masks; an image may be lost on the way to either node."""
         stamp = rig.show(scene())
         rig.send("point", point(35, 45, stamp))
-        return rig.comes_true(lambda: len({id(m) for m in rig.received["mask"] if stamp_ns(m) == stamp}) == 2)
+        return rig.comes_true(lambda: len({id(m) for m in of_stamp(rig.received["mask"], stamp)}) == 2)
 
     assert any(both_answer() for _ in range(TRIES))
     assert second.process.stop() == rig.process.stop() == 0

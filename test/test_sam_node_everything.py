@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from node_rig import NodeRig, pixels_of, stamp_ns
+from node_rig import NodeRig, of_stamp, pixels_of, stamp_ns
 from processes import ros_session
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, RegionOfInterest
@@ -53,11 +53,9 @@ class Everything:
 
     def wait(self, stamp: int) -> dict[str, Any]:
         """One message of each on that frame: that of a test before is kept, and may come first."""
-        self._rig.wait_until(lambda: all(self._of(name, stamp) for name in self.received), "everything")
-        return {name: self._of(name, stamp)[-1] for name in self.received}
-
-    def _of(self, name: str, stamp: int) -> list[Any]:
-        return [message for message in self.received[name] if stamp_ns(message) == stamp]
+        received = self.received.values()
+        self._rig.wait_until(lambda: all(of_stamp(messages, stamp) for messages in received), "everything")
+        return {name: of_stamp(messages, stamp)[-1] for name, messages in self.received.items()}
 
     def forget(self) -> None:
         for messages in self.received.values():
@@ -77,7 +75,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeRig]:
 
 @pytest.fixture
 def everything(rig: NodeRig) -> Iterator[Everything]:
-    """All three topics, without anything from before."""
+    """All three topics."""
     made = Everything(rig, *TYPES)
     yield made
     made.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,16 +108,7 @@ class Robot:
         raise AssertionError(f"{TRIES} clicks in a row were refused:\n{self.tab.text('#log')}")
 
     def is_answered_soon(self) -> bool:
-        """Seen once is enough: a live page shows an answer for a second."""
-        deadline = time.monotonic() + TRY_SEC
-        seen: list[bool] = []
-
-        def is_over() -> bool:
-            seen.append(self.is_answered())
-            return seen[-1] or time.monotonic() > deadline
-
-        self.wait_until(is_over, "a first answer")
-        return seen[-1]
+        return self.ros.comes_true(self.is_answered, "a first answer", TRY_SEC)
 
     def is_answered(self) -> bool:
         return bool(self.masks and self.segments and self.tab.object_ids())
